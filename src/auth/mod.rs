@@ -1,0 +1,1 @@
+//! Authentication exchanges as pure functions and states.

@@ -1,0 +1,1 @@
+//! Connection strings, environment, service file, password file.

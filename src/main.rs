@@ -1,0 +1,2 @@
+//! The `tapster` program.
+fn main() {}

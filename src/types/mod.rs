@@ -1,0 +1,20 @@
+//! Newtypes for what can be confused: log positions, timelines, systems, versions, SQLSTATEs.
+//!
+//! Everything here is plain data in `core`: parsing text, printing it, and arithmetic that cannot overflow
+//! unnoticed.
+
+mod lsn;
+mod server_version;
+mod sqlstate;
+mod system_id;
+mod timeline;
+mod timestamp;
+mod wal_segment_size;
+
+pub use lsn::{Lsn, ParseLsnError};
+pub use server_version::{ParseServerVersionError, ServerVersion};
+pub use sqlstate::{ParseSqlStateError, SqlState};
+pub use system_id::{ParseSystemIdError, SystemId};
+pub use timeline::{ParseTimelineError, TimelineId};
+pub use timestamp::PgTimestamp;
+pub use wal_segment_size::{InvalidWalSegmentSize, WalSegmentSize};

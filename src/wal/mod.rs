@@ -1,0 +1,1 @@
+//! The archive directory and the WAL receiver.
