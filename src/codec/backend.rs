@@ -1,0 +1,243 @@
+//! Messages from a server.
+
+use alloc::vec::Vec;
+
+use super::authentication::Authentication;
+use super::copy::{CopyData, CopyResponse};
+use super::error::{DecodeError, DecodeErrorKind, EncodeError};
+use super::extended::{FunctionCallResponse, ParameterDescription};
+use super::fields::ErrorFields;
+use super::reader::Reader;
+use super::row::{DataRow, RowDescription};
+use super::status::{
+    BackendKeyData, NegotiateProtocolVersion, NotificationResponse, ParameterStatus, TransactionStatus,
+};
+use super::writer::{framed, write};
+
+/// A message from a server, borrowing the bytes of its frame.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BackendMessage<'a> {
+    /// `R`
+    Authentication(Authentication<'a>),
+    /// `K`
+    BackendKeyData(BackendKeyData<'a>),
+    /// `2`: a portal was made.
+    BindComplete,
+    /// `3`: a statement or portal was closed.
+    CloseComplete,
+    /// `C`: a statement is done.
+    CommandComplete {
+        /// What was done, such as `SELECT 1`. On replication connections of servers before 13 it says
+        /// `SELECT` for nearly everything: do not decide by it.
+        tag: &'a [u8],
+    },
+    /// `W`: COPY in both directions begins.
+    CopyBothResponse(CopyResponse<'a>),
+    /// `d`
+    CopyData(CopyData<'a>),
+    /// `c`: the server's side of a COPY is done.
+    CopyDone,
+    /// `G`: the server waits for the data of a COPY.
+    CopyInResponse(CopyResponse<'a>),
+    /// `H`: the data of a COPY follow.
+    CopyOutResponse(CopyResponse<'a>),
+    /// `D`
+    DataRow(DataRow<'a>),
+    /// `I`: the statement was empty.
+    EmptyQueryResponse,
+    /// `E`
+    ErrorResponse(ErrorFields<'a>),
+    /// `E` without a length, up to a NUL: servers before 14 on failures before a session exists, and every
+    /// server on a protocol version before 3.
+    OldStyleError {
+        /// The text, without NUL and newline.
+        text: &'a [u8],
+    },
+    /// `V`
+    FunctionCallResponse(FunctionCallResponse<'a>),
+    /// `v`
+    NegotiateProtocolVersion(NegotiateProtocolVersion<'a>),
+    /// `n`: the statement returns no rows.
+    NoData,
+    /// `N`
+    NoticeResponse(ErrorFields<'a>),
+    /// `A`
+    NotificationResponse(NotificationResponse<'a>),
+    /// `t`
+    ParameterDescription(ParameterDescription<'a>),
+    /// `S`
+    ParameterStatus(ParameterStatus<'a>),
+    /// `1`: a statement was prepared.
+    ParseComplete,
+    /// `s`: the portal has more rows than were asked for.
+    PortalSuspended,
+    /// `Z`: the server waits for the next command.
+    ReadyForQuery(TransactionStatus),
+    /// `T`
+    RowDescription(RowDescription<'a>),
+}
+
+impl<'a> BackendMessage<'a> {
+    /// Reads a message of type `tag` from its body, the bytes after the length.
+    ///
+    /// # Errors
+    /// If no message of a server has this type, or the body does not follow its layout to the last byte.
+    #[inline]
+    pub fn parse(tag: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
+        // The two that come by the million first; the rest is out of line.
+        match tag {
+            b'd' => Ok(Self::CopyData(CopyData { data: body })),
+            b'D' => DataRow::parse(body).map(Self::DataRow),
+            _ => Self::parse_other(tag, body),
+        }
+    }
+
+    fn parse_other(tag: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
+        let name = Self::name_of(tag)?;
+        let empty = |message| Reader::new(name, body).finish().map(|()| message);
+        match tag {
+            b'R' => Authentication::parse(body).map(Self::Authentication),
+            b'K' => BackendKeyData::parse(body).map(Self::BackendKeyData),
+            b'2' => empty(Self::BindComplete),
+            b'3' => empty(Self::CloseComplete),
+            b'C' => {
+                let mut r = Reader::new(name, body);
+                let tag = r.cstr("tag")?;
+                r.finish()?;
+                Ok(Self::CommandComplete { tag })
+            }
+            b'W' => CopyResponse::parse(name, body).map(Self::CopyBothResponse),
+            b'c' => empty(Self::CopyDone),
+            b'G' => CopyResponse::parse(name, body).map(Self::CopyInResponse),
+            b'H' => CopyResponse::parse(name, body).map(Self::CopyOutResponse),
+            b'I' => empty(Self::EmptyQueryResponse),
+            b'E' => ErrorFields::parse(name, body).map(Self::ErrorResponse),
+            b'V' => FunctionCallResponse::parse(body).map(Self::FunctionCallResponse),
+            b'v' => NegotiateProtocolVersion::parse(body).map(Self::NegotiateProtocolVersion),
+            b'n' => empty(Self::NoData),
+            b'N' => ErrorFields::parse(name, body).map(Self::NoticeResponse),
+            b'A' => NotificationResponse::parse(body).map(Self::NotificationResponse),
+            b't' => ParameterDescription::parse(body).map(Self::ParameterDescription),
+            b'S' => ParameterStatus::parse(body).map(Self::ParameterStatus),
+            b'1' => empty(Self::ParseComplete),
+            b's' => empty(Self::PortalSuspended),
+            b'Z' => TransactionStatus::parse(body).map(Self::ReadyForQuery),
+            b'T' => RowDescription::parse(body).map(Self::RowDescription),
+            _ => Err(DecodeError::new(name, "type", DecodeErrorKind::UnknownType(tag))),
+        }
+    }
+
+    /// Reads an error without a length: `E`, text, NUL.
+    pub(crate) fn parse_old_style_error(frame: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("ErrorResponse", frame);
+        r.u8("type")?;
+        let text = r.cstr("text")?;
+        r.finish()?;
+        Ok(Self::OldStyleError { text: text.strip_suffix(b"\n").unwrap_or(text) })
+    }
+
+    /// Appends the message to `out`, type and length included.
+    ///
+    /// # Errors
+    /// If a string holds a NUL or the message is too long; `out` is as before then.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        let name = self.name();
+        let mut empty = |tag| framed(tag, name, out, |_| Ok(()));
+        match self {
+            Self::BindComplete => empty(b'2'),
+            Self::CloseComplete => empty(b'3'),
+            Self::CopyDone => empty(b'c'),
+            Self::EmptyQueryResponse => empty(b'I'),
+            Self::NoData => empty(b'n'),
+            Self::ParseComplete => empty(b'1'),
+            Self::PortalSuspended => empty(b's'),
+            Self::Authentication(message) => message.encode(out),
+            Self::BackendKeyData(message) => message.encode(out),
+            Self::CommandComplete { tag } => framed(b'C', name, out, |w| w.cstr(tag, "tag")),
+            Self::CopyBothResponse(message) => message.encode(b'W', name, out),
+            Self::CopyData(message) => message.encode(out),
+            Self::CopyInResponse(message) => message.encode(b'G', name, out),
+            Self::CopyOutResponse(message) => message.encode(b'H', name, out),
+            Self::DataRow(message) => message.encode(out),
+            Self::ErrorResponse(fields) => fields.encode(b'E', name, out),
+            Self::OldStyleError { text } => write(name, out, |w| {
+                w.u8(b'E');
+                w.cstr(&[text, b"\n".as_slice()].concat(), "text")
+            }),
+            Self::FunctionCallResponse(message) => message.encode(out),
+            Self::NegotiateProtocolVersion(message) => message.encode(out),
+            Self::NoticeResponse(fields) => fields.encode(b'N', name, out),
+            Self::NotificationResponse(message) => message.encode(out),
+            Self::ParameterDescription(message) => message.encode(out),
+            Self::ParameterStatus(message) => message.encode(out),
+            Self::ReadyForQuery(status) => status.encode(out),
+            Self::RowDescription(message) => message.encode(out),
+        }
+    }
+
+    /// The name of the message in PostgreSQL's documentation.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Authentication(_) => "Authentication",
+            Self::BackendKeyData(_) => "BackendKeyData",
+            Self::BindComplete => "BindComplete",
+            Self::CloseComplete => "CloseComplete",
+            Self::CommandComplete { .. } => "CommandComplete",
+            Self::CopyBothResponse(_) => "CopyBothResponse",
+            Self::CopyData(_) => "CopyData",
+            Self::CopyDone => "CopyDone",
+            Self::CopyInResponse(_) => "CopyInResponse",
+            Self::CopyOutResponse(_) => "CopyOutResponse",
+            Self::DataRow(_) => "DataRow",
+            Self::EmptyQueryResponse => "EmptyQueryResponse",
+            Self::ErrorResponse(_) | Self::OldStyleError { .. } => "ErrorResponse",
+            Self::FunctionCallResponse(_) => "FunctionCallResponse",
+            Self::NegotiateProtocolVersion(_) => "NegotiateProtocolVersion",
+            Self::NoData => "NoData",
+            Self::NoticeResponse(_) => "NoticeResponse",
+            Self::NotificationResponse(_) => "NotificationResponse",
+            Self::ParameterDescription(_) => "ParameterDescription",
+            Self::ParameterStatus(_) => "ParameterStatus",
+            Self::ParseComplete => "ParseComplete",
+            Self::PortalSuspended => "PortalSuspended",
+            Self::ReadyForQuery(_) => "ReadyForQuery",
+            Self::RowDescription(_) => "RowDescription",
+        }
+    }
+
+    /// The name that belongs to a type byte.
+    #[inline]
+    pub(crate) const fn name_of(tag: u8) -> Result<&'static str, DecodeError> {
+        Ok(match tag {
+            b'd' => "CopyData",
+            b'D' => "DataRow",
+            b'R' => "Authentication",
+            b'K' => "BackendKeyData",
+            b'2' => "BindComplete",
+            b'3' => "CloseComplete",
+            b'C' => "CommandComplete",
+            b'W' => "CopyBothResponse",
+            b'c' => "CopyDone",
+            b'G' => "CopyInResponse",
+            b'H' => "CopyOutResponse",
+            b'I' => "EmptyQueryResponse",
+            b'E' => "ErrorResponse",
+            b'V' => "FunctionCallResponse",
+            b'v' => "NegotiateProtocolVersion",
+            b'n' => "NoData",
+            b'N' => "NoticeResponse",
+            b'A' => "NotificationResponse",
+            b't' => "ParameterDescription",
+            b'S' => "ParameterStatus",
+            b'1' => "ParseComplete",
+            b's' => "PortalSuspended",
+            b'Z' => "ReadyForQuery",
+            b'T' => "RowDescription",
+            _ => return Err(DecodeError::new("BackendMessage", "type", DecodeErrorKind::UnknownType(tag))),
+        })
+    }
+}

@@ -1,0 +1,102 @@
+//! What goes inside `CopyData` during BASE_BACKUP, from server 15 on.
+
+use alloc::vec::Vec;
+
+use super::error::{DecodeError, EncodeError};
+use super::reader::Reader;
+use super::writer::write;
+
+/// What a server from 15 on sends inside `CopyData` during BASE_BACKUP. Older servers send bare tar data.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum BaseBackupMessage<'a> {
+    /// `n`: an archive begins.
+    NewArchive {
+        /// Its file name, such as `base.tar`. It comes from the peer: check it before making a file of it.
+        name: &'a [u8],
+        /// The tablespace's directory on the server; empty for the main data directory.
+        tablespace_path: &'a [u8],
+    },
+    /// `m`: the backup manifest begins.
+    Manifest,
+    /// `d`: bytes of the archive or manifest.
+    Data(&'a [u8]),
+    /// `p`: how many bytes of the current tablespace the server has read.
+    Progress(i64),
+    /// A message of a newer server. To be ignored.
+    Unknown {
+        /// Its first byte.
+        kind: u8,
+        /// What follows it.
+        body: &'a [u8],
+    },
+}
+
+impl<'a> BaseBackupMessage<'a> {
+    /// Reads the bytes of one `CopyData`.
+    ///
+    /// # Errors
+    /// If they do not follow the layout of their kind to the last byte.
+    pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("BaseBackupMessage", data);
+        let message = match r.u8("kind")? {
+            b'n' => Self::NewArchive { name: r.cstr("name")?, tablespace_path: r.cstr("tablespace_path")? },
+            b'm' => Self::Manifest,
+            b'd' => Self::Data(r.rest()),
+            b'p' => Self::Progress(r.i64("progress")?),
+            kind => Self::Unknown { kind, body: r.rest() },
+        };
+        r.finish()?;
+        Ok(message)
+    }
+
+    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    ///
+    /// # Errors
+    /// If a name holds a NUL.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write("BaseBackupMessage", out, |w| {
+            match self {
+                Self::NewArchive { name, tablespace_path } => {
+                    w.u8(b'n');
+                    w.cstr(name, "name")?;
+                    w.cstr(tablespace_path, "tablespace_path")?;
+                }
+                Self::Manifest => w.u8(b'm'),
+                Self::Data(data) => {
+                    w.u8(b'd');
+                    w.bytes(data);
+                }
+                Self::Progress(bytes) => {
+                    w.u8(b'p');
+                    w.i64(*bytes);
+                }
+                Self::Unknown { kind, body } => {
+                    w.u8(*kind);
+                    w.bytes(body);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+impl core::fmt::Debug for BaseBackupMessage<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NewArchive { name, tablespace_path } => f
+                .debug_struct("NewArchive")
+                .field("name", &alloc::string::String::from_utf8_lossy(name))
+                .field("tablespace_path", &alloc::string::String::from_utf8_lossy(tablespace_path))
+                .finish(),
+            Self::Manifest => f.write_str("Manifest"),
+            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::Progress(bytes) => write!(f, "Progress({bytes})"),
+            Self::Unknown { kind, body } => {
+                write!(f, "Unknown({:?}, {} bytes)", char::from(*kind), body.len())
+            }
+        }
+    }
+}

@@ -1,0 +1,96 @@
+/// The largest messages that are accepted, by phase and type, in bytes of the length word (which counts
+/// itself but not the type byte).
+///
+/// The defaults are libpq's rules where it has some and PostgreSQL's own limits elsewhere. A harness or a
+/// device sets its own; nothing is ever allocated from a length that a peer claims, so a limit bounds the
+/// buffer that collects one message.
+///
+/// ```
+/// use tapster::codec::Limits;
+/// // A device that reads WAL in messages of at most 128 KiB and nothing else that is long.
+/// let limits = Limits { copy_data: 131_072 + 32, data_row: 8_192, ..Limits::DEFAULT };
+/// # assert_ne!(limits, Limits::default());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A packet that begins a connection (`StartupMessage`, `CancelRequest`). The server takes 10 000 bytes
+    /// after the length word.
+    pub startup: u32,
+    /// `Authentication` and `NegotiateProtocolVersion` while a connection is being made.
+    pub negotiation: u32,
+    /// `ErrorResponse` and `NoticeResponse` while a connection is being made.
+    pub startup_error: u32,
+    /// What a client answers to a request for authentication. The server takes 65 535 bytes.
+    pub authentication_response: u32,
+    /// Every type not named elsewhere.
+    pub other: u32,
+    /// `CopyData` in both directions.
+    pub copy_data: u32,
+    /// `DataRow`.
+    pub data_row: u32,
+    /// `RowDescription`.
+    pub row_description: u32,
+    /// `ErrorResponse` and `NoticeResponse` once the connection is made.
+    pub error: u32,
+    /// `NotificationResponse`.
+    pub notification: u32,
+    /// `FunctionCallResponse`.
+    pub function_result: u32,
+    /// `Query`, `Parse`, `Bind` and `FunctionCall` from a client.
+    pub statement: u32,
+}
+
+/// The largest message of a PostgreSQL server: 1 GiB less two bytes.
+const LARGEST: u32 = 0x3fff_fffe;
+
+impl Limits {
+    /// libpq's rules and the server's own limits.
+    pub const DEFAULT: Self = Self {
+        startup: 10_004,
+        negotiation: 2_000,
+        startup_error: 30_000,
+        authentication_response: 65_539,
+        other: 30_000,
+        copy_data: LARGEST,
+        data_row: LARGEST,
+        row_description: LARGEST,
+        error: LARGEST,
+        notification: LARGEST,
+        function_result: LARGEST,
+        statement: LARGEST,
+    };
+
+    /// The limit for a message from a server; `ready` once authentication is over.
+    #[inline]
+    pub(crate) const fn backend(&self, tag: u8, ready: bool) -> u32 {
+        match tag {
+            b'R' | b'v' => self.negotiation,
+            b'E' | b'N' if !ready => self.startup_error,
+            _ if !ready => self.other,
+            b'd' => self.copy_data,
+            b'D' => self.data_row,
+            b'T' => self.row_description,
+            b'E' | b'N' => self.error,
+            b'A' => self.notification,
+            b'V' => self.function_result,
+            _ => self.other,
+        }
+    }
+
+    /// The limit for a message from a client.
+    #[inline]
+    pub(crate) const fn frontend(&self, tag: u8) -> u32 {
+        match tag {
+            b'd' => self.copy_data,
+            b'Q' | b'P' | b'B' | b'F' => self.statement,
+            b'p' => self.authentication_response,
+            _ => self.other,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}

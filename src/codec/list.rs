@@ -1,0 +1,257 @@
+//! Lists inside messages: checked once, then read without failing.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+
+use super::error::{DecodeError, EncodeError, EncodeErrorKind};
+use super::reader::Reader;
+use super::writer::{Writer, write};
+
+/// A kind of list item: how one is read and written. Sealed; the kinds are those of the protocol.
+pub trait Item: sealed::Item {}
+
+pub(crate) mod sealed {
+    use super::{DecodeError, EncodeError, Reader, Writer};
+
+    pub trait Item {
+        /// What the list yields.
+        type Item<'a>: Clone + core::fmt::Debug + PartialEq;
+
+        fn read<'a>(reader: &mut Reader<'a>) -> Result<Self::Item<'a>, DecodeError>;
+        fn write(item: &Self::Item<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
+    }
+}
+
+/// A list that borrows the bytes of its message.
+///
+/// It was walked when the message was parsed, so iterating cannot fail. Its items stay on the wire: no
+/// memory is taken whatever count the peer claims. To make one, fill a [`ListBuf`].
+pub struct List<'a, T: Item> {
+    count: usize,
+    bytes: &'a [u8],
+    kind: PhantomData<T>,
+}
+
+impl<'a, T: Item> List<'a, T> {
+    /// The list without items.
+    pub const EMPTY: Self = Self { count: 0, bytes: &[], kind: PhantomData };
+
+    /// Checks `count` items.
+    #[inline]
+    pub(crate) fn counted(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+        let all = reader.peek();
+        for _ in 0..count {
+            T::read(reader)?;
+        }
+        let used = all.len().saturating_sub(reader.peek().len());
+        Ok(Self { count, bytes: all.get(..used).unwrap_or_default(), kind: PhantomData })
+    }
+
+    /// Checks items up to the zero byte that ends the list, and takes that too.
+    #[inline]
+    pub(crate) fn terminated(reader: &mut Reader<'a>, field: &'static str) -> Result<Self, DecodeError> {
+        let all = reader.peek();
+        let mut count: usize = 0;
+        while reader.peek().first() != Some(&0) {
+            if reader.peek().is_empty() {
+                return Err(reader.error(field, super::DecodeErrorKind::Unterminated));
+            }
+            T::read(reader)?;
+            count = count.saturating_add(1);
+        }
+        let used = all.len().saturating_sub(reader.peek().len());
+        reader.u8(field)?;
+        Ok(Self { count, bytes: all.get(..used).unwrap_or_default(), kind: PhantomData })
+    }
+
+    /// How many items there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there is no item.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The items in order.
+    #[inline]
+    #[must_use]
+    pub fn iter(&self) -> ListIter<'a, T> {
+        ListIter { left: self.count, reader: Reader::new("list", self.bytes), kind: PhantomData }
+    }
+
+    /// The item at `index`, from 0. It walks there: for many, use [`iter`](Self::iter).
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<T::Item<'a>> {
+        self.iter().nth(index)
+    }
+
+    /// The items as they stand on the wire, without count or terminator.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// A copy that owns its bytes.
+    #[must_use]
+    pub fn to_buf(&self) -> ListBuf<T> {
+        ListBuf { count: self.count, bytes: self.bytes.to_vec(), kind: PhantomData }
+    }
+}
+
+impl<T: Item> Clone for List<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T: Item> Copy for List<'_, T> {}
+
+impl<T: Item> Default for List<'_, T> {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+impl<T: Item> PartialEq for List<'_, T> {
+    fn eq(&self, other: &Self) -> bool {
+        // Each item has one encoding, so equal bytes are equal items.
+        self.count == other.count && self.bytes == other.bytes
+    }
+}
+
+impl<T: Item> Eq for List<'_, T> {}
+
+impl<T: Item> fmt::Debug for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<'a, T: Item> IntoIterator for &List<'a, T> {
+    type Item = T::Item<'a>;
+    type IntoIter = ListIter<'a, T>;
+
+    fn into_iter(self) -> ListIter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<'a, T: Item> IntoIterator for List<'a, T> {
+    type Item = T::Item<'a>;
+    type IntoIter = ListIter<'a, T>;
+
+    fn into_iter(self) -> ListIter<'a, T> {
+        self.iter()
+    }
+}
+
+/// The items of a [`List`] in order.
+pub struct ListIter<'a, T: Item> {
+    left: usize,
+    reader: Reader<'a>,
+    kind: PhantomData<T>,
+}
+
+impl<'a, T: Item> Iterator for ListIter<'a, T> {
+    type Item = T::Item<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<T::Item<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        // The list was checked when it was parsed; should this fail all the same, the list ends here.
+        T::read(&mut self.reader).ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left))
+    }
+}
+
+impl<T: Item> fmt::Debug for ListIter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListIter").field("left", &self.left).finish_non_exhaustive()
+    }
+}
+
+/// A list that owns its bytes, to build messages with.
+///
+/// ```
+/// use tapster::codec::{DataRow, ValuesBuf};
+///
+/// let mut values = ValuesBuf::new();
+/// values.push(Some(b"a value"))?;
+/// values.push(None)?;
+/// let mut out = Vec::new();
+/// DataRow { values: values.as_list() }.encode(&mut out)?;
+/// # Ok::<(), tapster::codec::EncodeError>(())
+/// ```
+pub struct ListBuf<T: Item> {
+    count: usize,
+    bytes: Vec<u8>,
+    kind: PhantomData<T>,
+}
+
+impl<T: Item> ListBuf<T> {
+    /// An empty list.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { count: 0, bytes: Vec::new(), kind: PhantomData }
+    }
+
+    /// Adds an item at the end.
+    ///
+    /// # Errors
+    /// If the item cannot stand on the wire (a NUL in a string, a value of 2 GiB) or the list has 65535
+    /// items already; the list is unchanged then.
+    pub fn push(&mut self, item: T::Item<'_>) -> Result<(), EncodeError> {
+        let Some(count) = self.count.checked_add(1).filter(|&n| n <= usize::from(u16::MAX)) else {
+            return Err(EncodeError::new("list", "count", EncodeErrorKind::TooMany));
+        };
+        write("list", &mut self.bytes, |w| T::write(&item, w))?;
+        self.count = count;
+        Ok(())
+    }
+
+    /// The list as messages hold it.
+    #[must_use]
+    pub fn as_list(&self) -> List<'_, T> {
+        List { count: self.count, bytes: &self.bytes, kind: PhantomData }
+    }
+
+    /// Removes all items and keeps the memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+    }
+}
+
+impl<T: Item> Clone for ListBuf<T> {
+    fn clone(&self) -> Self {
+        self.as_list().to_buf()
+    }
+}
+
+impl<T: Item> Default for ListBuf<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Item> PartialEq for ListBuf<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_list() == other.as_list()
+    }
+}
+
+impl<T: Item> Eq for ListBuf<T> {}
+
+impl<T: Item> fmt::Debug for ListBuf<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_list().fmt(f)
+    }
+}

@@ -1,0 +1,257 @@
+//! What goes inside `CopyData` while replication streams.
+
+use alloc::vec::Vec;
+
+use super::error::{DecodeError, EncodeError};
+use super::reader::Reader;
+use super::writer::write;
+use crate::types::{Lsn, PgTimestamp};
+
+/// What a walsender sends inside `CopyData`.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReplicationMessage<'a> {
+    /// `w`: WAL.
+    XLogData(XLogData<'a>),
+    /// `k`: a sign of life.
+    #[doc(alias = "Primary keepalive message")]
+    PrimaryKeepalive(PrimaryKeepalive),
+    /// A message of a newer server, such as the `s` of PostgreSQL 19. To be ignored.
+    Unknown {
+        /// Its first byte.
+        kind: u8,
+        /// What follows it.
+        body: &'a [u8],
+    },
+}
+
+impl<'a> ReplicationMessage<'a> {
+    /// Reads the bytes of one `CopyData`.
+    ///
+    /// # Errors
+    /// If they do not follow the layout of their kind to the last byte.
+    #[inline]
+    pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
+        match data.split_first() {
+            Some((b'w', body)) => XLogData::parse(body).map(Self::XLogData),
+            Some((b'k', body)) => PrimaryKeepalive::parse(body).map(Self::PrimaryKeepalive),
+            Some((&kind, body)) => Ok(Self::Unknown { kind, body }),
+            None => Reader::new("ReplicationMessage", data)
+                .u8("kind")
+                .map(|kind| Self::Unknown { kind, body: &[] }),
+        }
+    }
+
+    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    ///
+    /// # Errors
+    /// None today.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write("ReplicationMessage", out, |w| {
+            match self {
+                Self::XLogData(wal) => {
+                    w.u8(b'w');
+                    w.u64(wal.wal_start.get());
+                    w.u64(wal.wal_end.get());
+                    w.i64(wal.sent_at.as_micros());
+                    w.bytes(wal.data);
+                }
+                Self::PrimaryKeepalive(keepalive) => {
+                    w.u8(b'k');
+                    w.u64(keepalive.wal_end.get());
+                    w.i64(keepalive.sent_at.as_micros());
+                    w.u8(u8::from(keepalive.reply_requested));
+                }
+                Self::Unknown { kind, body } => {
+                    w.u8(*kind);
+                    w.bytes(body);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// `XLogData` (`w`): a run of WAL.
+///
+/// Layout: `Int64 wal_start, Int64 wal_end, Int64 sent_at, Byte[n] data`. At most 128 KiB of data from
+/// PostgreSQL's walsender; a run may cross the end of a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct XLogData<'a> {
+    /// The position of the first byte of `data`.
+    pub wal_start: Lsn,
+    /// The *server's* end of WAL (on a historic timeline, where that ends), not the end of this run.
+    pub wal_end: Lsn,
+    /// When the server sent it.
+    pub sent_at: PgTimestamp,
+    /// The WAL.
+    pub data: &'a [u8],
+}
+
+impl<'a> XLogData<'a> {
+    #[inline]
+    fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("XLogData", body);
+        Ok(Self {
+            wal_start: Lsn::new(r.u64("wal_start")?),
+            wal_end: Lsn::new(r.u64("wal_end")?),
+            sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
+            data: r.rest(),
+        })
+    }
+}
+
+impl core::fmt::Debug for XLogData<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("XLogData")
+            .field("wal_start", &self.wal_start)
+            .field("wal_end", &self.wal_end)
+            .field("sent_at", &self.sent_at)
+            .field("data", &format_args!("{} bytes", self.data.len()))
+            .finish()
+    }
+}
+
+/// `PrimaryKeepalive` (`k`): the server is alive, and perhaps wants to know whether we are.
+///
+/// Layout: `Int64 wal_end, Int64 sent_at, Byte1 reply_requested`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrimaryKeepalive {
+    /// How far the server has sent WAL on this connection.
+    pub wal_end: Lsn,
+    /// When the server sent it.
+    pub sent_at: PgTimestamp,
+    /// Whether to send a [`StandbyStatusUpdate`] at once, so as not to be taken for dead.
+    pub reply_requested: bool,
+}
+
+impl PrimaryKeepalive {
+    fn parse(body: &[u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("PrimaryKeepalive", body);
+        let keepalive = Self {
+            wal_end: Lsn::new(r.u64("wal_end")?),
+            sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
+            reply_requested: r.u8("reply_requested")? != 0,
+        };
+        r.finish()?;
+        Ok(keepalive)
+    }
+}
+
+/// What a client sends inside `CopyData` while replication streams.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StandbyMessage<'a> {
+    /// `r`: how far the client is.
+    StatusUpdate(StandbyStatusUpdate),
+    /// `h`: which old rows the client still needs.
+    HotStandbyFeedback(HotStandbyFeedback),
+    /// A message of a newer client, such as the `p` of PostgreSQL 19.
+    Unknown {
+        /// Its first byte.
+        kind: u8,
+        /// What follows it.
+        body: &'a [u8],
+    },
+}
+
+/// `StandbyStatusUpdate` (`r`): how far the client is.
+///
+/// Layout: `Int64 written, Int64 flushed, Int64 applied, Int64 sent_at, Byte1 reply_requested`. Each
+/// position is "last byte + 1", and 0 says nothing. With a slot, `flushed` lets the server remove older
+/// WAL; as a synchronous standby, it lets commits return: report only what is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StandbyStatusUpdate {
+    /// What was written to a file.
+    pub written: Lsn,
+    /// What would survive a power cut.
+    pub flushed: Lsn,
+    /// What was replayed. A receiver that only stores WAL leaves it invalid.
+    pub applied: Lsn,
+    /// When the client sent it.
+    pub sent_at: PgTimestamp,
+    /// Whether the server shall answer at once with a keepalive.
+    pub reply_requested: bool,
+}
+
+/// `HotStandbyFeedback` (`h`): which old rows the client's queries still need.
+///
+/// Layout: `Int64 sent_at, Int32 xmin, Int32 xmin_epoch, Int32 catalog_xmin, Int32 catalog_xmin_epoch`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HotStandbyFeedback {
+    /// When the client sent it.
+    pub sent_at: PgTimestamp,
+    /// The oldest transaction still needed; 0 for none.
+    pub xmin: u32,
+    /// How often transaction numbers had wrapped around at `xmin`.
+    pub xmin_epoch: u32,
+    /// The oldest transaction still needed in the system catalogs; 0 for none.
+    pub catalog_xmin: u32,
+    /// How often transaction numbers had wrapped around at `catalog_xmin`.
+    pub catalog_xmin_epoch: u32,
+}
+
+impl<'a> StandbyMessage<'a> {
+    /// Reads the bytes of one `CopyData`.
+    ///
+    /// # Errors
+    /// If they do not follow the layout of their kind to the last byte.
+    pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("StandbyMessage", data);
+        let message = match r.u8("kind")? {
+            b'r' => Self::StatusUpdate(StandbyStatusUpdate {
+                written: Lsn::new(r.u64("written")?),
+                flushed: Lsn::new(r.u64("flushed")?),
+                applied: Lsn::new(r.u64("applied")?),
+                sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
+                reply_requested: r.u8("reply_requested")? != 0,
+            }),
+            b'h' => Self::HotStandbyFeedback(HotStandbyFeedback {
+                sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
+                xmin: r.u32("xmin")?,
+                xmin_epoch: r.u32("xmin_epoch")?,
+                catalog_xmin: r.u32("catalog_xmin")?,
+                catalog_xmin_epoch: r.u32("catalog_xmin_epoch")?,
+            }),
+            kind => Self::Unknown { kind, body: r.rest() },
+        };
+        r.finish()?;
+        Ok(message)
+    }
+
+    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    ///
+    /// # Errors
+    /// None today.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write("StandbyMessage", out, |w| {
+            match self {
+                Self::StatusUpdate(status) => {
+                    w.u8(b'r');
+                    w.u64(status.written.get());
+                    w.u64(status.flushed.get());
+                    w.u64(status.applied.get());
+                    w.i64(status.sent_at.as_micros());
+                    w.u8(u8::from(status.reply_requested));
+                }
+                Self::HotStandbyFeedback(feedback) => {
+                    w.u8(b'h');
+                    w.i64(feedback.sent_at.as_micros());
+                    w.u32(feedback.xmin);
+                    w.u32(feedback.xmin_epoch);
+                    w.u32(feedback.catalog_xmin);
+                    w.u32(feedback.catalog_xmin_epoch);
+                }
+                Self::Unknown { kind, body } => {
+                    w.u8(*kind);
+                    w.bytes(body);
+                }
+            }
+            Ok(())
+        })
+    }
+}

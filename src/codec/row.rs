@@ -1,0 +1,239 @@
+//! Result sets: `RowDescription` and `DataRow`.
+
+use alloc::vec::Vec;
+
+use super::error::{DecodeError, DecodeErrorKind, EncodeError};
+use super::list::{Item, List, ListBuf, sealed};
+use super::reader::Reader;
+use super::writer::{Writer, framed};
+
+/// How a value stands on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// As text, in the session's encoding.
+    #[default]
+    Text,
+    /// In the binary form of its type.
+    Binary,
+}
+
+impl Format {
+    const fn code(self) -> i16 {
+        match self {
+            Self::Text => 0,
+            Self::Binary => 1,
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        match reader.i16("format")? {
+            0 => Ok(Self::Text),
+            1 => Ok(Self::Binary),
+            other => Err(reader.error("format", DecodeErrorKind::Value(i64::from(other)))),
+        }
+    }
+
+    pub(crate) fn write(self, writer: &mut Writer<'_>) {
+        writer.i16(self.code());
+    }
+}
+
+/// `RowDescription` (`T`): the columns of the rows that follow.
+///
+/// Layout: `Int16 count`, then the columns.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowDescription<'a> {
+    /// The columns from left to right.
+    pub columns: Columns<'a>,
+}
+
+impl<'a> RowDescription<'a> {
+    /// Reads the body of the message.
+    ///
+    /// # Errors
+    /// If it does not follow its layout to its last byte.
+    pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("RowDescription", body);
+        let count = r.u16("count")?;
+        let columns = List::counted(&mut r, usize::from(count))?;
+        r.finish()?;
+        Ok(Self { columns })
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        framed(b'T', "RowDescription", out, |w| {
+            w.count(self.columns.len(), "columns")?;
+            w.bytes(self.columns.as_bytes());
+            Ok(())
+        })
+    }
+}
+
+/// One column of a [`RowDescription`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Column<'a> {
+    /// The column's name.
+    pub name: &'a [u8],
+    /// The table it comes from, or 0.
+    pub table_oid: u32,
+    /// Its attribute number in that table, or 0.
+    pub attribute: i16,
+    /// The type of its values.
+    pub type_oid: u32,
+    /// The size of the type in bytes; negative for a type of variable length.
+    pub type_len: i16,
+    /// The type's modifier, such as the precision of a numeric; -1 for none.
+    pub type_modifier: i32,
+    /// How the values stand on the wire.
+    pub format: Format,
+}
+
+/// The kind of list item that is a [`Column`]; see [`Columns`].
+#[derive(Debug)]
+pub enum ColumnItem {}
+
+impl Item for ColumnItem {}
+impl sealed::Item for ColumnItem {
+    type Item<'a> = Column<'a>;
+
+    fn read<'a>(r: &mut Reader<'a>) -> Result<Column<'a>, DecodeError> {
+        Ok(Column {
+            name: r.cstr("name")?,
+            table_oid: r.u32("table_oid")?,
+            attribute: r.i16("attribute")?,
+            type_oid: r.u32("type_oid")?,
+            type_len: r.i16("type_len")?,
+            type_modifier: r.i32("type_modifier")?,
+            format: Format::read(r)?,
+        })
+    }
+
+    fn write(column: &Column<'_>, w: &mut Writer<'_>) -> Result<(), EncodeError> {
+        w.cstr(column.name, "name")?;
+        w.u32(column.table_oid);
+        w.i16(column.attribute);
+        w.u32(column.type_oid);
+        w.i16(column.type_len);
+        w.i32(column.type_modifier);
+        column.format.write(w);
+        Ok(())
+    }
+}
+
+/// The columns of a [`RowDescription`]; items are [`Column`].
+pub type Columns<'a> = List<'a, ColumnItem>;
+/// [`Columns`] to fill.
+pub type ColumnsBuf = ListBuf<ColumnItem>;
+
+/// `DataRow` (`D`): one row of a result.
+///
+/// Layout: `Int16 count`, then for each column `Int32 length, Byte[length]`; length -1 is NULL.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataRow<'a> {
+    /// The values from left to right.
+    pub values: Values<'a>,
+}
+
+impl<'a> DataRow<'a> {
+    /// Reads the body of the message.
+    ///
+    /// # Errors
+    /// If it does not follow its layout to its last byte.
+    #[inline]
+    pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("DataRow", body);
+        let count = r.u16("count")?;
+        let values = List::counted(&mut r, usize::from(count))?;
+        r.finish()?;
+        Ok(Self { values })
+    }
+
+    /// Appends the message to `out`.
+    ///
+    /// # Errors
+    /// If it is too long.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        framed(b'D', "DataRow", out, |w| {
+            w.count(self.values.len(), "values")?;
+            w.bytes(self.values.as_bytes());
+            Ok(())
+        })
+    }
+}
+
+/// The kind of list item that is a value or NULL; see [`Values`].
+#[derive(Debug)]
+pub enum ValueItem {}
+
+impl Item for ValueItem {}
+impl sealed::Item for ValueItem {
+    type Item<'a> = Option<&'a [u8]>;
+
+    #[inline]
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<Option<&'a [u8]>, DecodeError> {
+        reader.value("value")
+    }
+
+    fn write(value: &Option<&[u8]>, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.value(*value, "value")
+    }
+}
+
+/// Values of a row or parameters of a statement; items are `Option<&[u8]>`, `None` for NULL.
+pub type Values<'a> = List<'a, ValueItem>;
+/// [`Values`] to fill.
+pub type ValuesBuf = ListBuf<ValueItem>;
+
+/// The kind of list item that is a [`Format`]; see [`Formats`].
+#[derive(Debug)]
+pub enum FormatItem {}
+
+impl Item for FormatItem {}
+impl sealed::Item for FormatItem {
+    type Item<'a> = Format;
+
+    fn read(reader: &mut Reader<'_>) -> Result<Format, DecodeError> {
+        Format::read(reader)
+    }
+
+    fn write(format: &Format, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        format.write(writer);
+        Ok(())
+    }
+}
+
+/// Formats of columns or parameters; items are [`Format`].
+pub type Formats<'a> = List<'a, FormatItem>;
+/// [`Formats`] to fill.
+pub type FormatsBuf = ListBuf<FormatItem>;
+
+/// The kind of list item that is an object identifier; see [`Oids`].
+#[derive(Debug)]
+pub enum OidItem {}
+
+impl Item for OidItem {}
+impl sealed::Item for OidItem {
+    type Item<'a> = u32;
+
+    fn read(reader: &mut Reader<'_>) -> Result<u32, DecodeError> {
+        reader.u32("oid")
+    }
+
+    fn write(oid: &u32, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.u32(*oid);
+        Ok(())
+    }
+}
+
+/// Types of parameters; items are `u32`, 0 for "not told".
+pub type Oids<'a> = List<'a, OidItem>;
+/// [`Oids`] to fill.
+pub type OidsBuf = ListBuf<OidItem>;

@@ -1,0 +1,258 @@
+//! Packets that begin a connection, and the answers to a request for encryption.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::error::{DecodeError, DecodeErrorKind, EncodeError};
+use super::list::{Item, List, ListBuf, sealed};
+use super::reader::Reader;
+use super::writer::{Writer, write};
+
+/// A protocol version as the startup packet carries it: major in the upper half, minor in the lower.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProtocolVersion(u32);
+
+impl ProtocolVersion {
+    /// 3.0: every server since 7.4.
+    pub const V3_0: Self = Self::new(3, 0);
+    /// 3.2: servers from 18 on; cancel keys of up to 256 bytes.
+    pub const V3_2: Self = Self::new(3, 2);
+
+    /// The version `major.minor`.
+    #[must_use]
+    pub const fn new(major: u16, minor: u16) -> Self {
+        Self((major as u32) << 16 | minor as u32)
+    }
+
+    /// The number on the wire, 196608 for 3.0.
+    #[must_use]
+    pub const fn code(self) -> u32 {
+        self.0
+    }
+
+    /// From the number on the wire.
+    #[must_use]
+    pub const fn from_code(code: u32) -> Self {
+        Self(code)
+    }
+
+    /// The major version.
+    #[must_use]
+    pub const fn major(self) -> u32 {
+        self.0 >> 16
+    }
+
+    /// The minor version.
+    #[must_use]
+    pub const fn minor(self) -> u32 {
+        self.0 & 0xffff
+    }
+}
+
+impl fmt::Display for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major(), self.minor())
+    }
+}
+
+impl fmt::Debug for ProtocolVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProtocolVersion({self})")
+    }
+}
+
+const CANCEL_REQUEST: u32 = 80_877_102;
+const SSL_REQUEST: u32 = 80_877_103;
+const GSS_ENC_REQUEST: u32 = 80_877_104;
+
+/// What a client sends first on a connection, or first inside TLS. It has no type byte.
+///
+/// Layout: `Int32 length, Int32 code`, then by code.
+///
+/// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartupPacket<'a> {
+    /// Asks for a session.
+    Startup(StartupMessage<'a>),
+    /// Asks to cancel the statement of another connection.
+    Cancel(CancelRequest<'a>),
+    /// Asks for TLS.
+    #[doc(alias = "SSLRequest")]
+    SslRequest,
+    /// Asks for GSSAPI encryption.
+    #[doc(alias = "GSSENCRequest")]
+    GssEncRequest,
+    /// A major version other than 3, with whatever follows.
+    Unsupported {
+        /// The version asked for.
+        version: ProtocolVersion,
+        /// What follows it, in a layout that only that version knows.
+        body: &'a [u8],
+    },
+}
+
+impl<'a> StartupPacket<'a> {
+    /// Reads the packet after its length word.
+    ///
+    /// # Errors
+    /// If it does not follow its layout to its last byte.
+    pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("StartupMessage", body);
+        let code = r.u32("version")?;
+        match code {
+            CANCEL_REQUEST => return CancelRequest::parse(r.rest()).map(Self::Cancel),
+            SSL_REQUEST | GSS_ENC_REQUEST => {}
+            _ if ProtocolVersion(code).major() == 3 => {
+                let parameters = List::terminated(&mut r, "parameters")?;
+                r.finish()?;
+                return Ok(Self::Startup(StartupMessage { version: ProtocolVersion(code), parameters }));
+            }
+            _ => return Ok(Self::Unsupported { version: ProtocolVersion(code), body: r.rest() }),
+        }
+        r.finish()?;
+        Ok(if code == SSL_REQUEST { Self::SslRequest } else { Self::GssEncRequest })
+    }
+
+    /// Appends the packet to `out`.
+    ///
+    /// # Errors
+    /// If a string holds a NUL, a parameter has no name, or the packet is too long.
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        write("StartupMessage", out, |w| {
+            w.with_length(|w| match self {
+                Self::Startup(message) => {
+                    w.u32(message.version.0);
+                    w.bytes(message.parameters.as_bytes());
+                    w.u8(0);
+                    Ok(())
+                }
+                Self::Cancel(cancel) => {
+                    w.u32(CANCEL_REQUEST);
+                    w.i32(cancel.process_id);
+                    w.bytes(cancel.secret_key);
+                    Ok(())
+                }
+                Self::SslRequest => {
+                    w.u32(SSL_REQUEST);
+                    Ok(())
+                }
+                Self::GssEncRequest => {
+                    w.u32(GSS_ENC_REQUEST);
+                    Ok(())
+                }
+                Self::Unsupported { version, body } => {
+                    w.u32(version.0);
+                    w.bytes(body);
+                    Ok(())
+                }
+            })
+        })
+    }
+}
+
+/// `StartupMessage`: asks for a session with these parameters.
+///
+/// `user` is the only parameter that must be there. The server reads `database`, `options` and
+/// `replication` itself and sets every other name as a run-time parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartupMessage<'a> {
+    /// The protocol version asked for; the server may answer with a lower one.
+    pub version: ProtocolVersion,
+    /// Names and values.
+    pub parameters: Parameters<'a>,
+}
+
+/// `CancelRequest`: asks to cancel what another connection runs. There is never an answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct CancelRequest<'a> {
+    /// The process that `BackendKeyData` named.
+    pub process_id: i32,
+    /// The secret that came with it: 4 bytes in protocol 3.0, up to 256 in 3.2.
+    pub secret_key: &'a [u8],
+}
+
+impl<'a> CancelRequest<'a> {
+    fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut r = Reader::new("CancelRequest", body);
+        let process_id = r.i32("process_id")?;
+        let secret_key = r.rest();
+        if secret_key.is_empty() || secret_key.len() > super::BackendKeyData::MAX_KEY_LEN {
+            let length = i64::try_from(secret_key.len()).unwrap_or(i64::MAX);
+            return Err(r.error("secret_key", DecodeErrorKind::Length(length)));
+        }
+        Ok(Self { process_id, secret_key })
+    }
+}
+
+impl fmt::Debug for CancelRequest<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key lets anyone cancel the session's statements.
+        f.debug_struct("CancelRequest").field("process_id", &self.process_id).finish_non_exhaustive()
+    }
+}
+
+/// The kind of list item that is a name and a value; see [`Parameters`].
+#[derive(Debug)]
+pub enum ParameterItem {}
+
+impl Item for ParameterItem {}
+impl sealed::Item for ParameterItem {
+    type Item<'a> = (&'a [u8], &'a [u8]);
+
+    fn read<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], &'a [u8]), DecodeError> {
+        Ok((reader.cstr("name")?, reader.cstr("value")?))
+    }
+
+    fn write((name, value): &(&[u8], &[u8]), writer: &mut Writer<'_>) -> Result<(), EncodeError> {
+        writer.non_empty_cstr(name, "name")?;
+        writer.cstr(value, "value")
+    }
+}
+
+/// Names and values of a [`StartupMessage`]; items are `(&[u8], &[u8])`.
+pub type Parameters<'a> = List<'a, ParameterItem>;
+/// [`Parameters`] to fill.
+pub type ParametersBuf = ListBuf<ParameterItem>;
+
+/// The one byte with which a server answers `SSLRequest` and `GSSENCRequest`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncryptionReply {
+    /// `S`: begin the TLS handshake now.
+    Tls,
+    /// `G`: begin the GSSAPI handshake now.
+    Gss,
+    /// `N`: not here; go on without, or try another way, on the same connection.
+    Refused,
+    /// `E`: an `ErrorResponse` follows, from a server that does not know the request or could not start a
+    /// session. Its text comes from whoever sits on the line: it must not be shown as the server's
+    /// (CVE-2024-10977).
+    Error,
+}
+
+impl EncryptionReply {
+    /// Reads the byte.
+    ///
+    /// # Errors
+    /// If it is none of the four.
+    pub fn parse(byte: u8) -> Result<Self, DecodeError> {
+        match byte {
+            b'S' => Ok(Self::Tls),
+            b'G' => Ok(Self::Gss),
+            b'N' => Ok(Self::Refused),
+            b'E' => Ok(Self::Error),
+            _ => Err(DecodeError::new("SSLRequest", "reply", DecodeErrorKind::UnknownType(byte))),
+        }
+    }
+
+    /// The byte.
+    #[must_use]
+    pub const fn byte(self) -> u8 {
+        match self {
+            Self::Tls => b'S',
+            Self::Gss => b'G',
+            Self::Refused => b'N',
+            Self::Error => b'E',
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The one place that puts bytes together.
+
+use alloc::vec::Vec;
+
+use super::error::{EncodeError, EncodeErrorKind};
+
+/// Appends to the output, naming message and field in errors.
+pub struct Writer<'o> {
+    message: &'static str,
+    out: &'o mut Vec<u8>,
+}
+
+/// Runs `body` on a writer; if it fails, the output is cut back to what it was.
+#[inline]
+pub(crate) fn write(
+    message: &'static str,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    let result = body(&mut Writer { message, out });
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+/// A message with a type byte: the type, the length of itself and the body, and the body.
+#[inline]
+pub(crate) fn framed(
+    tag: u8,
+    message: &'static str,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    write(message, out, |w| {
+        w.u8(tag);
+        w.with_length(body)
+    })
+}
+
+impl Writer<'_> {
+    #[inline]
+    pub(crate) const fn error(&self, field: &'static str, kind: EncodeErrorKind) -> EncodeError {
+        EncodeError::new(self.message, field, kind)
+    }
+
+    /// A length word that counts itself, then what `body` writes.
+    #[inline]
+    pub(crate) fn with_length(
+        &mut self,
+        body: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let start = self.out.len();
+        self.out.extend_from_slice(&[0; 4]);
+        body(self)?;
+        let len = i32::try_from(self.out.len().saturating_sub(start));
+        let len = len.map_err(|_| self.error("length", EncodeErrorKind::TooLong))?;
+        if let Some(word) = self.out.get_mut(start..).and_then(|tail| tail.first_chunk_mut()) {
+            *word = len.to_be_bytes();
+        }
+        Ok(())
+    }
+
+    /// The output itself, for what brings its own encoder.
+    #[inline]
+    pub(crate) const fn output(&mut self) -> &mut Vec<u8> {
+        self.out
+    }
+
+    #[inline]
+    pub(crate) fn u8(&mut self, value: u8) {
+        self.out.push(value);
+    }
+
+    #[inline]
+    pub(crate) fn u16(&mut self, value: u16) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn i16(&mut self, value: i16) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn u32(&mut self, value: u32) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn i32(&mut self, value: i32) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn i64(&mut self, value: i64) {
+        self.out.extend_from_slice(&value.to_be_bytes());
+    }
+
+    #[inline]
+    pub(crate) fn bytes(&mut self, bytes: &[u8]) {
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// A string and its NUL. A NUL inside is refused: the peer would read another message than was meant.
+    #[inline]
+    pub(crate) fn cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
+        if text.contains(&0) {
+            return Err(self.error(field, EncodeErrorKind::Nul));
+        }
+        self.out.extend_from_slice(text);
+        self.out.push(0);
+        Ok(())
+    }
+
+    /// A string that must not be empty, because an empty one ends the list that it is in.
+    #[inline]
+    pub(crate) fn non_empty_cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
+        if text.is_empty() {
+            return Err(self.error(field, EncodeErrorKind::Empty));
+        }
+        self.cstr(text, field)
+    }
+
+    /// A value with its length before it; `None` is NULL, -1.
+    #[inline]
+    pub(crate) fn value(&mut self, value: Option<&[u8]>, field: &'static str) -> Result<(), EncodeError> {
+        let Some(value) = value else {
+            self.i32(-1);
+            return Ok(());
+        };
+        let len = i32::try_from(value.len()).map_err(|_| self.error(field, EncodeErrorKind::TooLong))?;
+        self.i32(len);
+        self.bytes(value);
+        Ok(())
+    }
+
+    /// The 16-bit count that begins most lists.
+    #[inline]
+    pub(crate) fn count(&mut self, count: usize, field: &'static str) -> Result<(), EncodeError> {
+        let count = u16::try_from(count).map_err(|_| self.error(field, EncodeErrorKind::TooMany))?;
+        self.u16(count);
+        Ok(())
+    }
+}
