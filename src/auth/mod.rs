@@ -1,4 +1,4 @@
-//! Authentication exchanges as pure functions and states.
+//! Authentication exchanges as pure functions and states, and the policy that says which may be answered.
 //!
 //! Nothing here reads a clock, a random source, a socket or the environment: the nonce is an argument, a
 //! message comes in as a slice and the answer is appended to a vector. A state is consumed by the message it
@@ -7,7 +7,9 @@
 //! | server asks for | answer |
 //! |---|---|
 //! | `AuthenticationMD5Password` | [`md5_password`] |
-//! | `AuthenticationSASL` | [`ScramClient`], then [`ScramFinal`] |
+//! | `AuthenticationSASL` | [`AuthPolicy::select_binding`], then [`ScramClient`] and [`ScramFinal`] |
+//!
+//! Ask [`AuthPolicy`] before each answer and before believing `AuthenticationOk`.
 //!
 //! Passwords, keys and proofs are overwritten when dropped and appear in no `Debug` output and no error.
 #![cfg_attr(
@@ -24,10 +26,17 @@
 )]
 
 mod md5_password;
+mod methods;
+mod policy;
 mod saslprep;
 mod scram;
 
 pub use md5_password::{Md5Response, md5_password};
+pub use methods::{AuthMethod, AuthMethods, ParseAuthMethodsError};
+pub use policy::{
+    AuthDone, AuthPolicy, AuthRefused, AuthRequest, ChannelBindingMode, ParseChannelBindingModeError,
+    TlsEndPoint,
+};
 pub use saslprep::saslprep;
 pub use scram::{
     ChannelBinding, DerivedKeys, Mechanism, Nonce, ParseScramKeyError, ParseScramVerifierError, ScramClient,
