@@ -19,6 +19,8 @@ pub mod auth;
 pub mod codec;
 #[cfg(feature = "conninfo")]
 pub mod conninfo;
+#[cfg(feature = "session")]
+pub mod session;
 pub mod types;
 #[cfg(feature = "wal")]
 pub mod wal;

@@ -1,0 +1,535 @@
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use super::error::{HandshakeError, NegotiationFault};
+use super::parameters::SessionParameters;
+use crate::auth::{
+    AuthDone, AuthMethod, AuthPolicy, AuthRequest, ChannelBinding, DerivedKeys, Nonce, ScramClient,
+    ScramFinal, ScramKeys, ScramSecret, TlsEndPoint, md5_password,
+};
+use crate::codec::{
+    Authentication, AuthenticationResponse, BackendFraming, BackendMessage, EncryptionReply, Limits, Names,
+    Need, NegotiateProtocolVersion, ParametersBuf, ProtocolVersion, ServerError, StartupMessage,
+    StartupPacket, TransactionStatus,
+};
+
+/// Everything that a handshake needs to know, and nothing that it could look up itself.
+#[derive(Clone)]
+pub struct HandshakeConfig {
+    /// The newest protocol version to ask for.
+    pub max_version: ProtocolVersion,
+    /// The oldest that is accepted when the server negotiates.
+    pub min_version: ProtocolVersion,
+    /// The parameters of the startup packet; `user` has to be among them.
+    pub parameters: ParametersBuf,
+    /// How the bytes travel.
+    pub encryption: Encryption,
+    /// Which authentication may be answered.
+    pub policy: AuthPolicy,
+    /// The password. An empty one counts as none, as with libpq.
+    pub password: Option<Zeroizing<Vec<u8>>>,
+    /// The keys of SCRAM, to be used instead of the password.
+    pub scram_keys: Option<ScramKeys>,
+    /// What an earlier session with the same password derived: spares the costly part of SCRAM while salt
+    /// and iteration count are unchanged.
+    pub derived_keys: Option<DerivedKeys>,
+    /// The largest messages that are accepted meanwhile.
+    pub limits: Limits,
+}
+
+impl HandshakeConfig {
+    /// Protocol 3.0, plain text, every authentication, no password.
+    #[must_use]
+    pub fn new(parameters: ParametersBuf) -> Self {
+        Self {
+            max_version: ProtocolVersion::V3_0,
+            min_version: ProtocolVersion::V3_0,
+            parameters,
+            encryption: Encryption::Plain,
+            policy: AuthPolicy::default(),
+            password: None,
+            scram_keys: None,
+            derived_keys: None,
+            limits: Limits::DEFAULT,
+        }
+    }
+
+    fn user(&self) -> Vec<u8> {
+        let user = self.parameters.as_list().iter().find(|(name, _)| *name == b"user");
+        user.map(|(_, value)| value.to_vec()).unwrap_or_default()
+    }
+
+    fn usable_password(&self) -> Result<&Zeroizing<Vec<u8>>, HandshakeError> {
+        self.password.as_ref().filter(|password| !password.is_empty()).ok_or(HandshakeError::NoPassword)
+    }
+
+    fn scram_secret(&self) -> Result<ScramSecret, HandshakeError> {
+        match &self.scram_keys {
+            Some(keys) => Ok(ScramSecret::Keys(keys.clone())),
+            None => Ok(ScramSecret::Password(self.usable_password()?.clone())),
+        }
+    }
+}
+
+impl fmt::Debug for HandshakeConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeConfig")
+            .field("max_version", &self.max_version)
+            .field("encryption", &self.encryption)
+            .field("policy", &self.policy)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .finish_non_exhaustive()
+    }
+}
+
+/// How the bytes of one attempt travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encryption {
+    /// In clear.
+    Plain,
+    /// In TLS if the server agrees, else in clear.
+    TlsIfOffered,
+    /// In TLS, agreed upon by `SSLRequest`.
+    Tls,
+    /// In TLS from the first byte (servers from 17 on).
+    DirectTls,
+}
+
+/// The secret with which to cancel the statements of a session.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CancelKey {
+    /// The server process of the session.
+    pub process_id: i32,
+    /// The secret: 4 bytes in protocol 3.0, up to 256 in 3.2.
+    pub secret_key: Zeroizing<Vec<u8>>,
+}
+
+impl fmt::Debug for CancelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelKey").field("process_id", &self.process_id).finish_non_exhaustive()
+    }
+}
+
+/// A session that is ready for its first command.
+#[derive(Clone, Debug)]
+pub struct Session {
+    /// The protocol version agreed upon.
+    pub version: ProtocolVersion,
+    /// The settings that the server reports.
+    pub parameters: SessionParameters,
+    /// What cancels a statement; some poolers give none.
+    pub cancel_key: Option<CancelKey>,
+    /// Idle, for every server that is not broken.
+    pub transaction_status: TransactionStatus,
+    /// How we authenticated ourselves.
+    pub authentication: AuthMethod,
+    /// Whether the exchange was bound to the TLS session, so that nobody can sit in between.
+    pub channel_bound: bool,
+    /// What SCRAM derived, for [`HandshakeConfig::derived_keys`] of the next session.
+    pub derived_keys: Option<DerivedKeys>,
+    /// What the server noted meanwhile, at most 16.
+    pub notices: Vec<ServerError>,
+}
+
+/// What the driver has to do next; first it sends everything in `out`.
+#[derive(Debug)]
+#[must_use]
+pub enum Action {
+    /// Read at least one more byte, append it to what was not consumed and call
+    /// [`Handshake::receive`] again.
+    Read,
+    /// Make a TLS session of the connection, then call [`Handshake::tls_ready`]. Nothing was read ahead.
+    StartTls,
+    /// The session is ready. What was not consumed belongs to it.
+    Done(Box<Session>),
+}
+
+/// How far a call of [`Handshake::receive`] came.
+#[derive(Debug)]
+#[must_use]
+pub struct Progress {
+    /// How many bytes of the input are used up.
+    pub consumed: usize,
+    /// What to do next.
+    pub action: Action,
+}
+
+/// More than any server sends before it is ready, with all of its notices.
+const MAX_TOTAL_BYTES: usize = 1 << 20;
+const MAX_NOTICES: usize = 16;
+
+/// The client's side of a connection's beginning: encryption, protocol version, authentication and settings,
+/// up to `ReadyForQuery`.
+///
+/// See the [module](super) for the loop that drives it.
+#[derive(Debug)]
+pub struct Handshake {
+    config: HandshakeConfig,
+    state: Result<State, HandshakeError>,
+    /// The nonce, until SCRAM takes it.
+    nonce: Option<Nonce>,
+    tls: Tls,
+    total_bytes: usize,
+    session: Session,
+}
+
+/// What the TLS session below gives for channel binding.
+#[derive(Debug)]
+enum Tls {
+    None,
+    Hash(Vec<u8>),
+    NoHash,
+}
+
+#[derive(Debug)]
+enum State {
+    Start,
+    ExpectSslReply,
+    ExpectTls,
+    ExpectAuthentication { negotiated: bool },
+    ExpectScramServerFirst(Box<ScramClient>),
+    ExpectScramServerFinal(Box<ScramFinal>),
+    ExpectAuthenticationOk(AuthDone),
+    ExpectReadyForQuery,
+    Finished,
+}
+
+impl State {
+    const fn expected(&self) -> &'static str {
+        match self {
+            Self::Start | Self::ExpectSslReply | Self::ExpectTls => "an answer to SSLRequest",
+            Self::ExpectAuthentication { .. } => "a request for authentication",
+            Self::ExpectScramServerFirst(_) => "AuthenticationSASLContinue",
+            Self::ExpectScramServerFinal(_) => "AuthenticationSASLFinal",
+            Self::ExpectAuthenticationOk(_) => "AuthenticationOk",
+            Self::ExpectReadyForQuery => "ReadyForQuery",
+            Self::Finished => "nothing more",
+        }
+    }
+}
+
+impl Handshake {
+    /// A handshake that has not begun. Call [`receive`](Self::receive) with no input to begin it.
+    ///
+    /// `nonce` must be fresh and from a good random source.
+    #[must_use]
+    pub fn new(config: HandshakeConfig, nonce: Nonce) -> Self {
+        let session = Session {
+            version: config.max_version,
+            parameters: SessionParameters::default(),
+            cancel_key: None,
+            transaction_status: TransactionStatus::Idle,
+            authentication: AuthMethod::None,
+            channel_bound: false,
+            derived_keys: None,
+            notices: Vec::new(),
+        };
+        Self { config, state: Ok(State::Start), nonce: Some(nonce), tls: Tls::None, total_bytes: 0, session }
+    }
+
+    /// Takes what has come from the server and not been consumed yet, appends what has to be sent to `out`,
+    /// and says what to do next.
+    ///
+    /// # Errors
+    /// Whatever keeps the session from being made. Every further call returns the same error.
+    pub fn receive(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Progress, HandshakeError> {
+        let mut consumed: usize = 0;
+        loop {
+            let step = self.step(input.get(consumed..).unwrap_or_default(), out);
+            let Step { used, action } = step.inspect_err(|error| self.state = Err(error.clone()))?;
+            consumed = consumed.saturating_add(used);
+            if let Some(action) = action {
+                return Ok(Progress { consumed, action });
+            }
+        }
+    }
+
+    /// Goes on after [`Action::StartTls`], inside TLS.
+    ///
+    /// `certificate_hash` is the server certificate's hash for `tls-server-end-point` (RFC 5929), or `None`
+    /// if its signature algorithm has none.
+    ///
+    /// # Errors
+    /// If TLS was not asked for.
+    pub fn tls_ready(
+        &mut self,
+        certificate_hash: Option<&[u8]>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), HandshakeError> {
+        if !matches!(self.state, Ok(State::ExpectTls)) {
+            return Err(HandshakeError::Unexpected { expected: "no TLS session", got: "one" });
+        }
+        self.tls = certificate_hash.map_or(Tls::NoHash, |hash| Tls::Hash(hash.to_vec()));
+        self.state = self.send_startup(out);
+        self.state.as_ref().map(|_| ()).map_err(Clone::clone)
+    }
+
+    fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+        match core::mem::replace(&mut self.state, Ok(State::Finished))? {
+            State::Start => self.start(out),
+            State::ExpectSslReply => self.ssl_reply(input, out),
+            State::ExpectTls => Err(HandshakeError::Unexpected { expected: "a TLS session", got: "none" }),
+            State::Finished => Err(HandshakeError::Finished),
+            state => self.message(state, input, out),
+        }
+    }
+
+    fn start(&mut self, out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+        let (state, step) = match self.config.encryption {
+            Encryption::Plain => (self.send_startup(out)?, Step::used(0)),
+            Encryption::TlsIfOffered | Encryption::Tls => {
+                StartupPacket::SslRequest.encode(out)?;
+                (State::ExpectSslReply, Step::used(0))
+            }
+            Encryption::DirectTls => (State::ExpectTls, Step { used: 0, action: Some(Action::StartTls) }),
+        };
+        self.state = Ok(state);
+        Ok(step)
+    }
+
+    fn ssl_reply(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+        let Some((&byte, after)) = input.split_first() else {
+            self.state = Ok(State::ExpectSslReply);
+            return Ok(Step { used: 0, action: Some(Action::Read) });
+        };
+        match EncryptionReply::parse(byte)? {
+            EncryptionReply::Tls if after.is_empty() => {
+                self.state = Ok(State::ExpectTls);
+                Ok(Step { used: 1, action: Some(Action::StartTls) })
+            }
+            EncryptionReply::Tls => Err(HandshakeError::BytesBeforeTls),
+            EncryptionReply::Refused if self.config.encryption == Encryption::TlsIfOffered => {
+                self.state = Ok(self.send_startup(out)?);
+                Ok(Step::used(1))
+            }
+            EncryptionReply::Refused => Err(HandshakeError::TlsRefused),
+            EncryptionReply::Error => Err(HandshakeError::ErrorInsteadOfTls),
+            EncryptionReply::Gss => Err(HandshakeError::Unexpected {
+                expected: "an answer to SSLRequest",
+                got: "one to GSSENCRequest",
+            }),
+        }
+    }
+
+    fn send_startup(&self, out: &mut Vec<u8>) -> Result<State, HandshakeError> {
+        let parameters = self.config.parameters.as_list();
+        StartupPacket::Startup(StartupMessage { version: self.config.max_version, parameters })
+            .encode(out)?;
+        Ok(State::ExpectAuthentication { negotiated: false })
+    }
+
+    /// Takes one message, if it is there as a whole.
+    fn message(&mut self, state: State, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+        // The short limits hold up to ReadyForQuery: nothing long comes before it.
+        let framing = BackendFraming { limits: self.config.limits, ready: false };
+        let Need::Frame(len) = framing.need(input)? else {
+            self.state = Ok(state);
+            return Ok(Step { used: 0, action: Some(Action::Read) });
+        };
+        self.total_bytes = self.total_bytes.saturating_add(len);
+        if self.total_bytes > MAX_TOTAL_BYTES {
+            return Err(HandshakeError::TooMuchData);
+        }
+        let next = match framing.parse(input.get(..len).unwrap_or_default())? {
+            BackendMessage::ErrorResponse(fields) => {
+                return Err(HandshakeError::Server(Box::new(fields.to_server_error())));
+            }
+            BackendMessage::OldStyleError { text } => {
+                return Err(HandshakeError::OldStyleServer(String::from_utf8_lossy(text).into_owned()));
+            }
+            BackendMessage::NoticeResponse(fields) => {
+                if self.session.notices.len() < MAX_NOTICES {
+                    self.session.notices.push(fields.to_server_error());
+                }
+                state
+            }
+            BackendMessage::Authentication(request) => self.on_authentication(state, request, out)?,
+            other => match (state, other) {
+                (
+                    State::ExpectAuthentication { negotiated },
+                    BackendMessage::NegotiateProtocolVersion(offer),
+                ) => self.on_negotiation(negotiated, &offer)?,
+                (State::ExpectReadyForQuery, BackendMessage::ReadyForQuery(status)) => {
+                    self.session.transaction_status = status;
+                    let done = Action::Done(Box::new(self.session.clone()));
+                    self.state = Ok(State::Finished);
+                    return Ok(Step { used: len, action: Some(done) });
+                }
+                (state @ State::ExpectReadyForQuery, other) => {
+                    self.on_session_data(&other)?;
+                    state
+                }
+                (state, other) => {
+                    return Err(HandshakeError::Unexpected { expected: state.expected(), got: other.name() });
+                }
+            },
+        };
+        self.state = Ok(next);
+        Ok(Step::used(len))
+    }
+
+    /// libpq's checks of a `NegotiateProtocolVersion`. We ask for no `_pq_.` option, so none may be named.
+    fn on_negotiation(
+        &mut self,
+        negotiated: bool,
+        offer: &NegotiateProtocolVersion<'_>,
+    ) -> Result<State, HandshakeError> {
+        let asked = self.config.max_version;
+        let fault = match offer.version {
+            _ if negotiated => NegotiationFault::Repeated,
+            version if version > asked => NegotiationFault::NewerThanRequested,
+            version if version < ProtocolVersion::V3_0 || version == ProtocolVersion::new(3, 1) => {
+                NegotiationFault::NoSuchVersion
+            }
+            _ if !offer.unknown_options.is_empty() => NegotiationFault::UnknownOption,
+            version if version == asked => NegotiationFault::NothingNegotiated,
+            version if version < self.config.min_version => NegotiationFault::TooOld,
+            version => {
+                self.session.version = version;
+                return Ok(State::ExpectAuthentication { negotiated: true });
+            }
+        };
+        Err(HandshakeError::Negotiation(fault))
+    }
+
+    fn on_authentication(
+        &mut self,
+        state: State,
+        request: Authentication<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<State, HandshakeError> {
+        let (state, done) = match (state, request) {
+            (State::ExpectScramServerFirst(client), Authentication::SaslContinue { data }) => {
+                let mut client_final = Vec::new();
+                let next = client.server_first(data, &mut client_final)?;
+                let client_final = Zeroizing::new(client_final);
+                AuthenticationResponse::Sasl { data: &client_final }.encode(out)?;
+                return Ok(State::ExpectScramServerFinal(Box::new(next)));
+            }
+            (State::ExpectScramServerFinal(scram), Authentication::SaslFinal { data }) => {
+                self.session.derived_keys = Some(scram.server_final(data)?);
+                self.session.authentication = AuthMethod::ScramSha256;
+                let done = if self.session.channel_bound { AuthDone::ScramBound } else { AuthDone::Scram };
+                return Ok(State::ExpectAuthenticationOk(done));
+            }
+            (State::ExpectAuthentication { .. }, Authentication::Ok) => (None, AuthDone::Nothing),
+            (State::ExpectAuthenticationOk(done), Authentication::Ok) => (None, done),
+            (State::ExpectScramServerFirst(_) | State::ExpectScramServerFinal(_), Authentication::Ok) => {
+                (None, AuthDone::ScramUnproven)
+            }
+            (State::ExpectAuthentication { .. }, request) => return self.answer(request, out),
+            (state, _) => (Some(state), AuthDone::Nothing),
+        };
+        if let Some(state) = state {
+            return Err(HandshakeError::Unexpected {
+                expected: state.expected(),
+                got: "another Authentication",
+            });
+        }
+        self.config.policy.check_ok(done)?;
+        Ok(State::ExpectReadyForQuery)
+    }
+
+    /// Answers the server's first request for authentication.
+    fn answer(&mut self, request: Authentication<'_>, out: &mut Vec<u8>) -> Result<State, HandshakeError> {
+        let kind = match request {
+            Authentication::CleartextPassword => AuthRequest::CleartextPassword,
+            Authentication::Md5Password { .. } => AuthRequest::Md5Password,
+            Authentication::Gss | Authentication::GssContinue { .. } => AuthRequest::Gss,
+            Authentication::Sspi => AuthRequest::Sspi,
+            Authentication::Sasl { .. } => AuthRequest::Sasl,
+            _ => AuthRequest::Other,
+        };
+        self.config.policy.check_request(kind)?;
+        match request {
+            Authentication::CleartextPassword => {
+                let password = self.config.usable_password()?;
+                AuthenticationResponse::Password { password }.encode(out)?;
+                self.session.authentication = AuthMethod::Password;
+            }
+            Authentication::Md5Password { salt } => {
+                let response = md5_password(&self.config.user(), self.config.usable_password()?, salt);
+                AuthenticationResponse::Password { password: response.as_bytes() }.encode(out)?;
+                self.session.authentication = AuthMethod::Md5;
+            }
+            Authentication::Sasl { mechanisms } => return self.begin_scram(mechanisms, out),
+            Authentication::Gss | Authentication::GssContinue { .. } => {
+                return Err(HandshakeError::Unsupported("GSSAPI"));
+            }
+            Authentication::Sspi => return Err(HandshakeError::Unsupported("SSPI")),
+            Authentication::KerberosV4 | Authentication::KerberosV5 => {
+                return Err(HandshakeError::Unsupported("Kerberos"));
+            }
+            Authentication::CryptPassword { .. } => return Err(HandshakeError::Unsupported("crypt")),
+            Authentication::ScmCredential => return Err(HandshakeError::Unsupported("SCM credential")),
+            Authentication::Ok | Authentication::SaslContinue { .. } | Authentication::SaslFinal { .. } => {
+                return Err(HandshakeError::Unexpected {
+                    expected: "a request for authentication",
+                    got: "the continuation of one",
+                });
+            }
+        }
+        Ok(State::ExpectAuthenticationOk(AuthDone::Answered))
+    }
+
+    fn begin_scram(&mut self, offered: Names<'_>, out: &mut Vec<u8>) -> Result<State, HandshakeError> {
+        let tls = match &self.tls {
+            Tls::None => TlsEndPoint::NoTls,
+            Tls::Hash(hash) => TlsEndPoint::Hash(hash),
+            Tls::NoHash => TlsEndPoint::NoHash,
+        };
+        let policy = self.config.policy;
+        let binding = policy.select_binding(offered.iter(), tls)?;
+        let secret = self.config.scram_secret()?;
+        // A second request for SASL is refused by the states, so the nonce is used once.
+        let nonce = self.nonce.take().ok_or(HandshakeError::Finished)?;
+        self.session.channel_bound = matches!(binding, ChannelBinding::TlsServerEndPoint(_));
+        let cached = self.config.derived_keys.clone();
+        let client = ScramClient::new(&secret, nonce, binding, policy.max_scram_iterations, cached);
+
+        let mut client_first = Vec::new();
+        client.client_first(&mut client_first);
+        let mechanism = client.mechanism().name().as_bytes();
+        AuthenticationResponse::SaslInitial { mechanism, data: Some(&client_first) }.encode(out)?;
+        Ok(State::ExpectScramServerFirst(Box::new(client)))
+    }
+
+    /// What comes between `AuthenticationOk` and `ReadyForQuery`.
+    fn on_session_data(&mut self, message: &BackendMessage<'_>) -> Result<(), HandshakeError> {
+        match message {
+            BackendMessage::ParameterStatus(status) => {
+                self.session.parameters.update(status).map_err(|_| HandshakeError::TooMuchData)
+            }
+            // Protocol 3.0 has keys of exactly four bytes.
+            BackendMessage::BackendKeyData(key)
+                if key.secret_key.len() == 4 || self.session.version > ProtocolVersion::V3_0 =>
+            {
+                self.session.cancel_key = Some(CancelKey {
+                    process_id: key.process_id,
+                    secret_key: Zeroizing::new(key.secret_key.to_vec()),
+                });
+                Ok(())
+            }
+            other => Err(HandshakeError::Unexpected {
+                expected: State::ExpectReadyForQuery.expected(),
+                got: other.name(),
+            }),
+        }
+    }
+}
+
+/// How far one step came; without an action, the next step follows at once.
+struct Step {
+    used: usize,
+    action: Option<Action>,
+}
+
+impl Step {
+    const fn used(used: usize) -> Self {
+        Self { used, action: None }
+    }
+}
