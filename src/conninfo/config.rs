@@ -1,0 +1,190 @@
+use std::format;
+use std::prelude::v1::*;
+
+use core::time::Duration;
+
+use base64ct::{Base64, Encoding as _};
+use zeroize::Zeroizing;
+
+use super::error::ConnInfoErrorKind;
+use super::numbers::{integer, positive, seconds};
+use super::{
+    ChannelBinding, ConnInfoError, HostConfig, LoadBalanceHosts, ProtocolVersion, Replication, RequireAuth,
+    Resolved, ScramKey, TargetSessionAttrs, TlsConfig,
+};
+
+/// Everything a connection needs to know, checked.
+///
+/// What asks for something this implementation does not have (GSSAPI encryption, OAuth, TLS before 1.2) was
+/// refused on the way here; nothing is silently ignored. `Debug` shows `***` for passwords and keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The servers to try, in order; at least one.
+    pub hosts: Vec<HostConfig>,
+    /// The user's name in the database, not empty.
+    pub user: String,
+    /// The database, by default the user's name; not empty.
+    pub dbname: String,
+    /// What kind of session to ask for.
+    pub replication: Replication,
+    /// Command-line options for the server (`-c name=value`), not empty.
+    pub options: Option<String>,
+    /// `application_name` or else `fallback_application_name`, not empty.
+    pub application_name: Option<String>,
+    /// The encoding to ask for, not empty; `auto` is `UTF8`.
+    pub client_encoding: Option<String>,
+    /// Settings from `PGDATESTYLE`, `PGTZ` and `PGGEQO` to send as startup parameters.
+    pub session_defaults: Vec<(&'static str, String)>,
+    /// How long one address may take until the session is ready; `None` for ever.
+    pub connect_timeout: Option<Duration>,
+    /// Keep-alive packets on TCP; `None` if switched off.
+    pub keepalives: Option<Keepalives>,
+    /// How long sent data may stay unacknowledged; `None` for the system's default.
+    pub tcp_user_timeout: Option<Duration>,
+    /// Which servers are acceptable.
+    pub target_session_attrs: TargetSessionAttrs,
+    /// In which order hosts and addresses are tried.
+    pub load_balance_hosts: LoadBalanceHosts,
+    /// The operating system's user that a server behind a Unix socket must run as, not empty.
+    pub require_peer: Option<String>,
+    /// TLS.
+    pub tls: TlsConfig,
+    /// Whether SCRAM has to be tied to the TLS connection.
+    pub channel_binding: ChannelBinding,
+    /// Which methods of authentication are acceptable.
+    pub require_auth: RequireAuth,
+    /// The oldest version of the protocol to agree to.
+    pub min_protocol_version: ProtocolVersion,
+    /// The version to ask for, not below `min_protocol_version`.
+    pub max_protocol_version: ProtocolVersion,
+    /// The key of SCRAM that proves who the client is, instead of a password.
+    pub scram_client_key: Option<ScramKey>,
+    /// The key of SCRAM that proves who the server is, instead of a password.
+    pub scram_server_key: Option<ScramKey>,
+}
+
+/// Keep-alive packets; `None` is the system's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Keepalives {
+    /// Silence after which the first is sent.
+    pub idle: Option<Duration>,
+    /// Time between one and the next.
+    pub interval: Option<Duration>,
+    /// How many may be lost.
+    pub count: Option<u32>,
+}
+
+impl Resolved {
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// A value that libpq refuses, in libpq's words, or one that asks for something that is not supported.
+    /// A bad port or socket path is an error of its host only: see [`HostConfig::endpoint`].
+    pub fn config(&self) -> Result<Config, ConnInfoError> {
+        let text = |keyword| self.get(keyword).unwrap_or_default();
+        let given = |keyword| self.get(keyword).filter(|value| !value.is_empty()).map(String::from);
+        let require_auth = RequireAuth::parse(text("require_auth"))?;
+        let channel_binding = ChannelBinding::parse(text("channel_binding"))?;
+        let tls = TlsConfig::new(self)?;
+        self.refuse_unsupported()?;
+        let (min_protocol_version, max_protocol_version) = self.protocol_versions()?;
+        Ok(Config {
+            hosts: self.hosts.clone(),
+            user: text("user").into(),
+            dbname: text("dbname").into(),
+            replication: Replication::parse(text("replication"))?,
+            options: given("options"),
+            application_name: given("application_name").or_else(|| given("fallback_application_name")),
+            client_encoding: given("client_encoding")
+                .map(|name| if name == "auto" { "UTF8".into() } else { name }),
+            session_defaults: self.session_defaults.clone(),
+            connect_timeout: self.parse("connect_timeout", seconds)?,
+            keepalives: self.keepalives()?,
+            tcp_user_timeout: self
+                .parse("tcp_user_timeout", positive)?
+                .map(|milliseconds| Duration::from_millis(milliseconds.into())),
+            target_session_attrs: TargetSessionAttrs::parse(text("target_session_attrs"))?,
+            load_balance_hosts: LoadBalanceHosts::parse(text("load_balance_hosts"))?,
+            require_peer: given("requirepeer"),
+            tls,
+            channel_binding,
+            require_auth,
+            min_protocol_version,
+            max_protocol_version,
+            scram_client_key: self.get("scram_client_key").map(|key| scram_key("client", key)).transpose()?,
+            scram_server_key: self.get("scram_server_key").map(|key| scram_key("server", key)).transpose()?,
+        })
+    }
+
+    /// A number that may be absent.
+    fn parse<T>(
+        &self,
+        keyword: &str,
+        parse: fn(&str, &str) -> Result<Option<T>, ConnInfoError>,
+    ) -> Result<Option<T>, ConnInfoError> {
+        self.get(keyword).map_or(Ok(None), |text| parse(keyword, text))
+    }
+
+    fn keepalives(&self) -> Result<Option<Keepalives>, ConnInfoError> {
+        let is_on = self.get("keepalives").map_or(Ok(true), |text| Ok(integer("keepalives", text)? != 0))?;
+        let keepalives = Keepalives {
+            idle: self.parse("keepalives_idle", seconds)?,
+            interval: self.parse("keepalives_interval", seconds)?,
+            count: self.parse("keepalives_count", positive)?,
+        };
+        Ok(is_on.then_some(keepalives))
+    }
+
+    /// Without bounds it is 3.0, which every server and pooler understands; a lower bound above that asks for
+    /// the latest.
+    fn protocol_versions(&self) -> Result<(ProtocolVersion, ProtocolVersion), ConnInfoError> {
+        let parse =
+            |keyword: &str| self.get(keyword).map(|word| ProtocolVersion::parse(keyword, word)).transpose();
+        let min = parse("min_protocol_version")?.unwrap_or(ProtocolVersion::V3_0);
+        let max = match parse("max_protocol_version")? {
+            Some(max) => max,
+            None if min > ProtocolVersion::V3_0 => ProtocolVersion::LATEST,
+            None => ProtocolVersion::V3_0,
+        };
+        if min > max {
+            return Err(ConnInfoError::conflict(
+                "\"min_protocol_version\" is greater than \"max_protocol_version\"",
+            ));
+        }
+        Ok((min, max))
+    }
+
+    fn refuse_unsupported(&self) -> Result<(), ConnInfoError> {
+        match self.get("gssencmode").unwrap_or_default() {
+            "disable" | "prefer" => {}
+            "require" => {
+                return Err(ConnInfoError::unsupported(
+                    "gssencmode value \"require\" invalid when GSSAPI support is not compiled in",
+                ));
+            }
+            word => return Err(ConnInfoError::invalid_value("gssencmode", word)),
+        }
+        for keyword in ["oauth_issuer", "oauth_client_id", "oauth_client_secret", "oauth_scope"] {
+            if self.get(keyword).is_some_and(|value| !value.is_empty()) {
+                return Err(ConnInfoError::unsupported(format!(
+                    "connection option \"{keyword}\" asks for OAuth, which is not supported"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// 32 bytes in base64, in which blanks do not count.
+fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
+    let error = |message: String| ConnInfoError::new(ConnInfoErrorKind::InvalidValue, message);
+    let mut dense = Zeroizing::new(String::with_capacity(text.len()));
+    dense.extend(text.chars().filter(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')));
+    let bytes = Base64::decode_vec(&dense).map_err(|_| error(format!("invalid SCRAM {which} key")))?;
+    let bytes = Zeroizing::new(bytes);
+    match <[u8; 32]>::try_from(bytes.as_slice()) {
+        Ok(key) => Ok(ScramKey::from(key)),
+        Err(_) => Err(error(format!("invalid SCRAM {which} key length: {}", bytes.len()))),
+    }
+}

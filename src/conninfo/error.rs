@@ -1,0 +1,81 @@
+use std::format;
+use std::prelude::v1::*;
+
+use core::fmt;
+
+/// Why connection parameters cannot be used.
+///
+/// The text is libpq's, word for word, wherever libpq refuses the same thing. It never shows a password or a
+/// key: where libpq would quote one, there is `***`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnInfoError {
+    kind: ConnInfoErrorKind,
+    message: String,
+}
+
+/// What sort of mistake a [`ConnInfoError`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ConnInfoErrorKind {
+    /// The text is not a connection string or URI.
+    Syntax,
+    /// A keyword that does not exist.
+    UnknownOption,
+    /// A value outside its parameter's set, or not a number.
+    InvalidValue,
+    /// A number that is not a port (1 to 65535). libpq goes on with the next host of the list.
+    Port,
+    /// A host that cannot be reached whatever the network does: a socket path that is too long, or a
+    /// `hostaddr` that is no address. libpq goes on with the next host of the list.
+    Host,
+    /// Lists of hosts, addresses and ports whose lengths do not match.
+    HostList,
+    /// Parameters that are each valid but exclude one another.
+    Conflict,
+    /// The service file, or the service's section in it.
+    ServiceFile,
+    /// An environment variable, or no user name to be had from the system.
+    Environment,
+    /// A request for something this implementation does not have.
+    Unsupported,
+}
+
+impl ConnInfoError {
+    pub(super) fn new(kind: ConnInfoErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    pub(super) fn syntax(message: impl Into<String>) -> Self {
+        Self::new(ConnInfoErrorKind::Syntax, message)
+    }
+
+    pub(super) fn unknown_option(keyword: &str) -> Self {
+        Self::new(ConnInfoErrorKind::UnknownOption, format!("invalid connection option \"{keyword}\""))
+    }
+
+    pub(super) fn invalid_value(keyword: &str, value: &str) -> Self {
+        Self::new(ConnInfoErrorKind::InvalidValue, format!("invalid {keyword} value: \"{value}\""))
+    }
+
+    pub(super) fn conflict(message: impl Into<String>) -> Self {
+        Self::new(ConnInfoErrorKind::Conflict, message)
+    }
+
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Self::new(ConnInfoErrorKind::Unsupported, message)
+    }
+
+    /// What sort of mistake it is.
+    #[must_use]
+    pub fn kind(&self) -> ConnInfoErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for ConnInfoError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl core::error::Error for ConnInfoError {}

@@ -1,0 +1,183 @@
+//! Parameters whose value is one word of a few.
+
+use std::prelude::v1::*;
+
+use super::ConnInfoError;
+
+/// Finds a word in a list of them, which is case-sensitive as in libpq.
+pub(super) fn choose<T: Copy>(keyword: &str, word: &str, words: &[(&str, T)]) -> Result<T, ConnInfoError> {
+    let found = words.iter().find(|(known, _)| *known == word);
+    found.map(|&(_, value)| value).ok_or_else(|| ConnInfoError::invalid_value(keyword, word))
+}
+
+/// `target_session_attrs`: which servers of the list are acceptable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TargetSessionAttrs {
+    /// Every server.
+    #[default]
+    Any,
+    /// Sessions are read-write by default: no standby, and `default_transaction_read_only` is off.
+    ReadWrite,
+    /// Sessions are read-only by default.
+    ReadOnly,
+    /// Not in hot standby.
+    Primary,
+    /// In hot standby.
+    Standby,
+    /// A standby if the list has one, else any server.
+    PreferStandby,
+}
+
+impl TargetSessionAttrs {
+    pub(super) fn parse(word: &str) -> Result<Self, ConnInfoError> {
+        choose(
+            "target_session_attrs",
+            word,
+            &[
+                ("any", Self::Any),
+                ("read-write", Self::ReadWrite),
+                ("read-only", Self::ReadOnly),
+                ("primary", Self::Primary),
+                ("standby", Self::Standby),
+                ("prefer-standby", Self::PreferStandby),
+            ],
+        )
+    }
+}
+
+/// `load_balance_hosts`: in which order hosts and the addresses of each are tried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LoadBalanceHosts {
+    /// As they are written, and as the look-up gives them.
+    #[default]
+    Disable,
+    /// In random order.
+    Random,
+}
+
+impl LoadBalanceHosts {
+    pub(super) fn parse(word: &str) -> Result<Self, ConnInfoError> {
+        choose("load_balance_hosts", word, &[("disable", Self::Disable), ("random", Self::Random)])
+    }
+}
+
+/// `channel_binding`: whether SCRAM is tied to the TLS connection it runs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ChannelBinding {
+    /// Never.
+    Disable,
+    /// If the server offers it.
+    #[default]
+    Prefer,
+    /// Or no connection.
+    Require,
+}
+
+impl ChannelBinding {
+    pub(super) fn parse(word: &str) -> Result<Self, ConnInfoError> {
+        let words = [("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
+        choose("channel_binding", word, &words)
+    }
+}
+
+/// A version of the protocol. There never was a 3.1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ProtocolVersion {
+    /// 3.0, of every server.
+    V3_0,
+    /// 3.2, of PostgreSQL 18.
+    V3_2,
+}
+
+impl ProtocolVersion {
+    /// What `latest` means.
+    pub const LATEST: Self = Self::V3_2;
+
+    pub(super) fn parse(keyword: &str, word: &str) -> Result<Self, ConnInfoError> {
+        choose(keyword, word, &[("latest", Self::LATEST), ("3.0", Self::V3_0), ("3.2", Self::V3_2)])
+    }
+}
+
+/// `replication`: what kind of session is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Replication {
+    /// An ordinary one (`false`, or not given).
+    #[default]
+    None,
+    /// One for physical replication (`true`), which belongs to no database.
+    Physical,
+    /// One that replicates a database logically (`database`); it takes SQL as well.
+    Database,
+}
+
+impl Replication {
+    /// The server takes `database` or any spelling of a boolean that a setting may have.
+    pub(super) fn parse(text: &str) -> Result<Self, ConnInfoError> {
+        if text == "database" {
+            return Ok(Self::Database);
+        }
+        let word = text.to_ascii_lowercase();
+        let abbreviates = |full: &str, least| word.len() >= least && full.starts_with(&word);
+        if word == "1" || abbreviates("true", 1) || abbreviates("yes", 1) || abbreviates("on", 2) {
+            Ok(Self::Physical)
+        } else if word.is_empty()
+            || word == "0"
+            || abbreviates("false", 1)
+            || abbreviates("no", 1)
+            || abbreviates("off", 2)
+        {
+            Ok(Self::None)
+        } else {
+            Err(ConnInfoError::invalid_value("replication", text))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_exact() {
+        assert_eq!(TargetSessionAttrs::parse("prefer-standby"), Ok(TargetSessionAttrs::PreferStandby));
+        assert_eq!(LoadBalanceHosts::parse("random"), Ok(LoadBalanceHosts::Random));
+        assert_eq!(ChannelBinding::parse("require"), Ok(ChannelBinding::Require));
+        for error in [
+            TargetSessionAttrs::parse("").unwrap_err(),
+            TargetSessionAttrs::parse("Any").unwrap_err(),
+            LoadBalanceHosts::parse("on").unwrap_err(),
+            ChannelBinding::parse(" prefer").unwrap_err(),
+        ] {
+            assert!(error.to_string().starts_with("invalid "), "{error}");
+        }
+        assert_eq!(
+            ChannelBinding::parse("no").map_err(|error| error.to_string()),
+            Err("invalid channel_binding value: \"no\"".into())
+        );
+    }
+
+    #[test]
+    fn there_are_two_protocol_versions() {
+        let parse = |word| ProtocolVersion::parse("max_protocol_version", word).ok();
+        assert_eq!(parse("3.0"), Some(ProtocolVersion::V3_0));
+        assert_eq!(parse("3.2"), Some(ProtocolVersion::V3_2));
+        assert_eq!(parse("latest"), Some(ProtocolVersion::V3_2));
+        for word in ["", "3", "3.1", "3.3", "2.0", "Latest"] {
+            assert_eq!(parse(word), None, "{word}");
+        }
+    }
+
+    #[test]
+    fn replication_takes_the_servers_booleans() {
+        for word in ["true", "TRUE", "t", "tr", "yes", "y", "on", "1"] {
+            assert_eq!(Replication::parse(word), Ok(Replication::Physical), "{word}");
+        }
+        for word in ["false", "F", "no", "n", "off", "of", "0", ""] {
+            assert_eq!(Replication::parse(word), Ok(Replication::None), "{word}");
+        }
+        assert_eq!(Replication::parse("database"), Ok(Replication::Database));
+        for word in ["Database", "o", "2", "truee", "physical", " true"] {
+            assert!(Replication::parse(word).is_err(), "{word}");
+        }
+    }
+}

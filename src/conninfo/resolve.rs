@@ -1,0 +1,361 @@
+use std::format;
+use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
+
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use super::hosts::{self, HostConfig, HostEntry, PasswordFileEntry};
+use super::keywords::{KEYWORDS, Keyword, find};
+use super::password_file::{Key, PasswordFile};
+use super::{ConnInfo, ConnInfoError, Environment, Password, Replication, service_file};
+
+/// Every parameter that has a value, and where the value comes from.
+///
+/// Explicit parameters go before the service file, that before the environment, and that before defaults.
+/// A variable that is set to nothing counts as set. Empty `host`, `port`, `user`, `dbname` and `password`
+/// mean the default, which then stands here.
+#[derive(Clone)]
+pub struct Resolved {
+    parameters: Vec<ResolvedParameter>,
+    pub(super) hosts: Vec<HostConfig>,
+    pub(super) session_defaults: Vec<(&'static str, String)>,
+    pub(super) home: Option<PathBuf>,
+    warnings: Vec<Warning>,
+}
+
+/// One parameter of [`Resolved`]. `Debug` shows [`shown`](Self::shown).
+#[derive(Clone)]
+pub struct ResolvedParameter {
+    keyword: &'static Keyword,
+    value: Zeroizing<String>,
+    source: Source,
+}
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Source {
+    /// The connection string, or the caller.
+    ConnInfo,
+    /// A command-line flag.
+    Flag(&'static str),
+    /// The service file.
+    ServiceFile {
+        /// The file.
+        path: PathBuf,
+        /// The service's name.
+        section: String,
+        /// The line, from 1.
+        line: u32,
+    },
+    /// An environment variable.
+    Variable(&'static str),
+    /// The password file. Other hosts of the list may have their passwords from other lines.
+    PasswordFile {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u32,
+    },
+    /// A default.
+    Default,
+}
+
+/// Something that was left out and that the user should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The password file was not read because others have access to it.
+    PasswordFileAccess(PathBuf),
+    /// The password file was not read because it is a directory, a device or a pipe.
+    PasswordFileNotPlain(PathBuf),
+    /// A parameter that was given but has no effect here.
+    NoEffect(&'static str),
+}
+
+impl Resolved {
+    pub(super) fn new(conninfo: &ConnInfo, environment: &Environment) -> Result<Self, ConnInfoError> {
+        let mut resolved = Self {
+            parameters: Vec::new(),
+            hosts: Vec::new(),
+            session_defaults: Vec::new(),
+            home: environment.home.clone(),
+            warnings: Vec::new(),
+        };
+        for parameter in conninfo.parameters() {
+            let source = parameter.flag.map_or(Source::ConnInfo, Source::Flag);
+            resolved.fill(parameter.keyword, &parameter.value, source);
+        }
+        resolved.fill_from_service(environment)?;
+        resolved.fill_from_variables(environment)?;
+        resolved.warn_of_no_effect();
+        resolved.fill_defaults();
+
+        if resolved.text("host").is_empty() && resolved.text("hostaddr").is_empty() {
+            let directory = environment.socket_directory.display().to_string();
+            resolved.replace("host", &directory, Source::Default);
+        }
+        let hosts =
+            hosts::host_list(resolved.text("host"), resolved.text("hostaddr"), resolved.text("port"))?;
+        if resolved.text("port").is_empty() {
+            resolved.replace("port", "5432", Source::Default);
+        }
+        if resolved.text("user").is_empty() {
+            resolved.replace("user", environment.user()?, Source::Default);
+        }
+        if resolved.text("dbname").is_empty() {
+            let user = resolved.text("user").to_string();
+            resolved.replace("dbname", &user, Source::Default);
+        }
+        resolved.add_hosts(hosts, &environment.socket_directory);
+        Ok(resolved)
+    }
+
+    /// The value of a parameter. A password that comes from the password file is the first host's that has
+    /// one, with what is not UTF-8 in it replaced; [`Config::hosts`](super::Config::hosts) has them all.
+    #[must_use]
+    pub fn get(&self, keyword: &str) -> Option<&str> {
+        self.parameter(keyword).map(ResolvedParameter::value)
+    }
+
+    /// Where the value of a parameter comes from; `None` if it has none.
+    #[must_use]
+    pub fn source(&self, keyword: &str) -> Option<&Source> {
+        self.parameter(keyword).map(ResolvedParameter::source)
+    }
+
+    /// All parameters that have a value, in the order of [`KEYWORDS`].
+    pub fn iter(&self) -> impl Iterator<Item = &ResolvedParameter> {
+        KEYWORDS.iter().filter_map(|keyword| self.parameter(keyword.name))
+    }
+
+    /// What was left out and should be told.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    fn parameter(&self, keyword: &str) -> Option<&ResolvedParameter> {
+        self.parameters.iter().find(|parameter| parameter.keyword.name == keyword)
+    }
+
+    /// The value, or nothing.
+    fn text(&self, keyword: &str) -> &str {
+        self.get(keyword).unwrap_or_default()
+    }
+
+    /// Gives a value to a parameter that has none.
+    fn fill(&mut self, keyword: &'static Keyword, value: &str, source: Source) {
+        if self.parameter(keyword.name).is_none() {
+            self.parameters.push(ResolvedParameter { keyword, value: Zeroizing::new(value.into()), source });
+        }
+    }
+
+    fn replace(&mut self, keyword: &str, value: &str, source: Source) {
+        self.parameters.retain(|parameter| parameter.keyword.name != keyword);
+        if let Some(keyword) = find(keyword) {
+            self.fill(keyword, value, source);
+        }
+    }
+
+    fn fill_from_service(&mut self, environment: &Environment) -> Result<(), ConnInfoError> {
+        let explicit_or_variable = |keyword, variable| match self.get(keyword) {
+            Some(value) => Ok(Some(value.to_string())),
+            None => environment.variable(variable).map(|value| value.map(String::from)),
+        };
+        let Some(section) = explicit_or_variable("service", "PGSERVICE")? else { return Ok(()) };
+        let file = explicit_or_variable("servicefile", "PGSERVICEFILE")?;
+        let service = service_file::find(
+            &section,
+            file.as_deref().map(Path::new),
+            self.home.as_deref(),
+            &environment.system_service_file(),
+        )?;
+        for parameter in service.parameters {
+            let (path, section) = (service.file.clone(), section.clone());
+            let source = Source::ServiceFile { path, section, line: parameter.line };
+            self.fill(parameter.keyword, &parameter.value, source);
+        }
+        Ok(())
+    }
+
+    fn fill_from_variables(&mut self, environment: &Environment) -> Result<(), ConnInfoError> {
+        for keyword in KEYWORDS {
+            let Some(variable) = keyword.variable else { continue };
+            if self.parameter(keyword.name).is_some() {
+                continue;
+            }
+            if let Some(value) = environment.variable(variable)? {
+                self.fill(keyword, value, Source::Variable(variable));
+            } else if keyword.name == "sslmode"
+                && environment.variable("PGREQUIRESSL")?.is_some_and(|value| value.starts_with('1'))
+            {
+                self.fill(keyword, "require", Source::Variable("PGREQUIRESSL"));
+            }
+        }
+        // Settings that the server is told as it starts the session.
+        for (variable, setting) in [("PGDATESTYLE", "datestyle"), ("PGTZ", "timezone"), ("PGGEQO", "geqo")] {
+            match environment.variable(variable)? {
+                Some(value) if !value.eq_ignore_ascii_case("default") => {
+                    self.session_defaults.push((setting, value.into()));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_defaults(&mut self) {
+        let is_system = self.get("sslrootcert") == Some("system");
+        for keyword in KEYWORDS {
+            match keyword.default {
+                // Nothing weaker makes sense, since everybody can have a certificate from these.
+                Some(_) if keyword.name == "sslmode" && is_system => {
+                    self.fill(keyword, "verify-full", Source::Default);
+                }
+                Some(default) => self.fill(keyword, default, Source::Default),
+                None => {}
+            }
+        }
+    }
+
+    fn warn_of_no_effect(&mut self) {
+        for name in ["sslcompression", "krbsrvname", "gsslib", "gssdelegation"] {
+            let has_effect =
+                |parameter: &&ResolvedParameter| Some(parameter.value()) != parameter.keyword.default;
+            if self.parameter(name).filter(has_effect).is_some() {
+                self.warnings.push(Warning::NoEffect(name));
+            }
+        }
+    }
+
+    /// Takes over the hosts with the password of each.
+    fn add_hosts(&mut self, entries: Vec<HostEntry>, socket_directory: &Path) {
+        let given = Some(self.text("password")).filter(|password| !password.is_empty()).map(Password::from);
+        let path = match (&given, self.text("passfile"), &self.home) {
+            (Some(_), _, _) | (None, "", None) => None,
+            (None, "", Some(home)) => Some(home.join(".pgpass")),
+            (None, path, _) => Some(PathBuf::from(path)),
+        };
+        let file = path.map(|path| {
+            let (file, warning) = PasswordFile::read(&path);
+            self.warnings.extend(warning);
+            (path, file)
+        });
+        for entry in entries {
+            let found = file.as_ref().and_then(|(path, file)| {
+                let (password, line) = self.look_up(file, &entry, socket_directory)?;
+                Some((password, PasswordFileEntry { path: path.clone(), line }))
+            });
+            let mut host = entry.into_config(socket_directory);
+            host.password = given.clone();
+            // A line with an empty password ends the search and is as good as none.
+            if let Some((password, entry)) = found.filter(|(password, _)| !password.as_bytes().is_empty()) {
+                if self.text("password").is_empty() {
+                    let text = Zeroizing::new(String::from_utf8_lossy(password.as_bytes()).into_owned());
+                    let PasswordFileEntry { path, line } = entry.clone();
+                    self.replace("password", &text, Source::PasswordFile { path, line });
+                }
+                host.password = Some(password);
+                host.password_entry = Some(entry);
+            }
+            self.hosts.push(host);
+        }
+    }
+
+    /// Sessions for physical replication belong to no database, and the password file calls that one
+    /// `replication`. Users forget it, so that the database's own line counts where there is no such line.
+    fn look_up(
+        &self,
+        file: &PasswordFile,
+        entry: &HostEntry,
+        socket_directory: &Path,
+    ) -> Option<(Password, u32)> {
+        let find = |dbname| {
+            file.find(&Key {
+                host: entry.password_file_host(socket_directory),
+                port: entry.port_text(),
+                dbname,
+                user: self.text("user"),
+            })
+        };
+        let named = self.text("dbname");
+        match Replication::parse(self.text("replication")) {
+            Ok(Replication::Physical) => find("replication").or_else(|| find(named)),
+            _ => find(named),
+        }
+    }
+}
+
+impl ResolvedParameter {
+    /// What is known about the parameter.
+    #[must_use]
+    pub fn keyword(&self) -> &'static Keyword {
+        self.keyword
+    }
+
+    /// The value, **also of passwords and keys**.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// The value, or `***` for passwords and keys.
+    #[must_use]
+    pub fn shown(&self) -> &str {
+        if self.keyword.secret { "***" } else { &self.value }
+    }
+
+    /// Where the value comes from.
+    #[must_use]
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+}
+
+impl fmt::Debug for ResolvedParameter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={:?} ({})", self.keyword.name, self.shown(), self.source)
+    }
+}
+
+impl fmt::Debug for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnInfo => f.write_str("conninfo"),
+            Self::Flag(flag) => f.write_str(flag),
+            Self::ServiceFile { path, section, line } => {
+                write!(f, "service file {} line {line} [{section}]", path.display())
+            }
+            Self::Variable(name) => f.write_str(name),
+            Self::PasswordFile { path, line } => {
+                write!(f, "password file {} line {line}", path.display())
+            }
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PasswordFileAccess(path) => write!(
+                f,
+                "password file \"{}\" has group or world access; permissions should be u=rw (0600) or less",
+                path.display()
+            ),
+            Self::PasswordFileNotPlain(path) => {
+                write!(f, "password file \"{}\" is not a plain file", path.display())
+            }
+            Self::NoEffect(keyword) => f.write_str(&format!("connection option \"{keyword}\" has no effect")),
+        }
+    }
+}
