@@ -7,6 +7,12 @@
 //! |---|---|---|
 //! | [`types`] | log positions, timelines, versions, SQLSTATEs | none (`no_std`) |
 //! | [`codec`] | every message of the protocol, both directions | none (`no_std`) |
+//! | `auth` | MD5 and SCRAM as pure functions and states, policy | `auth` (`no_std`) |
+//! | `session` | the handshake as a state machine without sockets | `session` (`no_std`) |
+//! | `conninfo` | connection strings, environment, service and password file | `conninfo` |
+//! | `client` | `Connection`: connecting and simple queries, on tokio | `client` |
+//! | `replication` | replication commands and the WAL stream | `replication` |
+//! | `wal` | segment names, archive directory, WAL receiver | `wal` |
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -16,11 +22,20 @@ extern crate std;
 
 #[cfg(feature = "auth")]
 pub mod auth;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod codec;
 #[cfg(feature = "conninfo")]
 pub mod conninfo;
+#[cfg(feature = "client")]
+mod error;
+#[cfg(feature = "client")]
+mod net;
 #[cfg(feature = "session")]
 pub mod session;
 pub mod types;
 #[cfg(feature = "wal")]
 pub mod wal;
+
+#[cfg(feature = "client")]
+pub use error::{ConnectAttempt, ConnectFailure, Error};

@@ -37,6 +37,12 @@ impl<'a, T: Item> List<'a, T> {
     /// The list without items.
     pub const EMPTY: Self = Self { count: 0, bytes: &[], kind: PhantomData };
 
+    /// Items that were checked before, as [`as_bytes`](Self::as_bytes) gave them.
+    #[cfg(feature = "client")]
+    pub(crate) const fn from_checked(count: usize, bytes: &'a [u8]) -> Self {
+        Self { count, bytes, kind: PhantomData }
+    }
+
     /// Checks `count` items.
     #[inline]
     pub(crate) fn counted(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {

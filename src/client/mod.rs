@@ -1,0 +1,33 @@
+//! A connection: made, asked, and ended.
+//!
+//! [`Connection`] is exclusive: one conversation, one `&mut`, no task in the background and no channel.
+//! Two conversations are two connections.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use tapster::client::Connection;
+//! use tapster::conninfo::{ConnInfo, Environment};
+//!
+//! let conninfo: ConnInfo = "postgresql://barman@db1/postgres".parse()?;
+//! let config = conninfo.resolve(&Environment::from_process())?.config()?;
+//! let mut connection = Connection::connect(&config).await?;
+//! for set in connection.simple_query("SELECT name, setting FROM pg_settings").await? {
+//!     for row in set.rows() {
+//!         println!("{} = {}", row.text("name")?, row.text("setting")?);
+//!     }
+//! }
+//! connection.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+
+mod connect;
+mod connection;
+mod query;
+mod quote;
+mod row;
+
+pub use connection::{Connection, NoticeHandler};
+pub use query::{QueryEvent, SimpleQuery};
+pub use quote::{quote_ident, quote_literal};
+pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};

@@ -1,0 +1,128 @@
+use std::string::String;
+use std::vec::Vec;
+
+use super::connection::Connection;
+use super::row::{ResultSet, Row};
+use crate::codec::{BackendMessage, ColumnsBuf, FrontendMessage};
+use crate::error::Error;
+
+const DURING: &str = "reading the answer to a query";
+
+impl Connection {
+    /// Runs SQL, which may be several statements, and collects every result.
+    ///
+    /// # Errors
+    /// The server's error, after which the connection is usable again, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped the statements go on in the server; the next call waits for their end.
+    pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<ResultSet>, Error> {
+        let mut sets = Vec::new();
+        let mut current: Option<ResultSet> = None;
+        self.send_query(sql).await?;
+        while self.advance(DURING).await?.is_some() {
+            match self.current()? {
+                BackendMessage::RowDescription(columns) => current = Some(ResultSet::new(&columns)),
+                BackendMessage::DataRow(row) => match &mut current {
+                    Some(set) => set.push(&row),
+                    None => return Err(self.unexpected("a RowDescription", "a DataRow")),
+                },
+                BackendMessage::CommandComplete { tag } => {
+                    let mut set = current.take().unwrap_or_default();
+                    set.complete(tag);
+                    sets.push(set);
+                }
+                BackendMessage::EmptyQueryResponse => sets.push(ResultSet::default()),
+                other => {
+                    let name = other.name();
+                    self.skip_copy(name).await?;
+                }
+            }
+        }
+        Ok(sets)
+    }
+
+    /// COPY inside a query that is not a COPY call: data from the server are passed over, data from us are
+    /// refused, so that the query ends with an error of the server.
+    async fn skip_copy(&mut self, message: &'static str) -> Result<(), Error> {
+        match message {
+            "CopyOutResponse" | "CopyData" | "CopyDone" => Ok(()),
+            "CopyInResponse" => {
+                let message = b"COPY FROM STDIN is not possible in a simple query here";
+                self.push(|out| FrontendMessage::CopyFail { message }.encode(out))?;
+                self.flush(DURING).await
+            }
+            other => Err(self.unexpected("the answer to a query", other)),
+        }
+    }
+
+    /// Runs SQL, which may be several statements, and gives its results row by row.
+    ///
+    /// # Errors
+    /// If the SQL cannot be sent.
+    ///
+    /// # Cancel safety
+    /// If the future or the [`SimpleQuery`] is dropped the statements go on in the server; the next call
+    /// waits for their end.
+    pub async fn query(&mut self, sql: &str) -> Result<SimpleQuery<'_>, Error> {
+        self.send_query(sql).await?;
+        Ok(SimpleQuery { connection: self, columns: ColumnsBuf::new(), done: false })
+    }
+}
+
+/// The results of [`Connection::query`] as they come.
+#[derive(Debug)]
+pub struct SimpleQuery<'c> {
+    connection: &'c mut Connection,
+    columns: ColumnsBuf,
+    done: bool,
+}
+
+/// One step through the results of SQL.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum QueryEvent<'a> {
+    /// A row of the current statement.
+    Row(Row<'a>),
+    /// The current statement is done; this is what the server says it did, such as `SELECT 3`.
+    Complete(String),
+}
+
+impl SimpleQuery<'_> {
+    /// The next row or end of a statement; `None` after the last statement.
+    ///
+    /// # Errors
+    /// The server's error, which ends the query, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// No row is lost when the future is dropped.
+    pub async fn next(&mut self) -> Result<Option<QueryEvent<'_>>, Error> {
+        // A row borrows the connection, so it is lent only after the loop has found that there is one.
+        while !self.done {
+            let Some(tag) = self.connection.advance(DURING).await.inspect_err(|_| self.done = true)? else {
+                self.done = true;
+                return Ok(None);
+            };
+            if tag == b'D' {
+                break;
+            }
+            match self.connection.current()? {
+                BackendMessage::RowDescription(description) => self.columns = description.columns.to_buf(),
+                BackendMessage::CommandComplete { tag } => {
+                    return Ok(Some(QueryEvent::Complete(String::from_utf8_lossy(tag).into_owned())));
+                }
+                BackendMessage::EmptyQueryResponse => return Ok(Some(QueryEvent::Complete(String::new()))),
+                other => {
+                    let name = other.name();
+                    self.connection.skip_copy(name).await?;
+                }
+            }
+        }
+        match (self.done, self.connection.current()?) {
+            (false, BackendMessage::DataRow(row)) => {
+                Ok(Some(QueryEvent::Row(Row::new(&self.columns, row.values))))
+            }
+            _ => Ok(None),
+        }
+    }
+}

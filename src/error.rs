@@ -1,0 +1,275 @@
+use core::fmt;
+use core::time::Duration;
+use std::boxed::Box;
+use std::io;
+use std::string::String;
+use std::vec::Vec;
+
+use crate::client::ColumnError;
+use crate::codec::{DecodeError, EncodeError, ServerError};
+use crate::conninfo::ConnInfoError;
+use crate::session::HandshakeError;
+use crate::types::SqlState;
+
+/// Why a call on a connection failed.
+///
+/// `Display` tells this layer's part, [`source`](core::error::Error::source) the next one. Nothing in it is
+/// secret.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The connection string cannot be used.
+    ConnInfo(ConnInfoError),
+    /// No server could be connected to; every attempt is listed.
+    Connect(Vec<ConnectAttempt>),
+    /// The server reported an error. The connection is still usable unless [`Error::is_connection_lost`].
+    Server(Box<ServerError>),
+    /// Reading or writing failed, or the server closed the connection.
+    Io {
+        /// What the connection was doing.
+        during: &'static str,
+        /// The operating system's error.
+        source: io::Error,
+    },
+    /// The server sent bytes that are no message. The connection is closed.
+    Decode(DecodeError),
+    /// The caller's text or value cannot stand on the wire. Nothing was sent.
+    Encode(EncodeError),
+    /// The server sent a message, or an answer, that is not legal at this point. The connection is closed.
+    Unexpected {
+        /// What was waited for.
+        expected: &'static str,
+        /// What came.
+        got: String,
+    },
+    /// The server did not answer in time. The connection is closed.
+    Timeout {
+        /// What was waited for.
+        phase: &'static str,
+        /// For how long.
+        after: Duration,
+    },
+    /// The connection was closed by an earlier error or by a call that was given up half way.
+    Closed,
+    /// A result has another shape than the server's version should give.
+    Column(ColumnError),
+    /// The call makes no sense here; nothing was sent.
+    Usage(&'static str),
+}
+
+/// One attempt to connect, and why it failed.
+#[derive(Debug)]
+pub struct ConnectAttempt {
+    /// The server as libpq names it: `server at "db1" (10.0.0.1), port 5432` or `server on socket "..."`.
+    pub server: String,
+    /// What went wrong.
+    pub failure: ConnectFailure,
+    /// More that helps: where the password came from, or where one was looked for.
+    pub note: Option<String>,
+}
+
+/// Why one attempt to connect failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectFailure {
+    /// The host list has no usable address here.
+    Host(ConnInfoError),
+    /// The name has no address.
+    NameLookup(io::Error),
+    /// The socket failed.
+    Io(io::Error),
+    /// The server refused the session, or we refused the server.
+    Handshake(HandshakeError),
+    /// It took longer than `connect_timeout`.
+    Timeout(Duration),
+    /// `target_session_attrs` does not want this server.
+    SessionAttributes(&'static str),
+    /// The server did not tell what `target_session_attrs` asks about.
+    AttributesUnknown(Box<Error>),
+    /// `requirepeer` names another user than the server behind the socket runs as.
+    Peer {
+        /// The user that was required.
+        required: String,
+        /// The user that it is.
+        actual: String,
+    },
+    /// The operating system gives no random numbers.
+    Random,
+}
+
+impl Error {
+    /// What the server gave as SQLSTATE; of several attempts to connect, the last one's.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<SqlState> {
+        self.server_error().map(|error| error.sqlstate)
+    }
+
+    /// What the server said; of several attempts to connect, to the last one.
+    #[must_use]
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(error) => Some(error),
+            Self::Connect(attempts) => match attempts.last().map(|attempt| &attempt.failure) {
+                Some(ConnectFailure::Handshake(HandshakeError::Server(error))) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the connection cannot be used any more, or never could.
+    #[must_use]
+    pub fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::Server(error) => error.severity.ends_connection(),
+            Self::Connect(_) | Self::Io { .. } | Self::Decode(_) => true,
+            Self::Unexpected { .. } | Self::Timeout { .. } | Self::Closed => true,
+            Self::ConnInfo(_) | Self::Encode(_) | Self::Column(_) | Self::Usage(_) => false,
+        }
+    }
+
+    /// Whether time ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Timeout { .. } => true,
+            Self::Connect(attempts) => {
+                attempts.last().is_some_and(|last| matches!(last.failure, ConnectFailure::Timeout(_)))
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server refused who we are, or we refused who it claims to be: a retry would not help.
+    #[must_use]
+    pub fn is_authentication(&self) -> bool {
+        let Self::Connect(attempts) = self else {
+            return self.sqlstate().is_some_and(|state| state == SqlState::INSUFFICIENT_PRIVILEGE);
+        };
+        match attempts.last().map(|attempt| &attempt.failure) {
+            Some(ConnectFailure::Handshake(error)) => match error {
+                HandshakeError::Server(error) => {
+                    // Class 28 is "invalid authorization"; a role without REPLICATION gets 42501.
+                    error.sqlstate.class() == "28" || error.sqlstate == SqlState::INSUFFICIENT_PRIVILEGE
+                }
+                HandshakeError::TlsRefused
+                | HandshakeError::ErrorInsteadOfTls
+                | HandshakeError::BytesBeforeTls
+                | HandshakeError::Refused(_)
+                | HandshakeError::Scram(_)
+                | HandshakeError::NoPassword
+                | HandshakeError::Unsupported(_) => true,
+                _ => false,
+            },
+            Some(ConnectFailure::Peer { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ConnInfo(error) => error.fmt(f),
+            Self::Connect(attempts) => {
+                for (i, attempt) in attempts.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str("\n")?;
+                    }
+                    attempt.fmt(f)?;
+                }
+                Ok(())
+            }
+            Self::Server(error) => error.fmt(f),
+            Self::Io { during, source } if source.kind() == io::ErrorKind::UnexpectedEof => {
+                write!(f, "the server closed the connection unexpectedly while {during}")
+            }
+            Self::Io { during, .. } => write!(f, "connection lost while {during}"),
+            Self::Decode(_) => f.write_str("the server broke the protocol; the connection was closed"),
+            Self::Encode(_) => f.write_str("the command cannot be sent"),
+            Self::Unexpected { expected, got } => {
+                write!(f, "the server broke the protocol: expected {expected}, got {got}")
+            }
+            Self::Timeout { phase, after } => write!(f, "no answer within {after:?} while {phase}"),
+            Self::Closed => f.write_str("the connection is closed"),
+            Self::Column(_) => f.write_str("the server's answer cannot be read"),
+            Self::Usage(what) => f.write_str(what),
+        }
+    }
+}
+
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } if source.kind() != io::ErrorKind::UnexpectedEof => Some(source),
+            Self::Decode(error) => Some(error),
+            Self::Encode(error) => Some(error),
+            Self::Column(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<ColumnError> for Error {
+    fn from(error: ColumnError) -> Self {
+        Self::Column(error)
+    }
+}
+
+impl fmt::Display for ConnectAttempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection to {} failed: {}", self.server, self.failure)?;
+        if let Some(note) = &self.note {
+            write!(f, "\n{note}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ConnectFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(error) => error.fmt(f),
+            Self::NameLookup(error) => write!(f, "could not look up the host name: {error}"),
+            Self::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                f.write_str("the server closed the connection unexpectedly")
+            }
+            Self::Io(error) => error.fmt(f),
+            // An attempt is one line of a list, so the causes are told here and not by `source`.
+            Self::Handshake(error) => {
+                error.fmt(f)?;
+                let mut source = core::error::Error::source(error);
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+            Self::Timeout(after) => write!(f, "timeout expired after {after:?}"),
+            Self::SessionAttributes(reason) => f.write_str(reason),
+            Self::AttributesUnknown(error) => error.fmt(f),
+            Self::Peer { required, actual } => {
+                write!(f, "requirepeer specifies \"{required}\", but actual peer user name is \"{actual}\"")
+            }
+            Self::Random => f.write_str("the operating system gives no random numbers"),
+        }
+    }
+}
+
+impl From<ConnInfoError> for Error {
+    fn from(error: ConnInfoError) -> Self {
+        Self::ConnInfo(error)
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
