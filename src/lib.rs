@@ -31,6 +31,8 @@ pub mod conninfo;
 mod error;
 #[cfg(feature = "client")]
 mod net;
+#[cfg(feature = "replication")]
+pub mod replication;
 #[cfg(feature = "session")]
 pub mod session;
 pub mod types;

@@ -219,8 +219,9 @@ impl Connection {
     /// The message that the last advance went to.
     pub(crate) fn current(&mut self) -> Result<BackendMessage<'_>, Error> {
         let frame = self.input.filled().get(..self.lent).unwrap_or_default();
+        let phase = &mut self.phase;
         FRAMING.parse(frame).map_err(|error| {
-            self.phase = Phase::Closed;
+            *phase = Phase::Closed;
             Error::Decode(error)
         })
     }
@@ -305,6 +306,13 @@ impl Connection {
             log::debug!("after {error}: {lost}");
         }
         Error::Server(Box::new(error))
+    }
+
+    /// Closes the connection over bytes that are no message.
+    #[cfg(feature = "replication")]
+    pub(crate) fn broken(&mut self, error: crate::codec::DecodeError) -> Error {
+        self.phase = Phase::Closed;
+        Error::Decode(error)
     }
 
     /// Closes the connection over a message that is not legal here.

@@ -17,11 +17,11 @@ pub struct ResultSet {
 }
 
 impl ResultSet {
-    pub(super) fn new(columns: &RowDescription<'_>) -> Self {
+    pub(crate) fn new(columns: &RowDescription<'_>) -> Self {
         Self { columns: columns.columns.to_buf(), ..Self::default() }
     }
 
-    pub(super) fn push(&mut self, row: &DataRow<'_>) {
+    pub(crate) fn push(&mut self, row: &DataRow<'_>) {
         self.data.extend_from_slice(row.values.as_bytes());
         self.rows.push((row.values.len(), self.data.len()));
     }

@@ -1,0 +1,120 @@
+use std::format;
+use std::string::String;
+
+use crate::client::{Connection, ResultSet, Row};
+use crate::conninfo::{Config, Replication};
+use crate::error::Error;
+
+/// A connection that takes replication commands.
+///
+/// Keywords go out in upper case and one command at a time, as the server's replication grammar wants them;
+/// names are quoted. Command tags are not looked at: servers before 13 give `SELECT` for nearly everything.
+///
+/// Any error of the server on this connection gives its active slot free and drops its temporary slots.
+#[derive(Debug)]
+pub struct ReplicationConnection {
+    pub(super) connection: Connection,
+}
+
+impl ReplicationConnection {
+    /// Connects; the configuration must have `replication` set.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`].
+    ///
+    /// # Cancel safety
+    /// As [`Connection::connect`].
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        if config.replication == Replication::None {
+            return Err(Error::Usage(
+                "a replication connection needs replication=true or replication=database",
+            ));
+        }
+        Connection::connect(config).await.map(|connection| Self { connection })
+    }
+
+    /// The connection itself. With `replication=database` it takes SQL as simple queries.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    /// The server's version. No round trip.
+    ///
+    /// # Errors
+    /// As [`Connection::server_version`].
+    pub fn server_version(&self) -> Result<crate::types::ServerVersion, Error> {
+        self.connection.server_version()
+    }
+
+    /// Ends the session in good order.
+    ///
+    /// # Errors
+    /// As [`Connection::close`].
+    pub async fn close(self) -> Result<(), Error> {
+        self.connection.close().await
+    }
+
+    /// Runs a command that gives rows.
+    pub(super) async fn rows(&mut self, command: &str) -> Result<ResultSet, Error> {
+        let sets = self.connection.simple_query(command).await?;
+        // DROP_REPLICATION_SLOT and others come with a second, empty result before server 13.
+        Ok(sets.into_iter().max_by_key(ResultSet::len).unwrap_or_default())
+    }
+
+    /// Runs a command that gives one row.
+    pub(super) async fn one_row<T>(
+        &mut self,
+        command: &str,
+        read: impl FnOnce(Row<'_>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let set = self.rows(command).await?;
+        match (set.len(), set.row(0)) {
+            (1, Some(row)) => read(row),
+            (rows, _) => Err(Error::Unexpected { expected: "one row", got: format!("{rows} rows") }),
+        }
+    }
+}
+
+/// Quotes a name for the replication grammar, which has no way to write a quote inside one.
+pub(super) fn quoted(name: &str) -> Result<String, Error> {
+    if name.is_empty() {
+        return Err(Error::Usage("a replication slot needs a name"));
+    }
+    if name.contains(['"', '\0']) {
+        return Err(Error::Usage("a replication slot's name may only have lower-case letters, digits and _"));
+    }
+    // The server would cut it short without an error, and the slot would be another one.
+    if name.len() > MAX_NAME_BYTES {
+        return Err(Error::Usage("a replication slot's name has at most 63 characters"));
+    }
+    Ok(format!("\"{name}\""))
+}
+
+/// `NAMEDATALEN` less one.
+const MAX_NAME_BYTES: usize = 63;
+
+/// Writes the options of a command in parentheses, or nothing if there are none.
+pub(super) fn parenthesised(options: &[String]) -> String {
+    if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::ToString as _;
+
+    #[test]
+    fn names_that_the_server_would_change_are_refused() {
+        assert_eq!(quoted("1_slot").unwrap(), "\"1_slot\"");
+        assert!(quoted(&"x".repeat(63)).is_ok());
+        for name in ["", "a\"b", "a\0b", &"x".repeat(64)] {
+            assert!(matches!(quoted(name), Err(Error::Usage(_))), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn options_are_written_as_the_grammar_reads_them() {
+        assert_eq!(parenthesised(&[]), "");
+        assert_eq!(parenthesised(&["A".to_string(), "B 'x'".to_string()]), " (A, B 'x')");
+    }
+}
