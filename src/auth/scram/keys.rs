@@ -206,7 +206,7 @@ fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key 
     let mut block = sign(keyed.clone().chain_update(salt).chain_update(1u32.to_be_bytes()));
     let mut sum = block.clone();
     for _ in 1..iterations.get() {
-        block = sign(keyed.clone().chain_update(block.as_slice()));
+        *block = keyed.clone().chain_update(*block).finalize().into_bytes().into();
         xor(&mut sum, &block);
     }
     sum
