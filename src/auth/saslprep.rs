@@ -6,6 +6,11 @@ use alloc::borrow::Cow;
 /// when they are not UTF-8 or hold something SASLprep prohibits (control characters, unassigned code points,
 /// mixed directions, nothing left after mapping). Pure ASCII is never changed.
 ///
+/// # Limits
+/// RFC 4013 looks for what is prohibited after normalization, and so does `stringprep`; PostgreSQL looks
+/// before it. A password with one of the few characters between the two, such as U+0340, is hashed otherwise
+/// than the server did, and refused.
+///
 /// The result is as secret as the password; an owned one is the caller's to overwrite.
 #[must_use]
 pub fn saslprep(password: &[u8]) -> Cow<'_, [u8]> {
@@ -16,5 +21,86 @@ pub fn saslprep(password: &[u8]) -> Cow<'_, [u8]> {
     match prepared {
         Some(Cow::Owned(text)) if !text.is_empty() => Cow::Owned(text.into_bytes()),
         _ => Cow::Borrowed(password),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prepared(password: &str) -> Cow<'_, [u8]> {
+        saslprep(password.as_bytes())
+    }
+
+    #[test]
+    fn the_examples_of_rfc_4013_hold() {
+        for (password, expected) in [
+            ("I\u{ad}X", "IX"),
+            ("user", "user"),
+            ("USER", "USER"),
+            ("\u{aa}", "a"),
+            ("\u{2168}", "IX"),
+            // These two are errors there; PostgreSQL then takes the password as it is.
+            ("\u{7}", "\u{7}"),
+            ("\u{627}1", "\u{627}1"),
+        ] {
+            assert_eq!(prepared(password), expected.as_bytes(), "{password:?}");
+        }
+    }
+
+    #[test]
+    fn characters_are_mapped_and_composed() {
+        for (password, expected) in [
+            ("a\u{a0}b\u{3000}c", "a b c"),
+            // In both tables of mappings; the space wins.
+            ("\u{e9}\u{200b}b", "\u{e9} b"),
+            ("p\u{200d}\u{feff}\u{1806}w", "pw"),
+            ("e\u{301}", "\u{e9}"),
+            ("\u{ff50}\u{ff57}", "pw"),
+            ("\u{fb01}", "fi"),
+            ("\u{212b}", "\u{c5}"),
+            ("\u{1100}\u{1161}", "\u{ac00}"),
+        ] {
+            assert_eq!(prepared(password), expected.as_bytes(), "{password:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_prohibited_or_empty_stays_as_it_is() {
+        for password in [
+            "\u{ad}",
+            "\u{ad}\u{200d}",
+            "\u{2168}\u{7}",
+            "\u{2168}\u{7f}",
+            "\u{2168}\u{85}",
+            "\u{2168}\u{e000}",
+            "\u{2168}\u{fdd0}",
+            "\u{2168}\u{fffd}",
+            "\u{2168}\u{2ff0}",
+            "\u{2168}\u{200e}",
+            "\u{2168}\u{e0001}",
+            // Assigned after Unicode 3.2.
+            "\u{2168}\u{221}",
+            "\u{2168}\u{1f600}",
+        ] {
+            assert_eq!(prepared(password), password.as_bytes(), "{password:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_stay_as_they_are() {
+        for password in [&b"\xff"[..], b"caf\xe9 \xc2\xa0", b"\xc0\xaf", b"\xed\xa0\x80", b"\xe2\x85"] {
+            assert_eq!(saslprep(password), password);
+        }
+    }
+
+    #[test]
+    fn right_to_left_text_may_not_be_mixed() {
+        // Prepared, the ligature falls apart and the presentation form becomes a plain letter.
+        assert_eq!(prepared("\u{fe8d}\u{fe8d}"), "\u{627}\u{627}".as_bytes());
+        assert_eq!(prepared("\u{fe8d}1\u{fe8d}"), "\u{627}1\u{627}".as_bytes());
+        for password in ["\u{fe8d}1", "1\u{fe8d}", "\u{fe8d}a\u{fe8d}", "\u{fe8d}\u{e9}\u{fe8d}"] {
+            assert_eq!(prepared(password), password.as_bytes(), "{password:?}");
+        }
     }
 }
