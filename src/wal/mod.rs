@@ -1,1 +1,36 @@
 //! The archive directory and the WAL receiver.
+//!
+//! An archive is a directory with nothing in it but
+//!
+//! | name | is |
+//! |---|---|
+//! | `<segment>` | a complete segment: 24 upper-case hexadecimal digits, exactly the cluster's segment size |
+//! | `<segment>.partial` | the segment in progress, or where a timeline was left; full size, zeros at the end |
+//! | `<timeline>.history` | the ancestors of a timeline, as the server sent them |
+//! | `*.tmp` | a file in the making; of no meaning after a crash |
+//!
+//! and, compressed, `.gz`, `.lz4` or `.zst` before `.partial`. The lock is on the directory itself.
+//!
+//! # What holds at every moment, also after a crash
+//! - A complete name has complete, durable bytes: [`SegmentWriter::finish`] syncs, renames, and syncs the name.
+//! - A partial file is received again from the start of its segment, and so needs no mending.
+//! - A position that [`SegmentWriter`] calls durable is; after a failed fsync it never calls one so again.
+//! - A complete segment and a history are never overwritten by other content.
+
+mod archive;
+mod archive_end;
+mod directory;
+mod error;
+mod file_name;
+mod history;
+mod preallocate;
+mod segment;
+mod segment_writer;
+
+pub use archive::{Archive, ArchiveLock};
+pub use archive_end::{ArchiveEnd, ArchiveWarning, NewestSegment, WarningKind};
+pub use error::ArchiveError;
+pub use file_name::{ArchiveFileName, Compression};
+pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
+pub use segment::WalSegment;
+pub use segment_writer::{SegmentSync, SegmentWriter};

@@ -1,0 +1,139 @@
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+
+use super::directory::{Directory, io_error};
+use super::file_name::TEMPORARY;
+use super::{ArchiveError, ArchiveFileName, Compression, TimelineHistory};
+use crate::types::{TimelineId, WalSegmentSize};
+
+/// A directory of WAL segments of one cluster.
+///
+/// A clone is another handle to the same open directory. All calls block.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    directory: Arc<Directory>,
+    segment_size: WalSegmentSize,
+    file_mode: u32,
+}
+
+impl Archive {
+    /// Opens the directory at `path`, which must exist, as an archive of segments of `segment_size`.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or is no directory.
+    pub fn open(path: &Path, segment_size: WalSegmentSize) -> Result<Self, ArchiveError> {
+        let directory = Arc::new(Directory::open(path)?);
+        Ok(Self { directory, segment_size, file_mode: 0o600 })
+    }
+
+    /// Whether the group may read new files: mode 0640 instead of 0600, less what the umask takes away.
+    ///
+    /// Servers ask for it by `data_directory_mode` 0750.
+    #[must_use]
+    pub fn with_group_access(self, group_access: bool) -> Self {
+        Self { file_mode: if group_access { 0o640 } else { 0o600 }, ..self }
+    }
+
+    /// The path that it was opened with.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The size of its segments.
+    #[must_use]
+    pub const fn segment_size(&self) -> WalSegmentSize {
+        self.segment_size
+    }
+
+    /// Makes this process the only one that receives into the archive, until the guard is dropped.
+    ///
+    /// The lock is on the directory itself: it leaves no file there and ends with the process.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Locked`] names the process that was first. [`ArchiveError::LockUnsupported`] leaves it
+    /// to the caller whether to go on without.
+    pub fn lock(&self) -> Result<ArchiveLock, ArchiveError> {
+        self.directory.lock().map(ArchiveLock)
+    }
+
+    /// Whether the history of `timeline` is here.
+    ///
+    /// # Errors
+    /// If the directory cannot be searched.
+    pub fn has_history(&self, timeline: TimelineId) -> Result<bool, ArchiveError> {
+        Ok(self.directory.entry(&history_name(timeline))?.is_some())
+    }
+
+    /// The history of `timeline`, if it is here.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is no timeline history.
+    pub fn read_history(&self, timeline: TimelineId) -> Result<Option<TimelineHistory>, ArchiveError> {
+        let name = history_name(timeline);
+        let Some(bytes) = self.read_if_exists(&name, TimelineHistory::MAX_LEN)? else { return Ok(None) };
+        TimelineHistory::parse(timeline, &bytes)
+            .map(Some)
+            .map_err(|source| ArchiveError::History { path: self.directory.path_of(&name), source })
+    }
+
+    /// Stores the history of `timeline` as the server sent it; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Conflict`] if there is one with other content: of another cluster, or damaged.
+    pub fn write_history(&self, timeline: TimelineId, bytes: &[u8]) -> Result<(), ArchiveError> {
+        let name = history_name(timeline);
+        if let Some(existing) = self.read_if_exists(&name, bytes.len())? {
+            return if existing == bytes {
+                self.directory.sync()
+            } else {
+                Err(ArchiveError::Conflict { path: self.directory.path_of(&name) })
+            };
+        }
+        let temporary = format!("{name}{TEMPORARY}");
+        let path = self.directory.path_of(&temporary);
+        let mut file = self.directory.create_file(&temporary, self.file_mode)?;
+        file.set_len(0)
+            .and_then(|()| file.write_all(bytes))
+            .map_err(|source| io_error("write", path.clone(), source))?;
+        file.sync_all().map_err(|source| ArchiveError::Fsync { path, source: Some(source) })?;
+        self.directory.rename(&temporary, &name)
+    }
+
+    /// The first `limit` + 1 bytes of a file, or `None` if it does not exist.
+    fn read_if_exists(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, ArchiveError> {
+        if self.directory.entry(name)?.is_none() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+        self.directory
+            .open_file(name)?
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|source| io_error("read", self.directory.path_of(name), source))?;
+        Ok(Some(bytes))
+    }
+
+    pub(super) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    pub(super) const fn file_mode(&self) -> u32 {
+        self.file_mode
+    }
+}
+
+/// The right to receive into an archive; see [`Archive::lock`]. It ends when this is dropped.
+#[derive(Debug)]
+#[must_use = "the lock ends when this is dropped"]
+pub struct ArchiveLock(#[expect(dead_code, reason = "held open for its lock")] File);
+
+fn history_name(timeline: TimelineId) -> String {
+    ArchiveFileName::History { timeline, compression: Compression::None }.to_string()
+}

@@ -1,0 +1,180 @@
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::cmp::Reverse;
+use core::fmt;
+use std::os::unix::fs::FileExt;
+
+use super::directory::{Entry, io_error};
+use super::{Archive, ArchiveError, ArchiveFileName, Compression, WalSegment};
+use crate::types::Lsn;
+
+/// Where an archive ends; see [`Archive::end`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveEnd {
+    /// The newest segment; none in an empty archive.
+    pub newest: Option<NewestSegment>,
+    /// Files that are not what their names say, by name. They were passed over.
+    pub warnings: Vec<ArchiveWarning>,
+}
+
+impl ArchiveEnd {
+    /// The segment to receive next, from its start: the newest one if it is partial, else the one after it.
+    /// `None` if the archive is empty.
+    #[must_use]
+    pub fn resume_at(&self) -> Option<WalSegment> {
+        let newest = self.newest?;
+        if newest.complete { newest.segment.next() } else { Some(newest.segment) }
+    }
+}
+
+/// The newest segment of an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewestSegment {
+    /// Which one.
+    pub segment: WalSegment,
+    /// Whether it has the name of a complete segment, rather than a partial one.
+    pub complete: bool,
+    /// How it is stored. [`NewestSegment::is_size_checked`] depends on it.
+    pub compression: Compression,
+}
+
+impl NewestSegment {
+    /// Whether it is known to hold as many bytes as a segment has.
+    ///
+    /// Plain files and gzip tell their size; LZ4 and Zstandard only when they are decompressed.
+    #[must_use]
+    pub const fn is_size_checked(&self) -> bool {
+        self.complete && matches!(self.compression, Compression::None | Compression::Gzip)
+    }
+
+    /// The position after the last byte that is surely here: its end, or the start of a partial one.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        if self.complete { self.segment.end() } else { self.segment.start() }
+    }
+
+    /// Greatest for the newest. Of the same segment stored twice, the plain file counts.
+    fn rank(&self) -> impl Ord + use<> {
+        (self.segment, self.complete, Reverse(self.compression))
+    }
+}
+
+/// The file name.
+impl fmt::Display for NewestSegment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self { segment, complete, compression } = self;
+        ArchiveFileName::Segment { segment, compression, partial: !complete }.fmt(f)
+    }
+}
+
+/// A file that is not what its name says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveWarning {
+    /// Its name in the archive.
+    pub name: String,
+    /// What is wrong.
+    pub kind: WarningKind,
+}
+
+/// What is wrong with a file in an archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WarningKind {
+    /// It has the name of a complete segment and another size, uncompressed.
+    Size {
+        /// Its size, uncompressed, in bytes.
+        actual: u64,
+    },
+    /// It has the name of a segment and is a directory, socket, ...
+    NotAFile,
+    /// It is named as a segment of a cluster with smaller segments.
+    OtherSegmentSize,
+}
+
+impl fmt::Display for ArchiveWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "segment file \"{}\" ", self.name)?;
+        match self.kind {
+            WarningKind::Size { actual } => write!(f, "has incorrect size {actual}, skipping"),
+            WarningKind::NotAFile => f.write_str("is not a file, skipping"),
+            WarningKind::OtherSegmentSize => {
+                f.write_str("is of a cluster with another segment size, skipping")
+            }
+        }
+    }
+}
+
+impl Archive {
+    /// Where the archive ends, and so where receiving goes on.
+    ///
+    /// The newest segment has the highest number, then the highest timeline; a complete one counts before a
+    /// partial one. Files with the name of a complete segment but another size are passed over with a warning.
+    /// What this returns is durable, also if a crash came between a rename and its fsync.
+    ///
+    /// # Errors
+    /// If the directory or a file in it cannot be read or synced.
+    pub fn end(&self) -> Result<ArchiveEnd, ArchiveError> {
+        let directory = self.directory();
+        directory.sync()?;
+        let mut candidates = Vec::new();
+        let mut warnings = Vec::new();
+        directory.for_each_name(|name| match ArchiveFileName::parse(name, self.segment_size()) {
+            // Number 0 is no segment of any cluster.
+            Some(ArchiveFileName::Segment { segment, compression, partial }) if segment.number() > 0 => {
+                candidates.push(NewestSegment { segment, complete: !partial, compression });
+            }
+            None if looks_like_segment(name) => {
+                warnings.push(ArchiveWarning { name: name.into(), kind: WarningKind::OtherSegmentSize });
+            }
+            _ => {}
+        })?;
+        // All of them are looked at, not only the newest, so that each broken one is told.
+        let mut newest: Option<NewestSegment> = None;
+        for candidate in candidates {
+            let name = candidate.to_string();
+            // Whoever ships finished segments away may do so at any moment.
+            let Some(entry) = directory.entry(&name)? else { continue };
+            match self.examine(candidate, &entry)? {
+                Some(kind) => warnings.push(ArchiveWarning { name, kind }),
+                None => newest = newest.into_iter().chain([candidate]).max_by_key(NewestSegment::rank),
+            }
+        }
+        if let Some(newest) = newest.filter(|newest| newest.complete) {
+            directory.sync_file(&newest.to_string())?;
+        }
+        warnings.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(ArchiveEnd { newest, warnings })
+    }
+
+    /// Why the file is not what its name says, if so.
+    fn examine(&self, candidate: NewestSegment, entry: &Entry) -> Result<Option<WarningKind>, ArchiveError> {
+        let &Entry::File(stored) = entry else { return Ok(Some(WarningKind::NotAFile)) };
+        // A partial one is received again from its start, whatever it holds.
+        if !candidate.complete {
+            return Ok(None);
+        }
+        let actual = match candidate.compression {
+            Compression::None => stored,
+            Compression::Gzip => self.gzip_content_len(&candidate.to_string(), stored)?,
+            Compression::Lz4 | Compression::Zstd if stored == 0 => 0,
+            Compression::Lz4 | Compression::Zstd => return Ok(None),
+        };
+        let expected = u64::from(self.segment_size().bytes());
+        Ok((actual != expected).then_some(WarningKind::Size { actual }))
+    }
+
+    /// The uncompressed size, modulo 4 GiB, that ends a gzip file of `stored` bytes.
+    fn gzip_content_len(&self, name: &str, stored: u64) -> Result<u64, ArchiveError> {
+        let Some(at) = stored.checked_sub(4) else { return Ok(0) };
+        let mut len = [0; 4];
+        let read = self.directory().open_file(name)?.read_exact_at(&mut len, at);
+        read.map_err(|source| io_error("read", self.directory().path_of(name), source))?;
+        Ok(u32::from_le_bytes(len).into())
+    }
+}
+
+/// Whether a name has the form of a segment's, with whatever suffix.
+fn looks_like_segment(name: &str) -> bool {
+    let digits = name.split('.').next().unwrap_or_default();
+    digits.len() == WalSegment::NAME_LEN && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
+}

@@ -1,0 +1,166 @@
+use alloc::borrow::ToOwned;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::ArchiveError;
+
+/// A directory, held open: every file of an archive is reached through it.
+///
+/// So the lock, the files and the directory that is synced are always of one directory, also after another one
+/// took over the path.
+#[derive(Debug)]
+pub(super) struct Directory {
+    file: File,
+    path: PathBuf,
+}
+
+/// What a name in a directory leads to.
+pub(super) enum Entry {
+    /// A regular file of this many bytes.
+    File(u64),
+    /// A directory, socket, ...
+    Other,
+}
+
+impl Directory {
+    pub(super) fn open(path: &Path) -> Result<Self, ArchiveError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = rustix::fs::open(path, flags, Mode::empty())
+            .map_err(|source| io_error("open directory", path.to_owned(), source))?;
+        Ok(Self { file: file.into(), path: path.to_owned() })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn path_of(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Calls `each` with every name but `.`, `..` and those that are not UTF-8, which no file of an archive
+    /// has.
+    pub(super) fn for_each_name(&self, mut each: impl FnMut(&str)) -> Result<(), ArchiveError> {
+        let err = |source| io_error("list directory", self.path.clone(), source);
+        for entry in rustix::fs::Dir::read_from(&self.file).map_err(err)? {
+            match entry.map_err(err)?.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => each(name),
+            }
+        }
+        Ok(())
+    }
+
+    /// What `name` leads to, through symbolic links; `None` if nothing has that name.
+    pub(super) fn entry(&self, name: &str) -> Result<Option<Entry>, ArchiveError> {
+        match rustix::fs::statat(&self.file, name, AtFlags::empty()) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                Ok(Some(Entry::File(stat.st_size.try_into().unwrap_or(0))))
+            }
+            Ok(_) => Ok(Some(Entry::Other)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(source) => Err(io_error("look up", self.path_of(name), source)),
+        }
+    }
+
+    /// Opens an existing file for reading.
+    pub(super) fn open_file(&self, name: &str) -> Result<File, ArchiveError> {
+        self.open_with(name, OFlags::RDONLY, Mode::empty())
+    }
+
+    /// Opens a file for reading and writing, and makes it with `mode` if it does not exist.
+    pub(super) fn create_file(&self, name: &str, mode: u32) -> Result<File, ArchiveError> {
+        self.open_with(name, OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(mode))
+    }
+
+    fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, ArchiveError> {
+        rustix::fs::openat(&self.file, name, flags | OFlags::CLOEXEC, mode)
+            .map(File::from)
+            .map_err(|source| io_error("open", self.path_of(name), source))
+    }
+
+    /// Renames a file of this directory; the names are durable when this returns.
+    pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), ArchiveError> {
+        rustix::fs::renameat(&self.file, from, &self.file, to)
+            .map_err(|source| io_error("rename", self.path_of(from), source))?;
+        self.sync()
+    }
+
+    /// Makes the names in it durable.
+    pub(super) fn sync(&self) -> Result<(), ArchiveError> {
+        match rustix::fs::fsync(&self.file) {
+            // Some file systems keep their directories by themselves and refuse this.
+            Ok(()) | Err(Errno::INVAL | Errno::BADF) => Ok(()),
+            Err(source) => Err(ArchiveError::Fsync { path: self.path.clone(), source: Some(source.into()) }),
+        }
+    }
+
+    /// Makes the content of a file durable, whoever wrote it.
+    pub(super) fn sync_file(&self, name: &str) -> Result<(), ArchiveError> {
+        let synced = self.open_file(name)?.sync_all();
+        synced.map_err(|source| ArchiveError::Fsync { path: self.path_of(name), source: Some(source) })
+    }
+
+    /// Locks the directory itself, so that no lock file lies in it, until the returned file is closed.
+    pub(super) fn lock(&self) -> Result<File, ArchiveError> {
+        // A lock belongs to one opening of a file, and so has to be on one of its own to end with its guard.
+        let file = self.open_with(".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => {
+                Err(ArchiveError::Locked { path: self.path.clone(), holder: lock_holder(&file) })
+            }
+            // NFS and some others map flock to locks of file ranges, which directories do not have.
+            Err(source @ (Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)) => {
+                Err(ArchiveError::LockUnsupported { path: self.path.clone(), source: source.into() })
+            }
+            Err(source) => Err(io_error("lock directory", self.path.clone(), source)),
+        }
+    }
+}
+
+/// The process that holds a flock on `file`, as far as this process may see it.
+fn lock_holder(file: &File) -> Option<u32> {
+    let metadata = file.metadata().ok()?;
+    let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    find_lock_holder(&locks, &alloc::format!("{major:02x}:{minor:02x}:{}", metadata.ino()))
+}
+
+/// The process that holds a flock on `inode`, in the text of `/proc/locks`:
+/// `2: FLOCK  ADVISORY  WRITE 1234 08:01:131 0 EOF`, with an arrow after the number for those that wait.
+fn find_lock_holder(locks: &str, inode: &str) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (kind, pid, file) = (words.next()?, words.nth(2)?, words.next()?);
+        // A holder outside of this process's PID namespace is shown as 0 or -1.
+        (kind == "FLOCK" && file == inode).then(|| pid.parse().ok().filter(|&pid| pid > 0))?
+    })
+}
+
+pub(super) fn io_error(operation: &'static str, path: PathBuf, source: impl Into<io::Error>) -> ArchiveError {
+    ArchiveError::Io { operation, path, source: source.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lock_is_found_among_others() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 fe:00:131 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 12 fe:00:132 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 13 fe:00:131 0 EOF\n\
+                     3: -> FLOCK  ADVISORY  WRITE 14 fe:00:131 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 0 fe:00:133 0 EOF\n";
+        assert_eq!(find_lock_holder(locks, "fe:00:131"), Some(13));
+        assert_eq!(find_lock_holder(locks, "fe:00:133"), None);
+        assert_eq!(find_lock_holder(locks, "fe:00:13"), None);
+        assert_eq!(find_lock_holder("nonsense\n\n", "fe:00:131"), None);
+    }
+}

@@ -1,0 +1,177 @@
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::HistoryError;
+use crate::types::Lsn;
+
+/// What an archive directory could not do, or must not do.
+///
+/// Display tells the operation, the file and - where there is one - the way out; `source()` tells what the
+/// system said.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The system refused an operation on a file or directory.
+    Io {
+        /// What was to be done, as in "could not OPERATION PATH".
+        operation: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The system could not make data durable. What was written since the last success may be lost although a
+    /// second attempt would report success, so there is none: the process has to stop, and the segment is
+    /// fetched again from its start. See [`ArchiveError::is_fsync_failure`].
+    Fsync {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's answer; none if an earlier failure of the same file is reported again.
+        source: Option<io::Error>,
+    },
+    /// Another process receives into this archive.
+    Locked {
+        /// The directory.
+        path: PathBuf,
+        /// Its process, if the system tells.
+        holder: Option<u32>,
+    },
+    /// The file system of the archive has no locks, as some network file systems.
+    LockUnsupported {
+        /// The directory.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file exists and has other content than was received: two clusters in one archive, or damage.
+    Conflict {
+        /// The file, which was left as it is.
+        path: PathBuf,
+    },
+    /// A timeline history of the archive cannot be read.
+    History {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: HistoryError,
+    },
+    /// A segment was to be begun whose size is not that of the archive's segments.
+    OtherSegmentSize {
+        /// The segment's file.
+        path: PathBuf,
+    },
+    /// Bytes were offered for another position than the segment's next one.
+    Misplaced {
+        /// The segment's file.
+        path: PathBuf,
+        /// The position that comes next.
+        expected: Lsn,
+        /// The position of the bytes.
+        actual: Lsn,
+    },
+    /// A segment was to be finished before all its bytes had come.
+    Incomplete {
+        /// The segment's file.
+        path: PathBuf,
+        /// The position up to which it is filled.
+        end: Lsn,
+    },
+}
+
+impl ArchiveError {
+    /// Whether data could not be made durable.
+    ///
+    /// After it, what was written is in doubt for ever: acknowledge nothing, call nothing again on that file,
+    /// and end the process. A new one fetches the segment again from its start.
+    #[must_use]
+    pub const fn is_fsync_failure(&self) -> bool {
+        matches!(self, Self::Fsync { .. })
+    }
+
+    /// Whether there is no room, or none in the quota: the same call may succeed later.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if is_full(source))
+    }
+
+    /// Whether the archive refused so that WAL is not lost or mixed, rather than being unable.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::Locked { .. } | Self::Conflict { .. })
+    }
+}
+
+impl fmt::Display for ArchiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { operation, path, source } => {
+                write!(f, "could not {operation} \"{}\"", path.display())?;
+                f.write_str(match source.kind() {
+                    _ if is_full(source) => "; free some space there",
+                    io::ErrorKind::NotFound => "; create it first",
+                    io::ErrorKind::PermissionDenied => "; the user of this process needs access to it",
+                    _ => "",
+                })
+            }
+            Self::Fsync { path, .. } => write!(
+                f,
+                "could not fsync \"{}\"; what was written to it is in doubt and will be fetched again by a new \
+                 process",
+                path.display()
+            ),
+            Self::Locked { path, holder } => {
+                write!(f, "archive \"{}\" is in use by ", path.display())?;
+                match holder {
+                    Some(pid) => write!(f, "process {pid}"),
+                    None => f.write_str("another process"),
+                }
+            }
+            Self::LockUnsupported { path, .. } => {
+                write!(f, "the file system of \"{}\" cannot lock it", path.display())
+            }
+            Self::Conflict { path } => write!(
+                f,
+                "\"{}\" exists with other content than the server sent; if it is damaged or of another cluster, \
+                 move it away",
+                path.display()
+            ),
+            Self::History { path, .. } => write!(
+                f,
+                "could not understand \"{}\"; if it is damaged, move it away to have it fetched again",
+                path.display()
+            ),
+            Self::OtherSegmentSize { path } => {
+                write!(f, "\"{}\" is not of the archive's segment size", path.display())
+            }
+            Self::Misplaced { path, expected, actual } => write!(
+                f,
+                "bytes at {actual} were to be written to \"{}\", which goes on at {expected}",
+                path.display()
+            ),
+            Self::Incomplete { path, end } => {
+                write!(f, "\"{}\" is filled up to {end} only and cannot be finished", path.display())
+            }
+        }
+    }
+}
+
+impl core::error::Error for ArchiveError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Io { source, .. } | Self::LockUnsupported { source, .. } => Some(source),
+            Self::Fsync { source, .. } => source.as_ref().map(|source| source as _),
+            Self::History { source, .. } => Some(source),
+            Self::Locked { .. }
+            | Self::Conflict { .. }
+            | Self::OtherSegmentSize { .. }
+            | Self::Misplaced { .. }
+            | Self::Incomplete { .. } => None,
+        }
+    }
+}
+
+/// Whether the system says that there is no room.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
