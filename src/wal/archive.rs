@@ -137,3 +137,98 @@ pub struct ArchiveLock(#[expect(dead_code, reason = "held open for its lock")] F
 fn history_name(timeline: TimelineId) -> String {
     ArchiveFileName::History { timeline, compression: Compression::None }.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn archive(dir: &tempfile::TempDir) -> Archive {
+        Archive::open(dir.path(), WalSegmentSize::DEFAULT).unwrap()
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_or_is_a_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let error = Archive::open(&missing, WalSegmentSize::DEFAULT).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("could not open directory \"{}\"; create it first", missing.display())
+        );
+        fs::write(&missing, "").unwrap();
+        assert!(Archive::open(&missing, WalSegmentSize::DEFAULT).is_err());
+    }
+
+    #[test]
+    fn the_second_lock_is_refused_and_names_the_holder() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = archive(&dir).lock().unwrap();
+        let error = archive(&dir).lock().unwrap_err();
+        assert!(
+            matches!(error, ArchiveError::Locked { holder, .. } if holder == Some(std::process::id())),
+            "{error}"
+        );
+        assert!(error.is_refusal());
+        drop(first);
+        let _again = archive(&dir).lock().unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the lock leaves no file");
+    }
+
+    #[test]
+    fn a_history_is_stored_once_and_never_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = archive(&dir);
+        let two = TimelineId::new(2).unwrap();
+        assert_eq!((archive.has_history(two).unwrap(), archive.read_history(two).unwrap()), (false, None));
+
+        // What a crash left behind does not matter.
+        fs::write(dir.path().join("00000002.history.tmp"), "a longer text than the file's").unwrap();
+        let file = b"1\t0/50000A0\treason\n";
+        archive.write_history(two, file).unwrap();
+        archive.write_history(two, file).unwrap();
+        assert!(archive.has_history(two).unwrap());
+        assert_eq!(fs::read(dir.path().join("00000002.history")).unwrap(), file);
+        assert_eq!(archive.read_history(two).unwrap(), TimelineHistory::parse(two, file).ok());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+
+        for other in [&b"1\t0/50000A0\treason\n#"[..], b"1\t0/50000A0\treason", b"1\t0/60000A0\treason\n"] {
+            let error = archive.write_history(two, other).unwrap_err();
+            assert!(matches!(error, ArchiveError::Conflict { .. }), "{error}");
+            assert_eq!(fs::read(dir.path().join("00000002.history")).unwrap(), file);
+        }
+    }
+
+    #[test]
+    fn a_damaged_history_is_an_error_and_not_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("00000002.history"), [0; 100]).unwrap();
+        let error = archive(&dir).read_history(TimelineId::new(2).unwrap()).unwrap_err();
+        assert!(matches!(error, ArchiveError::History { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_group_may_read_only_if_it_was_said_so() {
+        let dir = tempfile::tempdir().unwrap();
+        for (group_access, id, mode) in [(false, 2, 0o600), (true, 3, 0o640)] {
+            let timeline = TimelineId::new(id).unwrap();
+            archive(&dir).with_group_access(group_access).write_history(timeline, b"").unwrap();
+            let name = dir.path().join(history_name(timeline));
+            // A umask may take more away than the mode does, and gives nothing.
+            assert_eq!(fs::metadata(name).unwrap().permissions().mode() & 0o777 & !mode, 0);
+        }
+    }
+
+    #[test]
+    fn the_directory_that_was_opened_counts_also_after_it_was_moved() {
+        let dir = tempfile::tempdir().unwrap();
+        let (before, after) = (dir.path().join("a"), dir.path().join("b"));
+        fs::create_dir(&before).unwrap();
+        let archive = Archive::open(&before, WalSegmentSize::DEFAULT).unwrap();
+        fs::rename(&before, &after).unwrap();
+        fs::create_dir(&before).unwrap();
+        archive.write_history(TimelineId::new(2).unwrap(), b"").unwrap();
+        assert!(after.join("00000002.history").exists());
+    }
+}

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use super::directory::{Entry, io_error};
 use super::{Archive, ArchiveError, ArchiveFileName, Compression, WalSegment};
-use crate::types::Lsn;
+use crate::types::{Lsn, WalSegmentSize};
 
 /// Where an archive ends; see [`Archive::end`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,7 +123,7 @@ impl Archive {
             Some(ArchiveFileName::Segment { segment, compression, partial }) if segment.number() > 0 => {
                 candidates.push(NewestSegment { segment, complete: !partial, compression });
             }
-            None if looks_like_segment(name) => {
+            None if is_of_smaller_segments(name) => {
                 warnings.push(ArchiveWarning { name: name.into(), kind: WarningKind::OtherSegmentSize });
             }
             _ => {}
@@ -173,8 +173,123 @@ impl Archive {
     }
 }
 
-/// Whether a name has the form of a segment's, with whatever suffix.
-fn looks_like_segment(name: &str) -> bool {
-    let digits = name.split('.').next().unwrap_or_default();
-    digits.len() == WalSegment::NAME_LEN && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'))
+/// Whether the name is that of a segment of a cluster with smaller segments, whose numbers in it are larger.
+fn is_of_smaller_segments(name: &str) -> bool {
+    let smallest = WalSegmentSize::new(1 << 20);
+    smallest
+        .is_ok_and(|size| matches!(ArchiveFileName::parse(name, size), Some(ArchiveFileName::Segment { .. })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    const SIZE: u64 = 1 << 20;
+
+    /// The end of an archive with files of these names and sizes.
+    fn end_of(files: &[(&str, u64)]) -> ArchiveEnd {
+        let dir = tempfile::tempdir().unwrap();
+        for &(name, len) in files {
+            File::create(dir.path().join(name)).unwrap().set_len(len).unwrap();
+        }
+        let size = WalSegmentSize::new(1 << 20).unwrap();
+        Archive::open(dir.path(), size).unwrap().end().unwrap()
+    }
+
+    fn resume_at(files: &[(&str, u64)]) -> Option<String> {
+        let end = end_of(files);
+        assert_eq!(end.warnings, []);
+        end.resume_at().map(|segment| segment.to_string())
+    }
+
+    #[test]
+    fn an_archive_without_segments_has_no_end() {
+        assert_eq!(resume_at(&[]), None);
+        let others = [
+            ("00000002.history", 40),
+            ("000000010000000000000005.00000028.backup", 300),
+            ("000000010000000000000005.tmp", 7),
+            ("readme", 1),
+            // The first segment of a log is number 1.
+            ("000000010000000000000000", SIZE),
+        ];
+        assert_eq!(resume_at(&others[..4]), None);
+        assert_eq!(resume_at(&others), None);
+    }
+
+    #[test]
+    fn the_highest_number_counts_before_the_highest_timeline() {
+        let files = [("000000010000000000000006", SIZE), ("000000020000000000000005", SIZE)];
+        assert_eq!(resume_at(&files).as_deref(), Some("000000010000000000000007"));
+        let files = [("000000010000000000000006", SIZE), ("000000020000000000000006.partial", SIZE)];
+        assert_eq!(resume_at(&files).as_deref(), Some("000000020000000000000006"));
+    }
+
+    #[test]
+    fn complete_counts_before_partial_and_the_log_number_carries() {
+        let files = [("000000010000000000000FFF.partial", SIZE), ("000000010000000000000FFF", SIZE)];
+        assert_eq!(resume_at(&files).as_deref(), Some("000000010000000100000000"));
+    }
+
+    #[test]
+    fn a_partial_of_any_size_is_received_again_from_its_start() {
+        for len in [0, 1, 458_752, SIZE, SIZE + 1] {
+            let files = [("000000010000000000000005", SIZE), ("000000010000000000000006.partial", len)];
+            assert_eq!(resume_at(&files).as_deref(), Some("000000010000000000000006"), "{len}");
+        }
+        let files = [("000000010000000000000006.gz.partial", 3), ("000000010000000000000005", SIZE)];
+        assert_eq!(resume_at(&files).as_deref(), Some("000000010000000000000006"));
+    }
+
+    #[test]
+    fn complete_files_of_another_size_are_passed_over_and_told() {
+        let end = end_of(&[
+            ("000000010000000000000005", SIZE),
+            ("000000010000000000000006", SIZE - 1),
+            ("000000010000000000000007", 0),
+            ("000000010000000000000008.gz", 3),
+            ("000000010000000000000009.lz4", 0),
+        ]);
+        assert_eq!(end.newest.unwrap().to_string(), "000000010000000000000005");
+        let told: Vec<_> = end.warnings.iter().map(|warning| warning.kind).collect();
+        assert_eq!(told, [SIZE - 1, 0, 0, 0].map(|actual| WarningKind::Size { actual }));
+        assert_eq!(
+            end.warnings[0].to_string(),
+            "segment file \"000000010000000000000006\" has incorrect size 1048575, skipping"
+        );
+    }
+
+    #[test]
+    fn a_directory_and_a_segment_of_another_size_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("000000010000000000000005")).unwrap();
+        fs::write(dir.path().join("000000010000000000000100"), "").unwrap();
+        let end = Archive::open(dir.path(), WalSegmentSize::DEFAULT).unwrap().end().unwrap();
+        let told: Vec<_> = end.warnings.iter().map(|warning| warning.kind).collect();
+        assert_eq!((end.newest, told), (None, [WarningKind::NotAFile, WarningKind::OtherSegmentSize].into()));
+    }
+
+    #[test]
+    fn gzip_tells_its_size_and_the_others_are_not_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path(), WalSegmentSize::new(1 << 20).unwrap()).unwrap();
+        let newest_after = |name: &str, bytes: &[u8]| {
+            fs::write(dir.path().join(name), bytes).unwrap();
+            let newest = archive.end().unwrap().newest.unwrap();
+            (newest.to_string(), newest.is_size_checked())
+        };
+        let five = "000000010000000000000005.gz".to_string();
+        assert_eq!(newest_after(&five, b"....\0\0\x10\0"), (five.clone(), true));
+        assert_eq!(newest_after("000000010000000000000006.gz", b"....\0\0\x20\0"), (five, true));
+        for name in ["000000010000000000000007.zst", "000000010000000000000008.lz4"] {
+            assert_eq!(newest_after(name, b"...."), (name.into(), false));
+        }
+    }
+
+    #[test]
+    fn the_plain_file_counts_of_a_segment_stored_twice() {
+        let end = end_of(&[("000000010000000000000005.lz4", 9), ("000000010000000000000005", SIZE)]);
+        assert_eq!(end.newest.unwrap().compression, Compression::None);
+    }
 }

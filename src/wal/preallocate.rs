@@ -41,3 +41,60 @@ fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn file(content: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(content, 0).unwrap();
+        file
+    }
+
+    fn content(file: &File) -> alloc::vec::Vec<u8> {
+        let mut content = alloc::vec![0; file.metadata().unwrap().len() as usize];
+        file.read_exact_at(&mut content, 0).unwrap();
+        content
+    }
+
+    #[test]
+    fn every_size_becomes_the_full_one_and_bytes_stay() {
+        let len = 1 << 20;
+        for (before, kept) in [(&b""[..], &b""[..]), (b"odd", b"odd"), (&[7; 2 << 20], &[7; 1 << 20])] {
+            let file = file(before);
+            preallocate(&file, len as u64).unwrap();
+            let content = content(&file);
+            assert_eq!(content.len(), len);
+            assert!(content.starts_with(kept) && content[kept.len()..].iter().all(|&b| b == 0));
+        }
+    }
+
+    #[test]
+    fn space_is_taken_also_for_the_holes_of_a_full_size_file() {
+        let file = file(b"");
+        file.set_len(1 << 20).unwrap();
+        preallocate(&file, 1 << 20).unwrap();
+        assert!(file.metadata().unwrap().blocks() * 512 >= 1 << 20);
+    }
+
+    #[test]
+    fn without_space_the_size_stays() {
+        let file = file(b"odd");
+        // More than any file system of a test machine has; some say that it is too large instead.
+        let error = preallocate(&file, 1 << 60).unwrap_err();
+        assert!(matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge), "{error}");
+        assert_eq!(content(&file), b"odd");
+    }
+
+    #[test]
+    fn zeros_are_appended_where_the_file_system_cannot_allocate() {
+        let file = file(b"odd");
+        let len = (64 << 10) + 5;
+        write_zeros(&file, 3, len).unwrap();
+        let content = content(&file);
+        assert_eq!(content.len() as u64, len);
+        assert!(content.starts_with(b"odd") && content[3..].iter().all(|&b| b == 0));
+    }
+}

@@ -211,3 +211,186 @@ const COMPARE_LEN: usize = 8 << 10;
 fn file_name(segment: WalSegment, partial: bool) -> String {
     ArchiveFileName::Segment { segment, compression: Compression::None, partial }.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{TimelineId, WalSegmentSize};
+    use alloc::vec::Vec;
+    use std::fs;
+    use std::io;
+
+    const SIZE: usize = 1 << 20;
+    const NAME: &str = "000000010000000000000005";
+
+    fn size() -> WalSegmentSize {
+        WalSegmentSize::new(1 << 20).unwrap()
+    }
+
+    fn segment() -> WalSegment {
+        WalSegment::parse(NAME, size()).unwrap()
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        archive: Archive,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let archive = Archive::open(dir.path(), size()).unwrap();
+            Self { dir, archive }
+        }
+
+        fn path(&self, suffix: &str) -> PathBuf {
+            self.dir.path().join(NAME.to_string() + suffix)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.dir.path()).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn open(&self) -> SegmentWriter {
+            SegmentWriter::open(&self.archive, segment()).unwrap()
+        }
+
+        /// A writer that has taken the whole segment.
+        fn filled(&self, bytes: &[u8]) -> SegmentWriter {
+            let mut writer = self.open();
+            assert_eq!(writer.write(segment().start(), bytes).unwrap(), SIZE);
+            writer
+        }
+    }
+
+    #[test]
+    fn a_partial_has_its_full_size_before_the_first_byte() {
+        let fixture = Fixture::new();
+        let writer = fixture.open();
+        assert_eq!(fs::read(fixture.path(".partial")).unwrap(), [0; SIZE]);
+        assert_eq!((writer.position(), writer.remaining()), (segment().start(), 1 << 20));
+        assert_eq!(writer.close().unwrap(), segment().start());
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn bytes_of_any_split_make_the_same_segment() {
+        let bytes: Vec<u8> = (0..SIZE + 100).map(|i| (i % 251) as u8).collect();
+        for step in [1 << 10, 128 << 10, 7777, SIZE + 100] {
+            let fixture = Fixture::new();
+            let mut writer = fixture.open();
+            let mut rest = &bytes[..];
+            while !writer.is_full() {
+                let taken = writer.write(writer.position(), &rest[..step.min(rest.len())]).unwrap();
+                rest = &rest[taken..];
+            }
+            assert_eq!(rest.len(), 100, "the rest is of the next segment");
+            assert_eq!(writer.write(segment().end(), rest).unwrap(), 0);
+            assert_eq!(writer.finish().unwrap(), segment().end());
+            assert_eq!(fixture.names(), [NAME]);
+            assert!(fs::read(fixture.path("")).unwrap() == bytes[..SIZE]);
+        }
+    }
+
+    #[test]
+    fn bytes_for_another_position_are_refused_and_nothing_is_written() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        let start = segment().start();
+        writer.write(start, b"abc").unwrap();
+        for offset in [0, 2, 4] {
+            let error = writer.write(start.checked_add(offset).unwrap(), b"x").unwrap_err();
+            assert!(matches!(error, ArchiveError::Misplaced { .. }), "{error}");
+        }
+        assert_eq!(writer.position(), start.checked_add(3).unwrap());
+        assert!(fs::read(fixture.path(".partial")).unwrap().starts_with(b"abc\0"));
+    }
+
+    #[test]
+    fn a_partial_of_any_size_is_taken_over_and_keeps_its_bytes() {
+        for len in [0, 5, 458_752, SIZE, SIZE + 9] {
+            let fixture = Fixture::new();
+            fs::write(fixture.path(".partial"), alloc::vec![7; len]).unwrap();
+            let mut writer = fixture.open();
+            writer.write(segment().start(), b"new").unwrap();
+            writer.close().unwrap();
+            let content = fs::read(fixture.path(".partial")).unwrap();
+            let kept = len.clamp(3, SIZE);
+            assert_eq!(content.len(), SIZE, "{len}");
+            assert!(content.starts_with(b"new") && content[3..kept].iter().all(|&b| b == 7), "{len}");
+            assert!(content[kept..].iter().all(|&b| b == 0), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_segment_gets_no_final_name() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        writer.write(segment().start(), &[1; SIZE - 1]).unwrap();
+        let error = writer.finish().unwrap_err();
+        assert!(matches!(error, ArchiveError::Incomplete { .. }), "{error}");
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn a_complete_segment_is_never_overwritten_by_other_bytes() {
+        let fixture = Fixture::new();
+        let mut other = alloc::vec![1; SIZE];
+        other[SIZE - 1] = 2;
+        fs::write(fixture.path(""), &other).unwrap();
+        let error = fixture.filled(&[1; SIZE]).finish().unwrap_err();
+        assert!(matches!(&error, ArchiveError::Conflict { path } if *path == fixture.path("")), "{error}");
+        assert!(error.is_refusal());
+        assert!(fs::read(fixture.path("")).unwrap() == other);
+        assert_eq!(fixture.names().len(), 2);
+    }
+
+    #[test]
+    fn the_same_segment_again_and_a_file_of_another_size_are_replaced() {
+        for existing in [alloc::vec![1; SIZE], alloc::vec![2; 17], Vec::new()] {
+            let fixture = Fixture::new();
+            fs::write(fixture.path(""), existing).unwrap();
+            fixture.filled(&[1; SIZE]).finish().unwrap();
+            assert_eq!(fixture.names(), [NAME]);
+            assert!(fs::read(fixture.path("")).unwrap() == [1; SIZE]);
+        }
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_when_its_handle_was_made() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        writer.write(segment().start(), b"abc").unwrap();
+        let handle = writer.sync_handle();
+        writer.write(writer.position(), b"def").unwrap();
+        let synced = std::thread::spawn(|| handle.sync().unwrap()).join().unwrap();
+        assert_eq!(synced, segment().start().checked_add(3).unwrap());
+        assert_eq!(writer.sync().unwrap(), segment().start().checked_add(6).unwrap());
+    }
+
+    #[test]
+    fn after_a_failed_sync_every_later_one_fails() {
+        let fixture = Fixture::new();
+        let writer = fixture.filled(&[1; SIZE]);
+        let handle = writer.sync_handle();
+        let failed = writer.file.sync(|_| Err(io::Error::from_raw_os_error(5)));
+        assert!(failed.is_err_and(|error| error.is_fsync_failure() && !error.is_out_of_space()));
+        assert!(handle.sync().is_err_and(|error| error.is_fsync_failure()));
+        assert!(writer.sync().is_err_and(|error| error.is_fsync_failure()));
+        assert!(writer.finish().is_err_and(|error| error.is_fsync_failure()));
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn a_segment_of_another_size_is_refused_and_makes_no_file() {
+        let fixture = Fixture::new();
+        let segment = WalSegment::containing(segment().start(), TimelineId::FIRST, WalSegmentSize::DEFAULT);
+        let error = SegmentWriter::open(&fixture.archive, segment).unwrap_err();
+        assert!(matches!(error, ArchiveError::OtherSegmentSize { .. }), "{error}");
+        assert_eq!(fixture.names().len(), 0);
+    }
+}
