@@ -19,6 +19,7 @@
 
 mod archive;
 mod archive_end;
+mod check;
 mod directory;
 mod error;
 mod file_name;
@@ -29,6 +30,7 @@ mod segment_writer;
 
 pub use archive::{Archive, ArchiveLock};
 pub use archive_end::{ArchiveEnd, ArchiveWarning, NewestSegment, WarningKind};
+pub use check::{WalChecker, WalDamage, WalDamageKind};
 pub use error::ArchiveError;
 pub use file_name::{ArchiveFileName, Compression};
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
