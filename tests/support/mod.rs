@@ -1,0 +1,20 @@
+//! What the integration tests share: real PostgreSQL servers, the built program, and oracles.
+//!
+//! A test file says `mod support;`. Everything here is synchronous, bounded by deadlines and private to
+//! the test: its own directory, its own port, its own processes, all gone when the owner is dropped.
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses a part")]
+
+mod builder;
+pub mod cluster;
+pub mod oracle;
+pub mod process;
+pub mod program;
+pub mod servers;
+mod standby;
+mod template;
+pub mod wait;
+
+pub use cluster::{Auth, Cluster, Stop};
+pub use program::{Program, tapster};
+pub use servers::Server;
+pub use wait::wait_until;

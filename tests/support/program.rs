@@ -1,0 +1,113 @@
+//! Running the built program, or another one in its place.
+
+use core::time::Duration;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::process::{PATIENCE, Running, clean_environment};
+
+/// A program to be run with nothing of this machine's environment but `PATH`, and an empty home.
+pub struct Program {
+    command: Command,
+    home: TempDir,
+}
+
+/// A program that runs; dropping it kills it.
+pub struct RunningProgram {
+    running: Running,
+    home: TempDir,
+}
+
+/// Runs `tapster` with these arguments to its end.
+#[track_caller]
+pub fn tapster<S: AsRef<OsStr>>(args: &[S]) -> Output {
+    Program::tapster().args(args).run()
+}
+
+impl Program {
+    /// The `tapster` that was built for these tests.
+    ///
+    /// # Panics
+    /// Where the tests were built without the feature `cli`.
+    pub fn tapster() -> Self {
+        let Some(path) = option_env!("CARGO_BIN_EXE_tapster") else {
+            panic!("these tests were built without the feature `cli`, so there is no program to run")
+        };
+        Self::new(Path::new(path))
+    }
+
+    /// Any program.
+    pub fn new(path: &Path) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let mut command = Command::new(path);
+        clean_environment(&mut command).env("HOME", home.path());
+        Self { command, home }
+    }
+
+    /// More arguments.
+    #[must_use]
+    pub fn args<S: AsRef<OsStr>>(mut self, args: &[S]) -> Self {
+        self.command.args(args);
+        self
+    }
+
+    /// A variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    /// Its working directory.
+    #[must_use]
+    pub fn current_dir(mut self, dir: &Path) -> Self {
+        self.command.current_dir(dir);
+        self
+    }
+
+    /// Its home directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// Runs it to its end, which must come within [`PATIENCE`].
+    #[track_caller]
+    pub fn run(self) -> Output {
+        self.spawn().wait(PATIENCE)
+    }
+
+    /// Starts it.
+    pub fn spawn(self) -> RunningProgram {
+        RunningProgram { running: Running::spawn(self.command), home: self.home }
+    }
+}
+
+impl RunningProgram {
+    /// As [`Running::wait`].
+    #[track_caller]
+    pub fn wait(self, deadline: Duration) -> Output {
+        self.running.wait(deadline)
+    }
+
+    /// Its home directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+}
+
+impl core::ops::Deref for RunningProgram {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+impl core::ops::DerefMut for RunningProgram {
+    fn deref_mut(&mut self) -> &mut Running {
+        &mut self.running
+    }
+}

@@ -1,0 +1,84 @@
+//! Standbys.
+
+use std::fs;
+
+use super::cluster::{Cluster, psql};
+use super::servers::give_to_server_user;
+use super::wait::wait_until;
+
+impl Cluster {
+    /// A running standby that streams from this server, which keeps running and keeps its clients.
+    ///
+    /// Only the packaged server has a `pg_basebackup`, so this is the low-level backup of the manual: one
+    /// session starts it, copies the files and stops it.
+    #[track_caller]
+    pub fn standby(&self) -> Self {
+        self.standby_with(&[])
+    }
+
+    /// As [`standby`](Self::standby), with settings of its own.
+    #[track_caller]
+    pub fn standby_with(&self, settings: &[(&str, &str)]) -> Self {
+        let standby = Self::new(self.server().clone(), self.segment_size());
+        self.copy_while_running(&standby);
+        for name in ["postmaster.pid", "postmaster.opts"] {
+            drop(fs::remove_file(standby.data_dir().join(name)));
+        }
+        // Slots are the primary's own.
+        for slot in fs::read_dir(standby.data_dir().join("pg_replslot")).expect("it is there").flatten() {
+            fs::remove_dir_all(slot.path()).expect("it is ours");
+        }
+        fs::create_dir(standby.archive_dir()).expect("the directory is ours");
+        give_to_server_user(&standby.archive_dir());
+        standby.follow(self, settings);
+        standby.start_on_free_port();
+        standby
+    }
+
+    /// Writes the configuration of a standby of `primary`; it counts from the next start on.
+    pub fn follow(&self, primary: &Self, settings: &[(&str, &str)]) {
+        let quote = |value: &str| format!("'{}'", value.replace('\'', "''"));
+        let primary_conninfo = quote(&primary.socket_conninfo("repl"));
+        let mut conf = fs::read_to_string(self.data_dir().join("postgresql.conf")).expect("it is there");
+        conf.push_str("\n# of the standby\nhot_standby = on\n");
+        for (name, value) in settings {
+            conf.push_str(&format!("{name} = {}\n", quote(value)));
+        }
+        let recovery =
+            format!("primary_conninfo = {primary_conninfo}\nrecovery_target_timeline = 'latest'\n");
+        if self.major() < 12 {
+            self.write_file("recovery.conf", format!("standby_mode = on\n{recovery}").as_bytes());
+        } else {
+            conf.push_str(&recovery);
+            self.write_file("standby.signal", b"");
+        }
+        self.write_file("postgresql.conf", conf.as_bytes());
+    }
+
+    /// Waits until the standby has replayed what `primary` has written by now.
+    #[track_caller]
+    pub fn wait_for_replay_of(&self, primary: &Self) {
+        let end = primary.sql("SELECT pg_current_wal_lsn()").unwrap();
+        let behind = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'");
+        wait_until(core::time::Duration::from_secs(30), "the standby has replayed", || {
+            self.sql(&behind).as_deref() == Ok("t")
+        });
+    }
+
+    fn copy_while_running(&self, copy: &Self) {
+        let (start, stop) = if self.major() < 15 {
+            ("pg_start_backup('tests', true, false)", "pg_stop_backup(false, false)")
+        } else {
+            ("pg_backup_start('tests', true)", "pg_backup_stop(false)")
+        };
+        // Files may vanish while cp copies; the recovery from the label on mends that.
+        let cp =
+            format!("cp -a --reflink=auto '{}' '{}' 2>&1", self.data_dir().display(), copy.dir().display());
+        let script =
+            format!("\\o /dev/null\nSELECT {start};\n\\! {cp}\n\\o\nSELECT labelfile FROM {stop};\n");
+        let said = psql(&self.socket_conninfo("postgres"), &script).unwrap();
+        let label = said.find("START WAL LOCATION").map(|at| &said[at..]);
+        let label = label.unwrap_or_else(|| panic!("no backup label in:\n{said}"));
+        copy.write_file("backup_label", format!("{}\n", label.trim_end()).as_bytes());
+    }
+}
