@@ -187,6 +187,8 @@ impl Builder {
             |name: &str, value: &str| writeln!(conf, "{name} = {}", quote(value)).expect("a String");
         set("password_encryption", self.auth.password_encryption());
         set("shared_buffers", "16MB");
+        // In the data directory, where a killed server leaves nothing outside of it.
+        set("dynamic_shared_memory_type", "mmap");
         if !self.durable {
             set("fsync", "off");
         }

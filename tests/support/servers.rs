@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::thread;
 
 use super::process::clean_environment;
 
@@ -45,6 +46,20 @@ pub fn all() -> Vec<Server> {
             find(&installed, major)
         })
         .collect()
+}
+
+/// Runs `check` against every server of [`all`], all at the same time.
+///
+/// # Panics
+/// When one of them did, in a thread of the server's name.
+pub fn for_each(check: impl Fn(&Server) + Sync) {
+    thread::scope(|scope| {
+        for server in all() {
+            let check = &check;
+            let name = format!("PostgreSQL {}", server.major);
+            thread::Builder::new().name(name).spawn_scoped(scope, move || check(&server)).expect("a thread");
+        }
+    });
 }
 
 /// The server of one major version.
