@@ -13,7 +13,7 @@ use super::writer::{Writer, framed};
 /// Layout: `Int32 code`, then by code.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Authentication<'a> {
     /// Authentication is over; parameters, the cancel key and `ReadyForQuery` follow.
@@ -123,6 +123,26 @@ impl<'a> Authentication<'a> {
         })
     }
 
+    /// The name of the request in PostgreSQL's documentation.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Ok => "AuthenticationOk",
+            Self::KerberosV4 => "AuthenticationKerberosV4",
+            Self::KerberosV5 => "AuthenticationKerberosV5",
+            Self::CleartextPassword => "AuthenticationCleartextPassword",
+            Self::CryptPassword { .. } => "AuthenticationCryptPassword",
+            Self::Md5Password { .. } => "AuthenticationMD5Password",
+            Self::ScmCredential => "AuthenticationSCMCredential",
+            Self::Gss => "AuthenticationGSS",
+            Self::GssContinue { .. } => "AuthenticationGSSContinue",
+            Self::Sspi => "AuthenticationSSPI",
+            Self::Sasl { .. } => "AuthenticationSASL",
+            Self::SaslContinue { .. } => "AuthenticationSASLContinue",
+            Self::SaslFinal { .. } => "AuthenticationSASLFinal",
+        }
+    }
+
     /// The number of the request on the wire.
     #[must_use]
     pub const fn code(&self) -> i32 {
@@ -144,6 +164,22 @@ impl<'a> Authentication<'a> {
     }
 }
 
+impl fmt::Debug for Authentication<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Sasl { mechanisms } => {
+                let names = mechanisms.iter().map(alloc::string::String::from_utf8_lossy);
+                f.write_str("(")?;
+                f.debug_list().entries(names).finish()?;
+                f.write_str(")")
+            }
+            // What the others hold are salts, tokens and proofs.
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The kind of list item that is a non-empty name; see [`Names`].
 #[derive(Debug)]
 pub enum NameItem {}
@@ -153,7 +189,10 @@ impl sealed::Item for NameItem {
     type Item<'a> = &'a [u8];
 
     fn read<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], DecodeError> {
-        reader.cstr("name")
+        match reader.cstr("name")? {
+            [] => Err(reader.error("name", DecodeErrorKind::Empty)),
+            name => Ok(name),
+        }
     }
 
     fn write(item: &&[u8], writer: &mut Writer<'_>) -> Result<(), EncodeError> {

@@ -165,7 +165,7 @@ impl<'a> BackendMessage<'a> {
             Self::ErrorResponse(fields) => fields.encode(b'E', name, out),
             Self::OldStyleError { text } => write(name, out, |w| {
                 w.u8(b'E');
-                w.cstr(&[text, b"\n".as_slice()].concat(), "text")
+                w.line(text, b"\n", "text")
             }),
             Self::FunctionCallResponse(message) => message.encode(out),
             Self::NegotiateProtocolVersion(message) => message.encode(out),

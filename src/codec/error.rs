@@ -35,6 +35,8 @@ pub enum DecodeErrorKind {
     Count(i64),
     /// A string without the NUL that ends it.
     Unterminated,
+    /// An empty name where the protocol has none.
+    Empty,
     /// A value outside those that the protocol defines.
     Value(i64),
     /// A type byte that no message of this direction has.
@@ -59,6 +61,7 @@ impl fmt::Display for DecodeError {
             }
             DecodeErrorKind::Count(count) => write!(f, "{count} is not a count"),
             DecodeErrorKind::Unterminated => f.write_str("the string does not end"),
+            DecodeErrorKind::Empty => f.write_str("a name is empty"),
             DecodeErrorKind::Value(value) => write!(f, "{value} is not a value the protocol defines"),
             DecodeErrorKind::UnknownType(tag) => write!(f, "unknown message type {:?}", char::from(tag)),
         }
@@ -88,7 +91,9 @@ pub enum EncodeErrorKind {
     Nul,
     /// A string that may not be empty is empty: its NUL would end the list it is in.
     Empty,
-    /// More bytes than a length of 32 bits can tell.
+    /// Fewer bytes than the protocol asks for.
+    TooShort,
+    /// More bytes than the protocol allows or a length of 32 bits can tell.
     TooLong,
     /// More items than the count of the list can tell.
     TooMany,
@@ -105,6 +110,7 @@ impl fmt::Display for EncodeError {
         let why = match self.kind {
             EncodeErrorKind::Nul => "holds a NUL byte",
             EncodeErrorKind::Empty => "is empty",
+            EncodeErrorKind::TooShort => "is too short",
             EncodeErrorKind::TooLong => "is too long",
             EncodeErrorKind::TooMany => "has too many items",
         };

@@ -51,19 +51,27 @@ impl BackendFraming {
     /// connection is out of step then and has to be closed.
     #[inline]
     pub fn need(&self, input: &[u8]) -> Result<Need, DecodeError> {
-        let Some(([tag, length @ ..], _)) = input.split_first_chunk::<HEADER>() else {
-            // Garbage is refused at its first byte: it may never send five.
-            if let Some(&tag) = input.first() {
-                BackendMessage::name_of(tag)?;
-            }
-            return Ok(Need::More(HEADER.saturating_sub(input.len())));
+        let Some(&[tag, ref length @ ..]) = input.first_chunk::<HEADER>() else {
+            return self.need_header(input);
         };
-        let name = BackendMessage::name_of(*tag)?;
-        let length = i32::from_be_bytes(*length);
-        if self.is_old_style_error(*tag, length) {
+        let name = BackendMessage::name_of(tag)?;
+        if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
         }
-        frame(name, length, self.limits.backend(*tag, self.ready), input.len())
+        let total = total(name, *length, self.limits.backend(tag, self.ready))?;
+        Ok(frame(total.saturating_add(1), input.len()))
+    }
+
+    #[cold]
+    fn need_header(&self, input: &[u8]) -> Result<Need, DecodeError> {
+        // Garbage is refused at its first byte: it may never send five.
+        if let Some(&tag) = input.first() {
+            BackendMessage::name_of(tag)?;
+        }
+        if self.is_old_style_error(input) {
+            return old_style_error(input, self.limits.startup_error);
+        }
+        Ok(Need::More(HEADER.saturating_sub(input.len())))
     }
 
     /// Reads one frame, as [`need`](Self::need) measured it.
@@ -72,19 +80,32 @@ impl BackendFraming {
     /// If `frame` is not exactly one well-formed message.
     #[inline]
     pub fn parse<'a>(&self, frame: &'a [u8]) -> Result<BackendMessage<'a>, DecodeError> {
-        let Some(([tag, length @ ..], body)) = frame.split_first_chunk::<HEADER>() else {
-            return Err(DecodeError::new("message", "header", DecodeErrorKind::Truncated));
-        };
-        if self.is_old_style_error(*tag, i32::from_be_bytes(*length)) {
+        if self.is_old_style_error(frame) {
             return BackendMessage::parse_old_style_error(frame);
         }
-        BackendMessage::parse(*tag, body)
+        let (tag, body) = split(frame, BackendMessage::name_of)?;
+        BackendMessage::parse(tag, body)
     }
 
-    /// libpq's rule: a length no error has is no length but text.
-    fn is_old_style_error(&self, tag: u8, length: i32) -> bool {
-        let plausible = u32::try_from(length).is_ok_and(|n| n >= 8 && n <= self.limits.startup_error);
-        !self.ready && tag == b'E' && !plausible
+    /// libpq's rule: a length that no error has is no length but text. The first byte of a text tells.
+    #[inline]
+    fn is_old_style_error(&self, frame: &[u8]) -> bool {
+        let [b'E', rest @ ..] = frame else { return false };
+        if self.ready {
+            return false;
+        }
+        match rest {
+            &[a, b, c, d, ..] => {
+                let length = u32::from_be_bytes([a, b, c, d]);
+                length < 8 || length > self.limits.startup_error
+            }
+            &[a, ref rest @ ..] => {
+                // The least length that can still come of these bytes.
+                let (b, c) = (rest.first().copied().unwrap_or(0), rest.get(1).copied().unwrap_or(0));
+                u32::from_be_bytes([a, b, c, 0]) > self.limits.startup_error
+            }
+            [] => false,
+        }
     }
 }
 
@@ -100,35 +121,76 @@ fn old_style_error(input: &[u8], limit: u32) -> Result<Need, DecodeError> {
     }
 }
 
-/// The frame with this length word at the start of a buffer that holds `have` bytes.
+/// The bytes that a length word tells, itself included.
 #[inline]
-fn frame(name: &'static str, length: i32, limit: u32, have: usize) -> Result<Need, DecodeError> {
-    let length = match u32::try_from(length) {
-        Ok(length) if length >= 4 => length,
-        _ => return Err(DecodeError::new(name, "length", DecodeErrorKind::Length(i64::from(length)))),
+fn total(name: &'static str, length: [u8; 4], limit: u32) -> Result<usize, DecodeError> {
+    let signed = i32::from_be_bytes(length);
+    let kind = match (u32::try_from(signed), usize::try_from(signed)) {
+        (Ok(length), Ok(total)) if length >= 4 => {
+            if length <= limit {
+                return Ok(total);
+            }
+            DecodeErrorKind::TooLong { length: u64::from(length), limit: u64::from(limit) }
+        }
+        _ => DecodeErrorKind::Length(i64::from(signed)),
     };
-    if length > limit {
-        let kind = DecodeErrorKind::TooLong { length: u64::from(length), limit: u64::from(limit) };
-        return Err(DecodeError::new(name, "length", kind));
-    }
-    let total = usize::try_from(length).ok().and_then(|n| n.checked_add(1));
-    let Some(total) = total else {
-        return Err(DecodeError::new(name, "length", DecodeErrorKind::Length(i64::from(length))));
-    };
+    Err(DecodeError::new(name, "length", kind))
+}
+
+/// What a buffer of `have` bytes needs for a frame of `total`.
+#[inline]
+const fn frame(total: usize, have: usize) -> Need {
     match total.checked_sub(have) {
-        Some(missing) if missing > 0 => Ok(Need::More(missing)),
-        _ => Ok(Need::Frame(total)),
+        None | Some(0) => Need::Frame(total),
+        Some(missing) => Need::More(missing),
+    }
+}
+
+/// The type and body of a whole frame, whose length word must agree with its size.
+#[inline]
+fn split(
+    frame: &[u8],
+    name_of: impl FnOnce(u8) -> Result<&'static str, DecodeError>,
+) -> Result<(u8, &[u8]), DecodeError> {
+    let Some((&[tag, ref length @ ..], body)) = frame.split_first_chunk::<HEADER>() else {
+        return Err(DecodeError::new("message", "header", DecodeErrorKind::Truncated));
+    };
+    match disagreement(*length, body.len()) {
+        None => Ok((tag, body)),
+        Some(kind) => Err(DecodeError::new(name_of(tag)?, "length", kind)),
+    }
+}
+
+/// How a length word differs from the bytes that follow it.
+#[inline]
+fn disagreement(length: [u8; 4], body: usize) -> Option<DecodeErrorKind> {
+    let told = i64::from(i32::from_be_bytes(length));
+    let have = i64::try_from(body).unwrap_or(i64::MAX).saturating_add(4);
+    match have.checked_sub(told) {
+        Some(0) => None,
+        _ if told < 4 => Some(DecodeErrorKind::Length(told)),
+        Some(left) if left > 0 => {
+            Some(DecodeErrorKind::Trailing(usize::try_from(left).unwrap_or(usize::MAX)))
+        }
+        _ => Some(DecodeErrorKind::Truncated),
     }
 }
 
 /// Frames from a client: what a server, a proxy or a test double reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontendFraming {
     /// The largest messages that are accepted.
     pub limits: Limits,
+    /// Whether authentication is over. Before, lengths are kept short.
+    pub ready: bool,
 }
 
 impl FrontendFraming {
+    /// The rules while a connection is being made, with the default limits.
+    pub const STARTUP: Self = Self { limits: Limits::DEFAULT, ready: false };
+    /// The rules after authentication, with the default limits.
+    pub const READY: Self = Self { limits: Limits::DEFAULT, ready: true };
+
     /// What stands at the beginning of `input` where a connection begins: a packet without a type byte.
     ///
     /// # Errors
@@ -137,17 +199,14 @@ impl FrontendFraming {
         let Some(length) = input.first_chunk::<4>() else {
             return Ok(Need::More(4_usize.saturating_sub(input.len())));
         };
-        let length = i32::from_be_bytes(*length);
-        if length < 8 {
-            let kind = DecodeErrorKind::Length(i64::from(length));
-            return Err(DecodeError::new("StartupMessage", "length", kind));
+        match total("StartupMessage", *length, self.limits.startup)? {
+            // Not even a version.
+            total @ ..8 => {
+                let kind = DecodeErrorKind::Length(i64::try_from(total).unwrap_or(i64::MAX));
+                Err(DecodeError::new("StartupMessage", "length", kind))
+            }
+            total => Ok(frame(total, input.len())),
         }
-        // The packet has no type byte, so one byte less than a frame of the same length word.
-        let with_type = frame("StartupMessage", length, self.limits.startup, input.len().saturating_add(1))?;
-        Ok(match with_type {
-            Need::Frame(total) => Need::Frame(total.saturating_sub(1)),
-            more @ Need::More(_) => more,
-        })
     }
 
     /// Reads one packet that begins a connection, as [`need_startup`](Self::need_startup) measured it.
@@ -155,9 +214,12 @@ impl FrontendFraming {
     /// # Errors
     /// If `frame` is not exactly one well-formed packet.
     pub fn parse_startup<'a>(&self, frame: &'a [u8]) -> Result<StartupPacket<'a>, DecodeError> {
-        match frame.split_first_chunk::<4>() {
-            Some((_, body)) => StartupPacket::parse(body),
-            None => Err(DecodeError::new("StartupMessage", "length", DecodeErrorKind::Truncated)),
+        let Some((length, body)) = frame.split_first_chunk::<4>() else {
+            return Err(DecodeError::new("StartupMessage", "length", DecodeErrorKind::Truncated));
+        };
+        match disagreement(*length, body.len()) {
+            None => StartupPacket::parse(body),
+            Some(kind) => Err(DecodeError::new("StartupMessage", "length", kind)),
         }
     }
 
@@ -167,14 +229,15 @@ impl FrontendFraming {
     /// If the type byte is none of a client's or the length is impossible or above the limit.
     #[inline]
     pub fn need(&self, input: &[u8]) -> Result<Need, DecodeError> {
-        let Some(([tag, length @ ..], _)) = input.split_first_chunk::<HEADER>() else {
+        let Some(&[tag, ref length @ ..]) = input.first_chunk::<HEADER>() else {
             if let Some(&tag) = input.first() {
                 FrontendMessage::name_of(tag)?;
             }
             return Ok(Need::More(HEADER.saturating_sub(input.len())));
         };
-        let name = FrontendMessage::name_of(*tag)?;
-        frame(name, i32::from_be_bytes(*length), self.limits.frontend(*tag), input.len())
+        let name = FrontendMessage::name_of(tag)?;
+        let total = total(name, *length, self.limits.frontend(tag, self.ready))?;
+        Ok(frame(total.saturating_add(1), input.len()))
     }
 
     /// Reads one frame, as [`need`](Self::need) measured it.
@@ -183,9 +246,13 @@ impl FrontendFraming {
     /// If `frame` is not exactly one well-formed message.
     #[inline]
     pub fn parse<'a>(&self, frame: &'a [u8]) -> Result<FrontendMessage<'a>, DecodeError> {
-        match frame.split_first_chunk::<HEADER>() {
-            Some(([tag, ..], body)) => FrontendMessage::parse(*tag, body),
-            None => Err(DecodeError::new("message", "header", DecodeErrorKind::Truncated)),
-        }
+        let (tag, body) = split(frame, FrontendMessage::name_of)?;
+        FrontendMessage::parse(tag, body)
+    }
+}
+
+impl Default for FrontendFraming {
+    fn default() -> Self {
+        Self::READY
     }
 }

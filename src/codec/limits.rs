@@ -22,8 +22,11 @@ pub struct Limits {
     pub startup_error: u32,
     /// What a client answers to a request for authentication. The server takes 65 535 bytes.
     pub authentication_response: u32,
-    /// Every type not named elsewhere.
+    /// Every type of a server that is not named elsewhere.
     pub other: u32,
+    /// Every type of a client that is not named elsewhere, and before authentication all but the answer to
+    /// a request for it.
+    pub command: u32,
     /// `CopyData` in both directions.
     pub copy_data: u32,
     /// `DataRow`.
@@ -49,8 +52,9 @@ impl Limits {
         startup: 10_004,
         negotiation: 2_000,
         startup_error: 30_000,
-        authentication_response: 65_539,
+        authentication_response: 65_535,
         other: 30_000,
+        command: 10_000,
         copy_data: LARGEST,
         data_row: LARGEST,
         row_description: LARGEST,
@@ -77,14 +81,15 @@ impl Limits {
         }
     }
 
-    /// The limit for a message from a client.
+    /// The limit for a message from a client; `ready` once authentication is over.
     #[inline]
-    pub(crate) const fn frontend(&self, tag: u8) -> u32 {
+    pub(crate) const fn frontend(&self, tag: u8, ready: bool) -> u32 {
         match tag {
+            b'p' => self.authentication_response,
+            _ if !ready => self.command,
             b'd' => self.copy_data,
             b'Q' | b'P' | b'B' | b'F' => self.statement,
-            b'p' => self.authentication_response,
-            _ => self.other,
+            _ => self.command,
         }
     }
 }

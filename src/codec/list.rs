@@ -174,9 +174,11 @@ impl<'a, T: Item> Iterator for ListIter<'a, T> {
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.left))
+        (self.left, Some(self.left))
     }
 }
+
+impl<T: Item> ExactSizeIterator for ListIter<'_, T> {}
 
 impl<T: Item> fmt::Debug for ListIter<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -35,6 +35,16 @@ impl<'a> Reader<'a> {
         self.take::<1>(field).map(|[byte]| byte)
     }
 
+    /// One byte that is 0 or 1.
+    #[inline]
+    pub(crate) fn bool(&mut self, field: &'static str) -> Result<bool, DecodeError> {
+        match self.u8(field)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(self.error(field, DecodeErrorKind::Value(i64::from(other)))),
+        }
+    }
+
     #[inline]
     pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
         self.take(field).map(u16::from_be_bytes)

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::error::{DecodeError, EncodeError};
+use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::reader::Reader;
 use super::writer::write;
 use crate::types::{Lsn, PgTimestamp};
@@ -38,9 +38,7 @@ impl<'a> ReplicationMessage<'a> {
             Some((b'w', body)) => XLogData::parse(body).map(Self::XLogData),
             Some((b'k', body)) => PrimaryKeepalive::parse(body).map(Self::PrimaryKeepalive),
             Some((&kind, body)) => Ok(Self::Unknown { kind, body }),
-            None => Reader::new("ReplicationMessage", data)
-                .u8("kind")
-                .map(|kind| Self::Unknown { kind, body: &[] }),
+            None => Err(DecodeError::new("ReplicationMessage", "kind", DecodeErrorKind::Truncated)),
         }
     }
 
@@ -133,7 +131,7 @@ impl PrimaryKeepalive {
         let keepalive = Self {
             wal_end: Lsn::new(r.u64("wal_end")?),
             sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
-            reply_requested: r.u8("reply_requested")? != 0,
+            reply_requested: r.bool("reply_requested")?,
         };
         r.finish()?;
         Ok(keepalive)
@@ -208,7 +206,7 @@ impl<'a> StandbyMessage<'a> {
                 flushed: Lsn::new(r.u64("flushed")?),
                 applied: Lsn::new(r.u64("applied")?),
                 sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),
-                reply_requested: r.u8("reply_requested")? != 0,
+                reply_requested: r.bool("reply_requested")?,
             }),
             b'h' => Self::HotStandbyFeedback(HotStandbyFeedback {
                 sent_at: PgTimestamp::from_micros(r.i64("sent_at")?),

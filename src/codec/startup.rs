@@ -6,6 +6,7 @@ use core::fmt;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::{Item, List, ListBuf, sealed};
 use super::reader::Reader;
+use super::status::BackendKeyData;
 use super::writer::{Writer, write};
 
 /// A protocol version as the startup packet carries it: major in the upper half, minor in the lower.
@@ -117,7 +118,7 @@ impl<'a> StartupPacket<'a> {
     /// Appends the packet to `out`.
     ///
     /// # Errors
-    /// If a string holds a NUL, a parameter has no name, or the packet is too long.
+    /// If a cancel key is empty or longer than 256 bytes, or the packet is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         write("StartupMessage", out, |w| {
             w.with_length(|w| match self {
@@ -130,8 +131,7 @@ impl<'a> StartupPacket<'a> {
                 Self::Cancel(cancel) => {
                     w.u32(CANCEL_REQUEST);
                     w.i32(cancel.process_id);
-                    w.bytes(cancel.secret_key);
-                    Ok(())
+                    w.bytes_of(1..=BackendKeyData::MAX_KEY_LEN, cancel.secret_key, "secret_key")
                 }
                 Self::SslRequest => {
                     w.u32(SSL_REQUEST);
@@ -177,7 +177,7 @@ impl<'a> CancelRequest<'a> {
         let mut r = Reader::new("CancelRequest", body);
         let process_id = r.i32("process_id")?;
         let secret_key = r.rest();
-        if secret_key.is_empty() || secret_key.len() > super::BackendKeyData::MAX_KEY_LEN {
+        if secret_key.is_empty() || secret_key.len() > BackendKeyData::MAX_KEY_LEN {
             let length = i64::try_from(secret_key.len()).unwrap_or(i64::MAX);
             return Err(r.error("secret_key", DecodeErrorKind::Length(length)));
         }

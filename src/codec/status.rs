@@ -53,18 +53,29 @@ pub struct BackendKeyData<'a> {
 }
 
 impl<'a> BackendKeyData<'a> {
+    /// The shortest secret, and the only length in protocol 3.0, in bytes.
+    pub const MIN_KEY_LEN: usize = 4;
     /// The longest secret of protocol 3.2, in bytes.
     pub const MAX_KEY_LEN: usize = 256;
+
+    /// Whether the secret has a length that this version of the protocol allows.
+    #[must_use]
+    pub const fn fits(&self, version: ProtocolVersion) -> bool {
+        let len = self.secret_key.len();
+        len == Self::MIN_KEY_LEN
+            || version.minor() >= 2 && len > Self::MIN_KEY_LEN && len <= Self::MAX_KEY_LEN
+    }
 
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If the secret is shorter than 4 bytes or longer than 256.
+    /// If the secret is shorter than 4 bytes or longer than 256. What one version allows,
+    /// [`fits`](Self::fits) tells.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("BackendKeyData", body);
         let process_id = r.i32("process_id")?;
         let secret_key = r.rest();
-        if !(4..=Self::MAX_KEY_LEN).contains(&secret_key.len()) {
+        if !(Self::MIN_KEY_LEN..=Self::MAX_KEY_LEN).contains(&secret_key.len()) {
             let length = i64::try_from(secret_key.len()).unwrap_or(i64::MAX);
             return Err(r.error("secret_key", DecodeErrorKind::Length(length)));
         }
@@ -74,15 +85,11 @@ impl<'a> BackendKeyData<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If the secret is longer than 256 bytes.
+    /// If the secret is shorter than 4 bytes or longer than 256.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'K', "BackendKeyData", out, |w| {
-            if self.secret_key.len() > Self::MAX_KEY_LEN {
-                return Err(w.error("secret_key", EncodeErrorKind::TooLong));
-            }
             w.i32(self.process_id);
-            w.bytes(self.secret_key);
-            Ok(())
+            w.bytes_of(Self::MIN_KEY_LEN..=Self::MAX_KEY_LEN, self.secret_key, "secret_key")
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The one place that puts bytes together.
 
 use alloc::vec::Vec;
+use core::ops::RangeInclusive;
 
 use super::error::{EncodeError, EncodeErrorKind};
 
@@ -108,13 +109,38 @@ impl Writer<'_> {
         self.out.extend_from_slice(bytes);
     }
 
+    /// Bytes of which the protocol wants a number in this range.
+    #[inline]
+    pub(crate) fn bytes_of(
+        &mut self,
+        range: RangeInclusive<usize>,
+        bytes: &[u8],
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        if bytes.len() < *range.start() {
+            return Err(self.error(field, EncodeErrorKind::TooShort));
+        }
+        if bytes.len() > *range.end() {
+            return Err(self.error(field, EncodeErrorKind::TooLong));
+        }
+        self.bytes(bytes);
+        Ok(())
+    }
+
     /// A string and its NUL. A NUL inside is refused: the peer would read another message than was meant.
     #[inline]
     pub(crate) fn cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
+        self.line(text, b"", field)
+    }
+
+    /// A string, what ends its line, and its NUL.
+    #[inline]
+    pub(crate) fn line(&mut self, text: &[u8], end: &[u8], field: &'static str) -> Result<(), EncodeError> {
         if text.contains(&0) {
             return Err(self.error(field, EncodeErrorKind::Nul));
         }
         self.out.extend_from_slice(text);
+        self.out.extend_from_slice(end);
         self.out.push(0);
         Ok(())
     }
