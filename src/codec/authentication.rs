@@ -292,3 +292,110 @@ impl fmt::Debug for AuthenticationResponse<'_> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, golden_open, list, malformed};
+    use crate::codec::{Backend, BackendMessage, Frontend, FrontendMessage};
+    use alloc::format;
+
+    const fn request(request: Authentication<'_>) -> BackendMessage<'_> {
+        BackendMessage::Authentication(request)
+    }
+
+    #[test]
+    fn requests_are_their_bytes() {
+        let mechanisms: NamesBuf = list([&b"SCRAM-SHA-256-PLUS"[..], b"SCRAM-SHA-256"]);
+        for (bytes, message) in [
+            (&b"R\0\0\0\x08\0\0\0\0"[..], Authentication::Ok),
+            (b"R\0\0\0\x08\0\0\0\x01", Authentication::KerberosV4),
+            (b"R\0\0\0\x08\0\0\0\x02", Authentication::KerberosV5),
+            (b"R\0\0\0\x08\0\0\0\x03", Authentication::CleartextPassword),
+            (b"R\0\0\0\x0a\0\0\0\x04ab", Authentication::CryptPassword { salt: *b"ab" }),
+            (b"R\0\0\0\x0c\0\0\0\x05\xf7\x86+\xb3", Authentication::Md5Password { salt: *b"\xf7\x86+\xb3" }),
+            (b"R\0\0\0\x08\0\0\0\x06", Authentication::ScmCredential),
+            (b"R\0\0\0\x08\0\0\0\x07", Authentication::Gss),
+            (b"R\0\0\0\x08\0\0\0\x09", Authentication::Sspi),
+            (
+                b"R\0\0\0\x2a\0\0\0\x0aSCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0",
+                Authentication::Sasl { mechanisms: mechanisms.as_list() },
+            ),
+            (b"R\0\0\0\x09\0\0\0\x0a\0", Authentication::Sasl { mechanisms: Names::EMPTY }),
+        ] {
+            golden::<Backend>(bytes, request(message));
+        }
+    }
+
+    #[test]
+    fn requests_that_end_in_data_are_their_bytes() {
+        let data = b"r=rOprNGfwEbeRWgbNEkqO3kyXVxoJdx04JA5lTmuiqAT81QjX,s=98AdxPR9byIX9KFFx/s75g==,i=4096";
+        let bytes = [&b"R\0\0\0\x5c\0\0\0\x0b"[..], data].concat();
+        golden_open::<Backend>(&bytes, 4, request(Authentication::SaslContinue { data }));
+        let data = b"v=IwE2CKZYRVKA8bWJuXS1yGnDQw5QUCr0cFgPA6Kd3qk=";
+        let bytes = [&b"R\0\0\0\x36\0\0\0\x0c"[..], data].concat();
+        golden_open::<Backend>(&bytes, 4, request(Authentication::SaslFinal { data }));
+        let token = request(Authentication::GssContinue { data: b"token" });
+        golden_open::<Backend>(b"R\0\0\0\x0d\0\0\0\x08token", 4, token);
+    }
+
+    #[test]
+    fn unknown_requests_are_malformed() {
+        for code in [13, -1, i32::MIN, i32::MAX] {
+            malformed::<Backend>(b"R", &code.to_be_bytes());
+        }
+        malformed::<Backend>(b"R", b"\0\0\0\x0aSCRAM-SHA-256\0");
+    }
+
+    #[test]
+    fn answers_are_their_bytes() {
+        for (bytes, answer) in [
+            (&b"p\0\0\0\x0ethrowaway\0"[..], AuthenticationResponse::Password { password: b"throwaway" }),
+            (
+                b"p\0\0\0\x19SCRAM-SHA-256\0\0\0\0\x03n,,",
+                AuthenticationResponse::SaslInitial { mechanism: b"SCRAM-SHA-256", data: Some(b"n,,") },
+            ),
+            (
+                b"p\0\0\0\x0cGSS\0\xff\xff\xff\xff",
+                AuthenticationResponse::SaslInitial { mechanism: b"GSS", data: None },
+            ),
+            (b"p\0\0\0\x0cc=biws,r", AuthenticationResponse::Sasl { data: b"c=biws,r" }),
+            (b"p\0\0\0\x09token", AuthenticationResponse::Gss { data: b"token" }),
+        ] {
+            let mut out = Vec::new();
+            answer.encode(&mut out).unwrap();
+            assert_eq!(out, bytes);
+            let body = &bytes[5..];
+            golden_open::<Frontend>(bytes, 0, FrontendMessage::AuthenticationResponse { body });
+            let parse = match answer {
+                AuthenticationResponse::Password { .. } => AuthenticationResponse::parse_password,
+                AuthenticationResponse::SaslInitial { .. } => AuthenticationResponse::parse_sasl_initial,
+                _ => continue,
+            };
+            assert_eq!(parse(body), Ok(answer));
+            assert!((0..body.len()).all(|cut| parse(&body[..cut]).is_err()), "a truncated body was read");
+            assert!(parse(&[body, b"\0"].concat()).is_err(), "one byte more was read");
+        }
+        for len in [-2, i32::MIN, i32::MAX] {
+            let body = [b"SCRAM-SHA-256\0", &len.to_be_bytes()[..], b"n,,"].concat();
+            assert!(AuthenticationResponse::parse_sasl_initial(&body).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_neither_salts_nor_proofs_nor_passwords() {
+        let mechanisms: NamesBuf = list([&b"SCRAM-SHA-256"[..]]);
+        for (shown, expected) in [
+            (
+                format!("{:?}", Authentication::Sasl { mechanisms: mechanisms.as_list() }),
+                r#"AuthenticationSASL(["SCRAM-SHA-256"])"#,
+            ),
+            (format!("{:?}", Authentication::Md5Password { salt: *b"salt" }), "AuthenticationMD5Password"),
+            (format!("{:?}", Authentication::SaslFinal { data: b"v=" }), "AuthenticationSASLFinal"),
+            (format!("{:?}", AuthenticationResponse::Password { password: b"secret" }), "Password(***)"),
+            (format!("{:?}", AuthenticationResponse::Sasl { data: b"p=" }), "Sasl(***)"),
+        ] {
+            assert_eq!(shown, expected);
+        }
+    }
+}

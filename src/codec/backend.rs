@@ -241,3 +241,77 @@ impl<'a> BackendMessage<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, malformed, not_encodable};
+    use crate::codec::{Backend, BackendFraming};
+
+    #[test]
+    fn messages_without_a_list_are_their_bytes() {
+        for (bytes, message) in [
+            (&b"1\0\0\0\x04"[..], BackendMessage::ParseComplete),
+            (b"2\0\0\0\x04", BackendMessage::BindComplete),
+            (b"3\0\0\0\x04", BackendMessage::CloseComplete),
+            (b"I\0\0\0\x04", BackendMessage::EmptyQueryResponse),
+            (b"c\0\0\0\x04", BackendMessage::CopyDone),
+            (b"n\0\0\0\x04", BackendMessage::NoData),
+            (b"s\0\0\0\x04", BackendMessage::PortalSuspended),
+            (b"C\0\0\0\rSELECT 1\0", BackendMessage::CommandComplete { tag: b"SELECT 1" }),
+            (b"C\0\0\0\x05\0", BackendMessage::CommandComplete { tag: b"" }),
+        ] {
+            golden::<Backend>(bytes, message);
+        }
+    }
+
+    #[test]
+    fn every_type_has_one_name() {
+        let mut known = 0;
+        for tag in 0..=u8::MAX {
+            let parsed = BackendMessage::parse(tag, b"");
+            match BackendMessage::name_of(tag) {
+                Ok(name) => {
+                    known += 1;
+                    match parsed {
+                        Ok(message) => assert_eq!(message.name(), name),
+                        Err(error) => assert_eq!(error.message, name),
+                    }
+                }
+                Err(error) => assert_eq!(parsed, Err(error)),
+            }
+        }
+        assert_eq!(known, 24);
+    }
+
+    #[test]
+    fn a_nul_cannot_be_smuggled_into_a_string() {
+        not_encodable::<Backend>(BackendMessage::CommandComplete { tag: b"SELECT\0 1" });
+        not_encodable::<Backend>(BackendMessage::OldStyleError { text: b"a\0b" });
+        malformed::<Backend>(b"C", b"SELECT\0 1\0");
+    }
+
+    #[test]
+    fn an_old_style_error_is_its_bytes_however_short() {
+        // PostgreSQL 15 on a version that it does not speak, and the shortest texts there can be.
+        for (bytes, text) in [
+            (
+                &b"EFATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.0\n\0"[..],
+                &b"FATAL:  unsupported frontend protocol 2.0: server supports 3.0 to 3.0"[..],
+            ),
+            (b"E!\n\0", b"!"),
+            (b"E\n\0", b""),
+        ] {
+            let message = BackendMessage::OldStyleError { text };
+            assert_eq!(BackendFraming::STARTUP.parse(bytes), Ok(message));
+            let mut out = Vec::new();
+            message.encode(&mut out).unwrap();
+            assert_eq!(out, bytes);
+            assert!(BackendFraming::STARTUP.parse(&bytes[..bytes.len() - 1]).is_err());
+            assert!(BackendFraming::STARTUP.parse(&[bytes, b"\0"].concat()).is_err());
+            assert!(BackendFraming::READY.parse(bytes).is_err());
+        }
+        let unended = BackendFraming::STARTUP.parse(b"EFATAL\0");
+        assert_eq!(unended, Ok(BackendMessage::OldStyleError { text: b"FATAL" }));
+    }
+}

@@ -100,3 +100,36 @@ impl core::fmt::Debug for BaseBackupMessage<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::BaseBackup;
+    use crate::codec::test_support::{golden, golden_open, not_encodable};
+
+    #[test]
+    fn messages_are_their_bytes() {
+        for (bytes, message) in [
+            (
+                &b"nbase.tar\0\0"[..],
+                BaseBackupMessage::NewArchive { name: b"base.tar", tablespace_path: b"" },
+            ),
+            (
+                b"n16384.tar.gz\0/srv/ts\0",
+                BaseBackupMessage::NewArchive { name: b"16384.tar.gz", tablespace_path: b"/srv/ts" },
+            ),
+            (b"m", BaseBackupMessage::Manifest),
+            (b"p\0\0\0\0\x01f\xe6\0", BaseBackupMessage::Progress(0x0166_e600)),
+        ] {
+            golden::<BaseBackup>(bytes, message);
+        }
+        golden_open::<BaseBackup>(b"d15\n", 1, BaseBackupMessage::Data(b"15\n"));
+        golden_open::<BaseBackup>(b"zwhat", 1, BaseBackupMessage::Unknown { kind: b'z', body: b"what" });
+    }
+
+    #[test]
+    fn a_nul_cannot_be_smuggled_into_a_name() {
+        not_encodable::<BaseBackup>(BaseBackupMessage::NewArchive { name: b"a\0b", tablespace_path: b"" });
+        not_encodable::<BaseBackup>(BaseBackupMessage::NewArchive { name: b"a", tablespace_path: b"\0" });
+    }
+}

@@ -97,3 +97,67 @@ impl core::fmt::Debug for CopyData<'_> {
         write!(f, "CopyData({} bytes)", self.data.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, golden_open, list, malformed};
+    use crate::codec::{Backend, BackendMessage, EncodeErrorKind, FormatsBuf, Frontend, FrontendMessage};
+    use alloc::format;
+
+    #[test]
+    fn copy_responses_are_their_bytes() {
+        let columns: FormatsBuf = list([Format::Binary, Format::Text]);
+        let table = CopyResponse { format: Format::Binary, columns: columns.as_list() };
+        let stream = CopyResponse { format: Format::Text, columns: Formats::EMPTY };
+        for (bytes, message) in [
+            (&b"G\0\0\0\x0b\x01\0\x02\0\x01\0\0"[..], BackendMessage::CopyInResponse(table)),
+            (b"H\0\0\0\x0b\x01\0\x02\0\x01\0\0", BackendMessage::CopyOutResponse(table)),
+            (b"W\0\0\0\x07\0\0\0", BackendMessage::CopyBothResponse(stream)),
+        ] {
+            golden::<Backend>(bytes, message);
+        }
+    }
+
+    #[test]
+    fn formats_other_than_text_and_binary_are_malformed() {
+        malformed::<Backend>(b"H", b"\x02\0\0");
+        malformed::<Backend>(b"H", b"\0\0\x01\0\x02");
+        malformed::<Backend>(b"H", b"\0\0\x01\xff\xff");
+    }
+
+    #[test]
+    fn a_count_larger_than_the_body_is_malformed() {
+        for count in [2, 0x7fff, 0x8000, 0xffff_u16] {
+            malformed::<Backend>(b"W", &[b"\0", &count.to_be_bytes()[..], b"\0\0"].concat());
+        }
+    }
+
+    #[test]
+    fn copy_data_is_its_bytes() {
+        for (bytes, data) in [
+            (&b"d\0\0\0\x085\tx\n"[..], &b"5\tx\n"[..]),
+            (b"d\0\0\0\x06\xff\xff", b"\xff\xff"),
+            (b"d\0\0\0\x04", b""),
+        ] {
+            golden_open::<Backend>(bytes, 0, BackendMessage::CopyData(CopyData { data }));
+            golden_open::<Frontend>(bytes, 0, FrontendMessage::CopyData(CopyData { data }));
+        }
+    }
+
+    #[test]
+    fn a_failing_payload_leaves_the_output_alone() {
+        let mut out = b"before".to_vec();
+        let error = EncodeError::new("Test", "field", EncodeErrorKind::TooLong);
+        let result = CopyData::encode_with(&mut out, |out| {
+            out.extend_from_slice(b"half");
+            Err(error)
+        });
+        assert_eq!((result, &out[..]), (Err(error), &b"before"[..]));
+    }
+
+    #[test]
+    fn debug_shows_no_data() {
+        assert_eq!(format!("{:?}", CopyData { data: b"row" }), "CopyData(3 bytes)");
+    }
+}

@@ -323,3 +323,147 @@ impl<'a> ParameterDescription<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, list, malformed, not_encodable};
+    use crate::codec::{Backend, BackendMessage, FormatsBuf, Frontend, FrontendMessage, OidsBuf, ValuesBuf};
+
+    #[test]
+    fn parse_is_its_bytes() {
+        let types: OidsBuf = list([23, 0]);
+        for (bytes, message) in [
+            (&b"P\0\0\0\x08\0\0\0\0"[..], Parse { statement: b"", query: b"", parameter_types: Oids::EMPTY }),
+            (
+                b"P\0\0\0\x1bs1\0SELECT $1\0\0\x02\0\0\0\x17\0\0\0\0",
+                Parse { statement: b"s1", query: b"SELECT $1", parameter_types: types.as_list() },
+            ),
+        ] {
+            golden::<Frontend>(bytes, FrontendMessage::Parse(message));
+        }
+    }
+
+    #[test]
+    fn bind_is_its_bytes() {
+        let (formats, binary): (FormatsBuf, FormatsBuf) =
+            (list([Format::Binary, Format::Text]), list([Format::Binary]));
+        let values: ValuesBuf = list([Some(&b"\0\0\0)"[..]), None]);
+        for (bytes, message) in [
+            (
+                &b"B\0\0\0\x0c\0\0\0\0\0\0\0\0"[..],
+                Bind {
+                    portal: b"",
+                    statement: b"",
+                    parameter_formats: Formats::EMPTY,
+                    parameters: Values::EMPTY,
+                    result_formats: Formats::EMPTY,
+                },
+            ),
+            (
+                b"B\0\0\0\x22p1\0s1\0\0\x02\0\x01\0\0\0\x02\0\0\0\x04\0\0\0)\xff\xff\xff\xff\0\x01\0\x01",
+                Bind {
+                    portal: b"p1",
+                    statement: b"s1",
+                    parameter_formats: formats.as_list(),
+                    parameters: values.as_list(),
+                    result_formats: binary.as_list(),
+                },
+            ),
+        ] {
+            golden::<Frontend>(bytes, FrontendMessage::Bind(message));
+        }
+    }
+
+    #[test]
+    fn bind_of_text_is_a_bind() {
+        let values = [Some(&b"a"[..]), None, Some(b"")];
+        let parameters: ValuesBuf = list(values);
+        let bind = Bind {
+            portal: b"p",
+            statement: b"s",
+            parameter_formats: Formats::EMPTY,
+            parameters: parameters.as_list(),
+            result_formats: Formats::EMPTY,
+        };
+        let (mut direct, mut by_list) = (Vec::new(), Vec::new());
+        Bind::encode_text(b"p", b"s", values.into_iter(), &mut direct).unwrap();
+        bind.encode(&mut by_list).unwrap();
+        assert_eq!(direct, by_list);
+        let too_many = core::iter::repeat_n(None, 65_536);
+        assert!(Bind::encode_text(b"p", b"s", too_many, &mut direct).is_err());
+        assert_eq!(direct, by_list);
+    }
+
+    #[test]
+    fn hostile_counts_and_lengths_are_malformed() {
+        for count in [1, 0x7fff, 0x8000, 0xffff_u16] {
+            let count = count.to_be_bytes();
+            malformed::<Frontend>(b"P", &[b"\0\0", &count[..]].concat());
+            malformed::<Frontend>(b"B", &[b"\0\0", &count[..], b"\0\0\0\0"].concat());
+            malformed::<Frontend>(b"B", &[b"\0\0\0\0", &count[..], b"\0\0"].concat());
+            malformed::<Frontend>(b"B", &[b"\0\0\0\0\0\0", &count[..]].concat());
+            malformed::<Frontend>(b"F", &[b"\0\0\0\x01", &count[..], b"\0\0\0\0"].concat());
+            malformed::<Backend>(b"t", &count);
+        }
+        for len in [-2, i32::MIN, 1, i32::MAX] {
+            let len = len.to_be_bytes();
+            malformed::<Frontend>(b"B", &[b"\0\0\0\0\0\x01", &len[..]].concat());
+            malformed::<Backend>(b"V", &len);
+        }
+    }
+
+    #[test]
+    fn targets_are_their_bytes() {
+        for (bytes, message) in [
+            (&b"D\0\0\0\x06S\0"[..], FrontendMessage::Describe(Target::Statement(b""))),
+            (b"D\0\0\0\x08Pp1\0", FrontendMessage::Describe(Target::Portal(b"p1"))),
+            (b"C\0\0\0\x08Ss1\0", FrontendMessage::Close(Target::Statement(b"s1"))),
+            (b"C\0\0\0\x06P\0", FrontendMessage::Close(Target::Portal(b""))),
+        ] {
+            golden::<Frontend>(bytes, message);
+        }
+        malformed::<Frontend>(b"D", b"Xs1\0");
+        not_encodable::<Frontend>(FrontendMessage::Close(Target::Portal(b"a\0")));
+    }
+
+    #[test]
+    fn execute_is_its_bytes() {
+        let execute = FrontendMessage::Execute(Execute { portal: b"p1", max_rows: 2 });
+        golden::<Frontend>(b"E\0\0\0\x0bp1\0\0\0\0\x02", execute);
+    }
+
+    #[test]
+    fn function_calls_are_their_bytes() {
+        let formats: FormatsBuf = list([Format::Binary]);
+        let arguments: ValuesBuf = list([Some(&b"\0\0\0\x02"[..]), None]);
+        let call = FunctionCall {
+            function: 177,
+            argument_formats: formats.as_list(),
+            arguments: arguments.as_list(),
+            result_format: Format::Binary,
+        };
+        golden::<Frontend>(
+            b"F\0\0\0\x1c\0\0\0\xb1\0\x01\0\x01\0\x02\0\0\0\x04\0\0\0\x02\xff\xff\xff\xff\0\x01",
+            FrontendMessage::FunctionCall(call),
+        );
+        for (bytes, value) in [
+            (&b"V\0\0\0\x08\xff\xff\xff\xff"[..], None),
+            (b"V\0\0\0\x0c\0\0\0\x04\0\0\0\x05", Some(&b"\0\0\0\x05"[..])),
+            (b"V\0\0\0\x08\0\0\0\0", Some(b"")),
+        ] {
+            golden::<Backend>(bytes, BackendMessage::FunctionCallResponse(FunctionCallResponse { value }));
+        }
+    }
+
+    #[test]
+    fn parameter_descriptions_are_their_bytes() {
+        let types: OidsBuf = list([23, 25]);
+        for (bytes, types) in [
+            (&b"t\0\0\0\x06\0\0"[..], Oids::EMPTY),
+            (b"t\0\0\0\x0e\0\x02\0\0\0\x17\0\0\0\x19", types.as_list()),
+        ] {
+            golden::<Backend>(bytes, BackendMessage::ParameterDescription(ParameterDescription { types }));
+        }
+    }
+}

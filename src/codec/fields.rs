@@ -255,3 +255,119 @@ impl fmt::Display for ServerError {
 }
 
 impl core::error::Error for ServerError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, list, malformed};
+    use crate::codec::{Backend, BackendMessage};
+    use alloc::string::ToString;
+
+    fn fields(fields: &[(u8, &[u8])]) -> FieldsBuf {
+        list(fields.iter().map(|&(code, value)| Field { code, value }))
+    }
+
+    #[test]
+    fn errors_and_notices_are_their_bytes() {
+        // PostgreSQL 15 on SELECT 1/0.
+        let division = fields(&[
+            (b'S', b"ERROR"),
+            (b'V', b"ERROR"),
+            (b'C', b"22012"),
+            (b'M', b"division by zero"),
+            (b'F', b"int.c"),
+            (b'L', b"869"),
+            (b'R', b"int4div"),
+        ]);
+        let bytes = b"E\0\0\0ASERROR\0VERROR\0C22012\0Mdivision by zero\0Fint.c\0L869\0Rint4div\0\0";
+        let message = ErrorFields { fields: division.as_list() };
+        golden::<Backend>(bytes, BackendMessage::ErrorResponse(message));
+        let unknown = fields(&[(b'?', b"new"), (b'M', b"")]);
+        let message = ErrorFields { fields: unknown.as_list() };
+        golden::<Backend>(b"N\0\0\0\x0c?new\0M\0\0", BackendMessage::NoticeResponse(message));
+        let none = ErrorFields { fields: List::EMPTY };
+        golden::<Backend>(b"E\0\0\0\x05\0", BackendMessage::ErrorResponse(none));
+    }
+
+    #[test]
+    fn a_list_must_end_with_the_body() {
+        malformed::<Backend>(b"E", b"");
+        malformed::<Backend>(b"E", b"M");
+        malformed::<Backend>(b"E", b"Mtext");
+        malformed::<Backend>(b"E", b"Mtext\0\0C");
+    }
+
+    #[test]
+    fn a_field_without_a_code_cannot_be_added() {
+        let mut list = FieldsBuf::new();
+        assert!(list.push(Field { code: 0, value: b"x" }).is_err());
+        assert!(list.push(Field { code: b'M', value: b"a\0b" }).is_err());
+        assert_eq!(list, FieldsBuf::new());
+    }
+
+    #[test]
+    fn a_server_error_has_every_field_by_its_name() {
+        let all = fields(&[
+            (b'S', b"FEHLER"),
+            (b'V', b"ERROR"),
+            (b'C', b"23514"),
+            (b'M', b"message"),
+            (b'D', b"detail"),
+            (b'H', b"hint"),
+            (b'P', b"1"),
+            (b'p', b"2"),
+            (b'q', b"query"),
+            (b'W', b"context"),
+            (b's', b"schema"),
+            (b't', b"table"),
+            (b'c', b"column"),
+            (b'd', b"type"),
+            (b'n', b"constraint"),
+            (b'F', b"file"),
+            (b'L', b"3"),
+            (b'R', b"routine"),
+        ]);
+        let text = |text: &str| Some(text.to_owned());
+        let expected = ServerError {
+            severity: Severity::Error,
+            sqlstate: "23514".parse().unwrap(),
+            message: "message".to_owned(),
+            detail: text("detail"),
+            hint: text("hint"),
+            position: Some(1),
+            internal_position: Some(2),
+            internal_query: text("query"),
+            context: text("context"),
+            schema: text("schema"),
+            table: text("table"),
+            column: text("column"),
+            data_type: text("type"),
+            constraint: text("constraint"),
+            file: text("file"),
+            line: Some(3),
+            routine: text("routine"),
+        };
+        let error = ErrorFields { fields: all.as_list() }.to_server_error();
+        assert_eq!(error, expected);
+        assert_eq!(error.to_string(), "ERROR: message (SQLSTATE 23514)\nDETAIL: detail\nHINT: hint");
+    }
+
+    #[test]
+    fn missing_and_broken_fields_do_no_harm() {
+        let broken = fields(&[(b'S', b"PANIQUE"), (b'C', b"oops"), (b'M', b"\xff"), (b'P', b"-1")]);
+        let error = ErrorFields { fields: broken.as_list() }.to_server_error();
+        assert_eq!(error.to_string(), "MESSAGE: \u{fffd} (SQLSTATE XX000)");
+        assert_eq!(error.position, None);
+        let nothing = ErrorFields { fields: List::EMPTY }.to_server_error();
+        assert_eq!(nothing.message, "(the server sent no message)");
+    }
+
+    #[test]
+    fn severities_are_their_words() {
+        for word in ["ERROR", "FATAL", "PANIC", "WARNING", "NOTICE", "DEBUG", "INFO", "LOG"] {
+            let severity = Severity::from_bytes(word.as_bytes());
+            assert_eq!(severity.to_string(), word);
+            assert_eq!(severity.ends_connection(), matches!(word, "FATAL" | "PANIC"));
+        }
+    }
+}

@@ -71,7 +71,9 @@ impl BackendFraming {
         if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
         }
-        Ok(Need::More(HEADER.saturating_sub(input.len())))
+        // An error in the old form can be shorter than a header.
+        let may_be_text = !self.ready && matches!(input.first(), None | Some(b'E'));
+        Ok(Need::More(if may_be_text { 1 } else { HEADER.saturating_sub(input.len()) }))
     }
 
     /// Reads one frame, as [`need`](Self::need) measured it.
@@ -254,5 +256,182 @@ impl FrontendFraming {
 impl Default for FrontendFraming {
     fn default() -> Self {
         Self::READY
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Need::{Frame, More};
+    use alloc::vec::Vec;
+
+    /// Some bytes of a stream, each answer of `need` on the way to the first frame.
+    fn answers(
+        input: &[u8],
+        need: impl Fn(&[u8]) -> Result<Need, DecodeError>,
+    ) -> Result<usize, DecodeError> {
+        let mut have = 0;
+        loop {
+            match need(&input[..have])? {
+                Frame(len) => return Ok(len),
+                More(0) => panic!("nothing is needed, and there is no answer"),
+                More(more) => have += more,
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_is_the_same_byte_by_byte_and_all_at_once() {
+        type Case = (&'static [u8], fn(&[u8]) -> Result<Need, DecodeError>, usize);
+        let cases: [Case; 6] = [
+            (b"Z\0\0\0\x05IZ\0", |b| BackendFraming::READY.need(b), 6),
+            (b"R\0\0\0\x08\0\0\0\0S\0", |b| BackendFraming::STARTUP.need(b), 9),
+            (b"Ecould not fork\n\0next", |b| BackendFraming::STARTUP.need(b), 17),
+            (b"E\n\0next", |b| BackendFraming::STARTUP.need(b), 3),
+            (b"Q\0\0\0\x06;\0X\0", |b| FrontendFraming::READY.need(b), 7),
+            (b"\0\0\0\x08\x04\xd2\x16/\0\0", |b| FrontendFraming::STARTUP.need_startup(b), 8),
+        ];
+        for (input, need, len) in cases {
+            for have in 0..=input.len() {
+                match need(&input[..have]).unwrap() {
+                    Frame(told) => assert_eq!((told, have >= len), (len, true), "{}", input.escape_ascii()),
+                    More(more) => assert!(more > 0 && have + more <= len, "{}", input.escape_ascii()),
+                }
+            }
+            assert_eq!(answers(input, need), Ok(len));
+        }
+    }
+
+    /// A header with this length word, and room behind it.
+    fn header(tag: &[u8], length: i32) -> Vec<u8> {
+        [tag, &length.to_be_bytes(), &[0; 8]].concat()
+    }
+
+    #[test]
+    fn impossible_lengths_are_refused() {
+        for length in [0, 1, 2, 3, -1, -2, i32::MIN] {
+            let kind = DecodeErrorKind::Length(i64::from(length));
+            for tag in b"ZdDTEAV" {
+                let error = BackendFraming::READY.need(&header(&[*tag], length)).unwrap_err();
+                assert_eq!((error.field, error.kind), ("length", kind));
+            }
+            for tag in b"QdXp" {
+                let error = FrontendFraming::READY.need(&header(&[*tag], length)).unwrap_err();
+                assert_eq!((error.field, error.kind), ("length", kind));
+            }
+            assert_eq!(FrontendFraming::STARTUP.need_startup(&header(b"", length)).unwrap_err().kind, kind);
+        }
+        for length in 4..8 {
+            assert!(FrontendFraming::STARTUP.need_startup(&header(b"", length)).is_err());
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_largest_length_that_is_taken() {
+        let largest = 0x3fff_fffe;
+        let (startup, ready) = (BackendFraming::STARTUP, BackendFraming::READY);
+        for (framing, tag, limit) in [
+            (startup, b'R', 2_000),
+            (startup, b'v', 2_000),
+            (startup, b'N', 30_000),
+            (startup, b'S', 30_000),
+            (startup, b'D', 30_000),
+            (ready, b'R', 2_000),
+            (ready, b'Z', 30_000),
+            (ready, b't', 30_000),
+            (ready, b'd', largest),
+            (ready, b'D', largest),
+            (ready, b'T', largest),
+            (ready, b'E', largest),
+            (ready, b'N', largest),
+            (ready, b'A', largest),
+            (ready, b'V', largest),
+        ] {
+            assert_eq!(framing.need(&header(&[tag], limit)), Ok(More(usize::try_from(limit).unwrap() - 12)));
+            for length in [limit + 1, i32::MAX] {
+                let error = framing.need(&header(&[tag], length)).unwrap_err();
+                let (length, limit) = (length.try_into().unwrap(), limit.try_into().unwrap());
+                assert_eq!(error.kind, DecodeErrorKind::TooLong { length, limit }, "{}", char::from(tag));
+            }
+        }
+        let (startup, ready) = (FrontendFraming::STARTUP, FrontendFraming::READY);
+        for (framing, tag, limit) in [
+            (startup, b'p', 65_535),
+            (startup, b'Q', 10_000),
+            (startup, b'd', 10_000),
+            (ready, b'S', 10_000),
+            (ready, b'Q', largest),
+            (ready, b'P', largest),
+            (ready, b'B', largest),
+            (ready, b'F', largest),
+            (ready, b'd', largest),
+        ] {
+            assert_eq!(framing.need(&header(&[tag], limit)), Ok(More(usize::try_from(limit).unwrap() - 12)));
+            assert!(framing.need(&header(&[tag], limit + 1)).is_err(), "{}", char::from(tag));
+        }
+        assert!(startup.need_startup(&header(b"", 10_004)).is_ok());
+        assert!(startup.need_startup(&header(b"", 10_005)).is_err());
+    }
+
+    #[test]
+    fn own_limits_count() {
+        let limits = Limits { data_row: 20, ..Limits::DEFAULT };
+        let framing = BackendFraming { limits, ready: true };
+        assert_eq!(framing.need(&header(b"D", 20)), Ok(More(8)));
+        assert!(framing.need(&header(b"D", 21)).is_err());
+        assert!(framing.need(&header(b"T", 21)).is_ok());
+    }
+
+    #[test]
+    fn unknown_types_are_refused_at_their_first_byte() {
+        for tag in [0, b'?', 0x16] {
+            let kind = DecodeErrorKind::UnknownType(tag);
+            assert_eq!(BackendFraming::STARTUP.need(&[tag]).unwrap_err().kind, kind);
+            assert_eq!(BackendFraming::READY.need(&[tag]).unwrap_err().kind, kind);
+            assert_eq!(FrontendFraming::READY.need(&[tag]).unwrap_err().kind, kind);
+        }
+        // `H` is a type of both sides, but no message is that long.
+        assert!(BackendFraming::READY.need(b"HTTP/").is_err());
+        assert!(FrontendFraming::READY.need(b"HTTP/").is_err());
+    }
+
+    #[test]
+    fn an_old_style_error_without_end_is_refused_at_the_limit() {
+        let limits = Limits { startup_error: 100, ..Limits::DEFAULT };
+        let framing = BackendFraming { limits, ready: false };
+        let mut text = b"E".to_vec();
+        text.resize(99, b'x');
+        assert_eq!(framing.need(&text), Ok(More(1)));
+        text.push(b'x');
+        let kind = DecodeErrorKind::TooLong { length: 100, limit: 100 };
+        assert_eq!(framing.need(&text), Err(DecodeError::new("ErrorResponse", "text", kind)));
+        text[99] = 0;
+        assert_eq!(framing.need(&text), Ok(Frame(100)));
+    }
+
+    #[test]
+    fn only_the_start_has_old_style_errors() {
+        assert_eq!(BackendFraming::STARTUP.need(b"EFATAL\0"), Ok(Frame(7)));
+        assert!(BackendFraming::READY.need(b"EFATAL\0").is_err());
+        // A length that an error can have is a length.
+        assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\0\x08"), Ok(More(4)));
+        assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\x75\x30"), Ok(More(29_996)));
+        assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\x75\x31"), Ok(Frame(2)));
+        assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\0\x07"), Ok(Frame(2)));
+    }
+
+    #[test]
+    fn a_length_that_disagrees_with_the_frame_is_refused() {
+        let backend = |frame: &[u8]| BackendFraming::READY.parse(frame).unwrap_err().kind;
+        assert_eq!(backend(b"d\0\0\0\x05ab"), DecodeErrorKind::Trailing(1));
+        assert_eq!(backend(b"d\0\0\0\x07ab"), DecodeErrorKind::Truncated);
+        assert_eq!(backend(b"d\0\0\0\x03"), DecodeErrorKind::Length(3));
+        assert_eq!(backend(b"d\x80\0\0\0"), DecodeErrorKind::Length(i64::from(i32::MIN)));
+        assert_eq!(backend(b"d\0\0\0"), DecodeErrorKind::Truncated);
+        assert_eq!(backend(b"?\0\0\0\x05"), DecodeErrorKind::UnknownType(b'?'));
+        let startup = |frame: &[u8]| FrontendFraming::STARTUP.parse_startup(frame).unwrap_err().kind;
+        assert_eq!(startup(b"\0\0\0\x08\x04\xd2\x16/x"), DecodeErrorKind::Trailing(1));
+        assert_eq!(startup(b"\0\0\0\x09\x04\xd2\x16/"), DecodeErrorKind::Truncated);
+        assert_eq!(startup(b"\0\0\0"), DecodeErrorKind::Truncated);
     }
 }

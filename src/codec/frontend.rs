@@ -183,3 +183,51 @@ impl core::fmt::Debug for FrontendMessage<'_> {
 fn lossy(text: &[u8]) -> alloc::borrow::Cow<'_, str> {
     alloc::string::String::from_utf8_lossy(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Frontend;
+    use crate::codec::test_support::{golden, malformed, not_encodable};
+
+    #[test]
+    fn messages_without_a_list_are_their_bytes() {
+        for (bytes, message) in [
+            (&b"H\0\0\0\x04"[..], FrontendMessage::Flush),
+            (b"S\0\0\0\x04", FrontendMessage::Sync),
+            (b"X\0\0\0\x04", FrontendMessage::Terminate),
+            (b"c\0\0\0\x04", FrontendMessage::CopyDone),
+            (b"f\0\0\0\x0cgave up\0", FrontendMessage::CopyFail { message: b"gave up" }),
+            (b"Q\0\0\0\x14IDENTIFY_SYSTEM\0", FrontendMessage::Query { query: b"IDENTIFY_SYSTEM" }),
+            (b"Q\0\0\0\x05\0", FrontendMessage::Query { query: b"" }),
+        ] {
+            golden::<Frontend>(bytes, message);
+        }
+    }
+
+    #[test]
+    fn every_type_has_one_name() {
+        let mut known = 0;
+        for tag in 0..=u8::MAX {
+            let parsed = FrontendMessage::parse(tag, b"");
+            match FrontendMessage::name_of(tag) {
+                Ok(name) => {
+                    known += 1;
+                    match parsed {
+                        Ok(message) => assert_eq!(message.name(), name),
+                        Err(error) => assert_eq!(error.message, name),
+                    }
+                }
+                Err(error) => assert_eq!(parsed, Err(error)),
+            }
+        }
+        assert_eq!(known, 14);
+    }
+
+    #[test]
+    fn a_nul_cannot_be_smuggled_into_a_string() {
+        not_encodable::<Frontend>(FrontendMessage::Query { query: b"SELECT 1\0X" });
+        not_encodable::<Frontend>(FrontendMessage::CopyFail { message: b"\0" });
+        malformed::<Frontend>(b"Q", b"SELECT 1\0X\0");
+    }
+}

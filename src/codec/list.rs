@@ -263,3 +263,40 @@ impl<T: Item> fmt::Debug for ListBuf<T> {
         self.as_list().fmt(f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::list;
+    use crate::codec::{FormatsBuf, NamesBuf, ValuesBuf};
+    use alloc::format;
+
+    #[test]
+    fn a_list_is_read_as_it_was_filled() {
+        let values = [Some(&b"a"[..]), None, Some(b"")];
+        let list: ValuesBuf = list(values);
+        assert_eq!(list.as_list().iter().collect::<Vec<_>>(), values);
+        assert_eq!(list.as_list().iter().len(), 3);
+        assert_eq!((list.as_list().get(2), list.as_list().get(3)), (Some(Some(&b""[..])), None));
+        assert_eq!(list.as_list().to_buf(), list);
+        assert_eq!(format!("{list:?}"), "[Some([97]), None, Some([])]");
+    }
+
+    #[test]
+    fn a_refused_item_leaves_the_list_alone() {
+        let mut names: NamesBuf = list([&b"one"[..]]);
+        for name in [&b""[..], b"a\0b"] {
+            assert!(names.push(name).is_err());
+            assert_eq!(names.as_list().iter().collect::<Vec<_>>(), [b"one"]);
+        }
+        names.clear();
+        assert!(names.as_list().is_empty());
+    }
+
+    #[test]
+    fn a_list_holds_65535_items_and_no_more() {
+        let mut formats: FormatsBuf = list(core::iter::repeat_n(Default::default(), 65_535));
+        assert!(formats.push(Default::default()).is_err());
+        assert_eq!(formats.as_list().len(), 65_535);
+    }
+}

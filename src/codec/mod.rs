@@ -55,11 +55,14 @@ mod framing;
 mod frontend;
 mod limits;
 mod list;
+mod owned;
 mod reader;
 mod replication;
 mod row;
 mod startup;
 mod status;
+#[cfg(test)]
+mod test_support;
 mod writer;
 
 pub use authentication::{Authentication, AuthenticationResponse, NameItem, Names, NamesBuf};
@@ -73,6 +76,7 @@ pub use framing::{BackendFraming, FrontendFraming, Need};
 pub use frontend::FrontendMessage;
 pub use limits::Limits;
 pub use list::{Item, List, ListBuf, ListIter};
+pub use owned::{Backend, BaseBackup, Family, Frontend, OwnedMessage, Replication, Standby, Startup};
 pub use replication::{
     HotStandbyFeedback, PrimaryKeepalive, ReplicationMessage, StandbyMessage, StandbyStatusUpdate, XLogData,
 };

@@ -253,3 +253,71 @@ impl<'a> StandbyMessage<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, golden_open};
+    use crate::codec::{Replication, Standby};
+    use alloc::format;
+
+    #[test]
+    fn what_a_walsender_sends_is_its_bytes() {
+        let bytes = b"w\0\0\0\0\x01R\xb1P\0\0\0\0\x01R\xb2\x08\0\x03\x03\xd9\xe0\\\x13\xb2B\0\0\0";
+        let message = XLogData {
+            wal_start: Lsn::new(0x0152_b150),
+            wal_end: Lsn::new(0x0152_b208),
+            sent_at: PgTimestamp::from_micros(0x0003_03d9_e05c_13b2),
+            data: b"B\0\0\0",
+        };
+        golden_open::<Replication>(bytes, 25, ReplicationMessage::XLogData(message));
+        assert!(format!("{message:?}").ends_with("data: 4 bytes }"), "{message:?}");
+        for (last, reply_requested) in [(0, false), (1, true)] {
+            let bytes = [&b"k\0\0\0\0\x01R\xb2\x08\0\x03\x03\xd9\xe0\\\x143"[..], &[last]].concat();
+            let keepalive = PrimaryKeepalive {
+                wal_end: Lsn::new(0x0152_b208),
+                sent_at: PgTimestamp::from_micros(0x0003_03d9_e05c_1433),
+                reply_requested,
+            };
+            golden::<Replication>(&bytes, ReplicationMessage::PrimaryKeepalive(keepalive));
+        }
+        let newer = ReplicationMessage::Unknown { kind: b's', body: &[7; 32] };
+        golden_open::<Replication>(&[&b"s"[..], &[7; 32]].concat(), 1, newer);
+    }
+
+    #[test]
+    fn what_a_standby_sends_is_its_bytes() {
+        let bytes =
+            b"r\0\0\0\0\x01R\xb2\x08\0\0\0\0\x01R\xb2\x07\0\0\0\0\0\0\0\0\0\x03\x03\xd9\xe0\\\x13\xf1\x01";
+        let status = StandbyStatusUpdate {
+            written: Lsn::new(0x0152_b208),
+            flushed: Lsn::new(0x0152_b207),
+            applied: Lsn::INVALID,
+            sent_at: PgTimestamp::from_micros(0x0003_03d9_e05c_13f1),
+            reply_requested: true,
+        };
+        golden::<Standby>(bytes, StandbyMessage::StatusUpdate(status));
+        let bytes = b"h\0\x03\x03\xd9\xe0\\\x13\xf1\0\0\x02\xbc\0\0\0\x01\0\0\x02\xb2\0\0\0\x02";
+        let feedback = HotStandbyFeedback {
+            sent_at: PgTimestamp::from_micros(0x0003_03d9_e05c_13f1),
+            xmin: 700,
+            xmin_epoch: 1,
+            catalog_xmin: 690,
+            catalog_xmin_epoch: 2,
+        };
+        golden::<Standby>(bytes, StandbyMessage::HotStandbyFeedback(feedback));
+        golden_open::<Standby>(b"p12345678", 1, StandbyMessage::Unknown { kind: b'p', body: b"12345678" });
+    }
+
+    #[test]
+    fn a_flag_is_0_or_1() {
+        for flag in [2, 0x7f, 0xff] {
+            let mut keepalive = [0; 18];
+            (keepalive[0], keepalive[17]) = (b'k', flag);
+            assert!(ReplicationMessage::parse(&keepalive).is_err(), "{flag}");
+            let mut status = [0; 34];
+            (status[0], status[33]) = (b'r', flag);
+            assert!(StandbyMessage::parse(&status).is_err(), "{flag}");
+        }
+    }
+}

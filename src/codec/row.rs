@@ -237,3 +237,84 @@ impl sealed::Item for OidItem {
 pub type Oids<'a> = List<'a, OidItem>;
 /// [`Oids`] to fill.
 pub type OidsBuf = ListBuf<OidItem>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, list, malformed};
+    use crate::codec::{Backend, BackendMessage};
+
+    #[test]
+    fn data_rows_are_their_bytes() {
+        let values: ValuesBuf = list([Some(&b"1"[..]), None, Some(b"txt"), Some(b""), Some(b"1.50")]);
+        for (bytes, values) in [
+            (&b"D\0\0\0\x06\0\0"[..], Values::EMPTY),
+            (
+                b"D\0\0\0\x22\0\x05\0\0\0\x011\xff\xff\xff\xff\0\0\0\x03txt\0\0\0\0\0\0\0\x041.50",
+                values.as_list(),
+            ),
+        ] {
+            golden::<Backend>(bytes, BackendMessage::DataRow(DataRow { values }));
+        }
+    }
+
+    #[test]
+    fn a_row_of_the_most_columns_round_trips() {
+        let values: ValuesBuf = list(core::iter::repeat_n(None, 65_535));
+        let row = DataRow { values: values.as_list() };
+        let mut out = Vec::new();
+        row.encode(&mut out).unwrap();
+        assert_eq!(DataRow::parse(&out[5..]), Ok(row));
+        assert_eq!(row.values.iter().len(), 65_535);
+        assert!(values.clone().push(None).is_err());
+    }
+
+    #[test]
+    fn minus_one_is_null_and_other_negative_lengths_are_malformed() {
+        let row = DataRow::parse(b"\0\x01\xff\xff\xff\xff").unwrap();
+        assert_eq!(row.values.get(0), Some(None));
+        assert_eq!(row.values.get(1), None);
+        for len in [-2, i32::MIN, 1, i32::MAX] {
+            malformed::<Backend>(b"D", &[b"\0\x01", &len.to_be_bytes()[..]].concat());
+        }
+    }
+
+    #[test]
+    fn a_count_larger_than_the_body_is_malformed() {
+        for count in [1, 0x7fff, 0x8000, 0xffff_u16] {
+            malformed::<Backend>(b"D", &count.to_be_bytes());
+            malformed::<Backend>(b"T", &count.to_be_bytes());
+        }
+        // And one smaller than the body.
+        malformed::<Backend>(b"D", b"\0\x01\xff\xff\xff\xff\xff\xff\xff\xff");
+    }
+
+    #[test]
+    fn row_descriptions_are_their_bytes() {
+        let columns: ColumnsBuf = list([
+            Column { name: b"one", type_oid: 23, type_len: 4, type_modifier: -1, ..Column::default() },
+            Column {
+                name: b"numeric",
+                table_oid: 16_384,
+                attribute: 2,
+                type_oid: 1700,
+                type_len: -1,
+                type_modifier: 0x0005_0006,
+                format: Format::Binary,
+            },
+        ]);
+        for (bytes, columns) in [
+            (&b"T\0\0\0\x06\0\0"[..], Columns::EMPTY),
+            (
+                b"T\0\0\0\x36\0\x02one\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\0\
+                numeric\0\0\0\x40\0\0\x02\0\0\x06\xa4\xff\xff\0\x05\0\x06\0\x01",
+                columns.as_list(),
+            ),
+        ] {
+            golden::<Backend>(bytes, BackendMessage::RowDescription(RowDescription { columns }));
+        }
+        let mut list = ColumnsBuf::new();
+        assert!(list.push(Column { name: b"a\0b", ..Column::default() }).is_err());
+        malformed::<Backend>(b"T", b"\0\x01a\0\0\0\0\0\0\0\0\0\0\x17\0\x04\xff\xff\xff\xff\0\x02");
+    }
+}

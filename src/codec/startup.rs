@@ -256,3 +256,89 @@ impl EncryptionReply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Startup;
+    use crate::codec::test_support::{golden, golden_open, list, malformed, not_encodable};
+    use alloc::format;
+
+    #[test]
+    fn packets_are_their_bytes() {
+        let parameters: ParametersBuf =
+            list([(&b"user"[..], &b"postgres"[..]), (b"database", b"postgres"), (b"options", b"")]);
+        for (bytes, packet) in [
+            (
+                &b"\0\0\0\x32\0\x03\0\x02user\0postgres\0database\0postgres\0options\0\0\0"[..],
+                StartupPacket::Startup(StartupMessage {
+                    version: ProtocolVersion::V3_2,
+                    parameters: parameters.as_list(),
+                }),
+            ),
+            (
+                b"\0\0\0\x09\0\x03\0\0\0",
+                StartupPacket::Startup(StartupMessage {
+                    version: ProtocolVersion::V3_0,
+                    parameters: Parameters::EMPTY,
+                }),
+            ),
+            (b"\0\0\0\x08\x04\xd2\x16/", StartupPacket::SslRequest),
+            (b"\0\0\0\x08\x04\xd2\x160", StartupPacket::GssEncRequest),
+        ] {
+            golden::<Startup>(bytes, packet);
+        }
+        let old = ProtocolVersion::new(2, 0);
+        let unsupported = StartupPacket::Unsupported { version: old, body: b"user\0" };
+        golden_open::<Startup>(b"\0\0\0\x0d\0\x02\0\0user\0", 4, unsupported);
+    }
+
+    #[test]
+    fn cancel_keys_have_1_to_256_bytes() {
+        for len in [1, 4, 32, 256] {
+            let secret_key = &[7; 256][..len];
+            let total = u32::try_from(len + 12).unwrap().to_be_bytes();
+            let bytes = [&total[..], b"\x04\xd2\x16.\0\0\0\x01", secret_key].concat();
+            let cancel = CancelRequest { process_id: 1, secret_key };
+            assert_eq!(StartupPacket::parse(&bytes[4..]), Ok(StartupPacket::Cancel(cancel)));
+            let mut out = Vec::new();
+            StartupPacket::Cancel(cancel).encode(&mut out).unwrap();
+            assert_eq!(out, bytes);
+        }
+        for len in [0, 257] {
+            let secret_key = &[7; 257][..len];
+            malformed::<Startup>(b"", &[b"\x04\xd2\x16.\0\0\0\x01", secret_key].concat());
+            not_encodable::<Startup>(StartupPacket::Cancel(CancelRequest { process_id: 1, secret_key }));
+        }
+        let cancel = CancelRequest { process_id: 1, secret_key: b"secret" };
+        assert_eq!(format!("{cancel:?}"), "CancelRequest { process_id: 1, .. }");
+    }
+
+    #[test]
+    fn parameters_end_with_exactly_one_zero_at_the_end_of_the_packet() {
+        for body in
+            [&b""[..], b"user\0", b"user\0postgres\0", b"user\0postgres\0\0\0", b"\0user\0postgres\0\0"]
+        {
+            malformed::<Startup>(b"", &[b"\0\x03\0\0", body].concat());
+        }
+        let mut list = ParametersBuf::new();
+        assert!(list.push((b"", b"value")).is_err());
+        assert!(list.push((b"name", b"a\0b")).is_err());
+        assert!(list.as_list().is_empty());
+    }
+
+    #[test]
+    fn replies_are_their_byte() {
+        let known = (0..=u8::MAX).filter_map(|byte| Some((byte, EncryptionReply::parse(byte).ok()?)));
+        let known: Vec<_> = known.collect();
+        assert_eq!(known.iter().map(|&(byte, _)| byte).collect::<Vec<_>>(), b"EGNS");
+        assert!(known.iter().all(|&(byte, reply)| reply.byte() == byte));
+    }
+
+    #[test]
+    fn versions_are_major_and_minor() {
+        let version = ProtocolVersion::from_code(196_610);
+        assert_eq!((version, version.major(), version.minor()), (ProtocolVersion::V3_2, 3, 2));
+        assert_eq!((ProtocolVersion::V3_0.code(), format!("{version}")), (196_608, "3.2".into()));
+    }
+}

@@ -219,3 +219,89 @@ impl<'a> NotificationResponse<'a> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::test_support::{golden, list, malformed, not_encodable};
+    use crate::codec::{Backend, BackendMessage, NamesBuf};
+    use alloc::format;
+
+    #[test]
+    fn messages_are_their_bytes() {
+        for (bytes, message) in [
+            (
+                &b"S\0\0\0\x15TimeZone\0Etc/UTC\0"[..],
+                BackendMessage::ParameterStatus(ParameterStatus { name: b"TimeZone", value: b"Etc/UTC" }),
+            ),
+            (
+                b"A\0\0\0\x13\0\0;\xfcch\0payload\0",
+                BackendMessage::NotificationResponse(NotificationResponse {
+                    process_id: 15_356,
+                    channel: b"ch",
+                    payload: b"payload",
+                }),
+            ),
+            (b"Z\0\0\0\x05I", BackendMessage::ReadyForQuery(TransactionStatus::Idle)),
+            (b"Z\0\0\0\x05T", BackendMessage::ReadyForQuery(TransactionStatus::InTransaction)),
+            (b"Z\0\0\0\x05E", BackendMessage::ReadyForQuery(TransactionStatus::Failed)),
+        ] {
+            golden::<Backend>(bytes, message);
+        }
+        malformed::<Backend>(b"Z", b"X");
+        let nul = ParameterStatus { name: b"a", value: b"b\0c" };
+        not_encodable::<Backend>(BackendMessage::ParameterStatus(nul));
+    }
+
+    #[test]
+    fn cancel_keys_have_4_to_256_bytes_and_4_in_version_3_0() {
+        for (len, fits_3_0, fits_3_2) in [
+            (3, false, false),
+            (4, true, true),
+            (5, false, true),
+            (32, false, true),
+            (256, false, true),
+            (257, false, false),
+        ] {
+            let key = BackendKeyData { process_id: -2, secret_key: &[7; 257][..len] };
+            assert_eq!(key.fits(ProtocolVersion::V3_0), fits_3_0, "{len}");
+            assert_eq!(key.fits(ProtocolVersion::new(3, 1)), fits_3_0, "{len}");
+            assert_eq!(key.fits(ProtocolVersion::V3_2), fits_3_2, "{len}");
+            let body = [b"\xff\xff\xff\xfe", key.secret_key].concat();
+            if fits_3_2 {
+                assert_eq!(BackendKeyData::parse(&body), Ok(key));
+                let mut out = Vec::new();
+                key.encode(&mut out).unwrap();
+                assert_eq!(out[5..], body);
+            } else {
+                malformed::<Backend>(b"K", &body);
+                not_encodable::<Backend>(BackendMessage::BackendKeyData(key));
+            }
+        }
+        let key = BackendKeyData { process_id: 1, secret_key: b"secret" };
+        assert_eq!(format!("{key:?}"), "BackendKeyData { process_id: 1, .. }");
+    }
+
+    #[test]
+    fn negotiations_are_their_bytes() {
+        let options: NamesBuf = list([&b"_pq_.seed"[..], b"_pq_.other"]);
+        for (bytes, version, unknown_options) in [
+            (&b"v\0\0\0\x0c\0\x03\0\x02\0\0\0\0"[..], ProtocolVersion::V3_2, Names::EMPTY),
+            (
+                b"v\0\0\0!\0\x03\0\0\0\0\0\x02_pq_.seed\0_pq_.other\0",
+                ProtocolVersion::V3_0,
+                options.as_list(),
+            ),
+        ] {
+            let message = NegotiateProtocolVersion { version, unknown_options };
+            golden::<Backend>(bytes, BackendMessage::NegotiateProtocolVersion(message));
+        }
+        for count in [-1, -2, i32::MIN, 1, 3, i32::MAX] {
+            let body = [b"\0\x03\0\0", &count.to_be_bytes()[..]].concat();
+            malformed::<Backend>(b"v", &body);
+            malformed::<Backend>(b"v", &[&body[..], b"a\0b\0"].concat());
+        }
+        // An empty name would end the list where a mechanism list holds it.
+        malformed::<Backend>(b"v", b"\0\x03\0\0\0\0\0\x01\0");
+    }
+}

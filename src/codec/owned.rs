@@ -1,0 +1,167 @@
+//! Messages that own their bytes.
+
+use alloc::vec::Vec;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+
+use super::error::{DecodeError, EncodeError};
+use super::{
+    BackendFraming, BackendMessage, BaseBackupMessage, FrontendFraming, FrontendMessage, ReplicationMessage,
+    StandbyMessage, StartupPacket,
+};
+
+/// A family of messages: those that one side sends in one place. Sealed; the families are those of the
+/// protocol.
+pub trait Family: sealed::Family {}
+
+pub(crate) mod sealed {
+    use super::{DecodeError, EncodeError, Vec};
+
+    pub trait Family {
+        /// A message that borrows its bytes.
+        type Message<'a>: Copy + core::fmt::Debug + PartialEq;
+
+        /// Bytes before the body. Where there are any, the last four are the length word.
+        const HEADER: usize;
+
+        fn parse(bytes: &[u8]) -> Result<Self::Message<'_>, DecodeError>;
+        fn encode(message: &Self::Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+    }
+}
+
+macro_rules! families {
+    ($($(#[$doc:meta])* $name:ident: $message:ident, $header:literal, $parse:expr;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug)]
+        pub enum $name {}
+
+        impl Family for $name {}
+        impl sealed::Family for $name {
+            type Message<'a> = $message<'a>;
+            const HEADER: usize = $header;
+
+            fn parse(bytes: &[u8]) -> Result<$message<'_>, DecodeError> {
+                $parse(bytes)
+            }
+
+            fn encode(message: &$message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+                message.encode(out)
+            }
+        }
+    )*};
+}
+
+families! {
+    /// Frames from a server after authentication: [`BackendMessage`].
+    Backend: BackendMessage, 5, |bytes| BackendFraming::READY.parse(bytes);
+    /// Frames from a client once the connection has begun: [`FrontendMessage`].
+    Frontend: FrontendMessage, 5, |bytes| FrontendFraming::READY.parse(bytes);
+    /// Packets that begin a connection: [`StartupPacket`].
+    Startup: StartupPacket, 4, |bytes| FrontendFraming::STARTUP.parse_startup(bytes);
+    /// What a walsender puts into `CopyData`: [`ReplicationMessage`].
+    Replication: ReplicationMessage, 0, ReplicationMessage::parse;
+    /// What a standby puts into `CopyData`: [`StandbyMessage`].
+    Standby: StandbyMessage, 0, StandbyMessage::parse;
+    /// What a base backup puts into `CopyData`: [`BaseBackupMessage`].
+    BaseBackup: BaseBackupMessage, 0, BaseBackupMessage::parse;
+}
+
+/// A message of a [`Family`] that owns its bytes, just as they go over the wire.
+///
+/// With the feature `arbitrary` it can be made from a fuzzer's input.
+///
+/// ```
+/// use tapster::codec::{Backend, BackendMessage, OwnedMessage, TransactionStatus};
+///
+/// let ready = BackendMessage::ReadyForQuery(TransactionStatus::Idle);
+/// let owned = OwnedMessage::<Backend>::new(&ready)?;
+/// assert_eq!(&owned[..], b"Z\0\0\0\x05I");
+/// assert_eq!(owned.parse(), Ok(ready));
+/// # Ok::<(), tapster::codec::EncodeError>(())
+/// ```
+pub struct OwnedMessage<F: Family> {
+    bytes: Vec<u8>,
+    family: PhantomData<F>,
+}
+
+impl<F: Family> OwnedMessage<F> {
+    /// Encodes a message.
+    ///
+    /// # Errors
+    /// If the message cannot be put on the wire.
+    pub fn new(message: &F::Message<'_>) -> Result<Self, EncodeError> {
+        let mut bytes = Vec::new();
+        F::encode(message, &mut bytes)?;
+        Ok(Self { bytes, family: PhantomData })
+    }
+
+    /// The message.
+    ///
+    /// # Errors
+    /// None for what a parser has made or the feature `arbitrary` makes. A message put together by hand can
+    /// hold what no peer may send, such as an unknown kind that is in fact known.
+    pub fn parse(&self) -> Result<F::Message<'_>, DecodeError> {
+        F::parse(&self.bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+impl<F: Family> Deref for OwnedMessage<F> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<F: Family> AsRef<[u8]> for OwnedMessage<F> {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl<F: Family> Clone for OwnedMessage<F> {
+    fn clone(&self) -> Self {
+        Self { bytes: self.bytes.clone(), family: PhantomData }
+    }
+}
+
+impl<F: Family> PartialEq for OwnedMessage<F> {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl<F: Family> Eq for OwnedMessage<F> {}
+
+impl<F: Family> fmt::Debug for OwnedMessage<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the message hides, such as a password, its bytes must not show.
+        match self.parse() {
+            Ok(message) => message.fmt(f),
+            Err(error) => write!(f, "OwnedMessage({} bytes: {error})", self.bytes.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::AuthenticationResponse;
+    use alloc::format;
+
+    #[test]
+    fn debug_shows_no_password() {
+        let mut bytes = Vec::new();
+        AuthenticationResponse::Password { password: b"hunter2" }.encode(&mut bytes).unwrap();
+        let message = FrontendFraming::READY.parse(&bytes).unwrap();
+        let owned = OwnedMessage::<Frontend>::new(&message).unwrap();
+        assert_eq!(format!("{owned:?}"), "AuthenticationResponse(***)");
+    }
+}
