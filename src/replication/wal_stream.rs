@@ -1,3 +1,4 @@
+use core::convert::Infallible;
 use core::time::Duration;
 use std::format;
 use std::string::{String, ToString as _};
@@ -209,6 +210,26 @@ impl WalStream {
     pub async fn request_keepalive(&mut self) -> Result<(), Error> {
         self.push_status(true)?;
         self.connection.connection.flush(DURING).await
+    }
+
+    /// Sends the regular status updates without reading the stream, for as long as it is awaited. It returns
+    /// only with an error.
+    ///
+    /// This is for a receiver that cannot take more for now: the server hears of it, and waits.
+    ///
+    /// # Errors
+    /// If the connection is lost.
+    ///
+    /// # Cancel safety
+    /// As [`send_status`](Self::send_status).
+    pub async fn keep_alive(&mut self) -> Result<Infallible, Error> {
+        loop {
+            self.send_status_if_due().await?;
+            match self.status_interval {
+                Some(_) => tokio::time::sleep_until(self.next_status).await,
+                None => core::future::pending().await,
+            }
+        }
     }
 
     /// The next thing that comes; `None` at the end of the stream, after which [`finish`](Self::finish) tells

@@ -25,6 +25,7 @@ mod error;
 mod file_name;
 mod history;
 mod preallocate;
+mod receiver;
 mod segment;
 mod segment_writer;
 
@@ -34,5 +35,6 @@ pub use check::{WalChecker, WalDamage, WalDamageKind};
 pub use error::ArchiveError;
 pub use file_name::{ArchiveFileName, Compression};
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
+pub use receiver::{ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Stopped};
 pub use segment::WalSegment;
 pub use segment_writer::{SegmentSync, SegmentWriter};

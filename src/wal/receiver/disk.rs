@@ -1,0 +1,146 @@
+//! What is done with WAL on the thread that may block.
+
+use std::vec::Vec;
+
+use super::{ReceiveError, on_disk};
+use crate::types::{Lsn, TimelineId};
+use crate::wal::{Archive, ArchiveError, SegmentWriter, WalSegment};
+
+/// The files that are being written.
+#[derive(Debug)]
+pub(super) struct Disk {
+    archive: Archive,
+    timeline: TimelineId,
+    /// The segment in progress; none before the first byte.
+    writer: Option<SegmentWriter>,
+    written: Lsn,
+    flushed: Lsn,
+    finished: Vec<WalSegment>,
+}
+
+/// A run of WAL on its way to the disk.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    /// The position of the first byte.
+    pub(super) start: Lsn,
+    pub(super) data: Vec<u8>,
+}
+
+/// What a job has done. The batch comes back for its memory, or with what could not be written yet.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) disk: Disk,
+    pub(super) batch: Batch,
+    /// Everything before this is in a file.
+    pub(super) written: Lsn,
+    /// Everything before this is durable.
+    pub(super) flushed: Lsn,
+    /// Segments that were completed.
+    pub(super) finished: Vec<WalSegment>,
+    /// What kept the batch from being written as a whole; it can be tried again.
+    pub(super) out_of_space: Option<ArchiveError>,
+}
+
+impl Disk {
+    /// Writing begins with `first`, from its start.
+    pub(super) fn new(archive: Archive, first: WalSegment) -> Self {
+        let (timeline, start) = (first.timeline(), first.start());
+        // What comes before the first segment is the archive's durable past.
+        Self { archive, timeline, writer: None, written: start, flushed: start, finished: Vec::new() }
+    }
+
+    /// Writes a batch, and with `sync` makes it durable.
+    pub(super) async fn write(mut self, mut batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
+        on_disk(move || {
+            let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
+            let out_of_space = match result {
+                Ok(()) => None,
+                Err(error) if error.is_out_of_space() => Some(error),
+                Err(error) => return Err(error),
+            };
+            let finished = core::mem::take(&mut self.finished);
+            Ok(Done {
+                written: self.written,
+                flushed: self.flushed,
+                disk: self,
+                batch,
+                finished,
+                out_of_space,
+            })
+        })
+        .await
+    }
+
+    /// Ends in the middle of a segment, which stays as a partial file. Whether there is one.
+    pub(super) async fn close(self) -> Result<bool, ReceiveError> {
+        on_disk(move || match self.writer {
+            Some(writer) => writer.close().map(|_| true),
+            None => Ok(false),
+        })
+        .await
+    }
+
+    fn write_all(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
+        let mut rest = batch.data.as_slice();
+        let mut start = batch.start;
+        let result = loop {
+            if rest.is_empty() {
+                break Ok(());
+            }
+            match self.write_some(start, rest) {
+                Ok(taken) => {
+                    rest = rest.get(taken..).unwrap_or_default();
+                    start = self.written;
+                }
+                Err(error) => break Err(error),
+            }
+        };
+        let left = rest.len();
+        batch.data.drain(..batch.data.len() - left);
+        batch.start = start;
+        result
+    }
+
+    /// Writes up to the end of a segment, and if that is reached makes it complete and begins the next one.
+    fn write_some(&mut self, start: Lsn, bytes: &[u8]) -> Result<usize, ArchiveError> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let segment = WalSegment::containing(start, self.timeline, self.archive.segment_size());
+                SegmentWriter::open(&self.archive, segment)?
+            }
+        };
+        let taken = match writer.write(start, bytes) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.writer = Some(writer);
+                return Err(error);
+            }
+        };
+        self.written = writer.position();
+        if !writer.is_full() {
+            self.writer = Some(writer);
+            return Ok(taken);
+        }
+        let segment = writer.segment();
+        self.flushed = writer.finish()?;
+        self.finished.push(segment);
+        // The next partial file appears at once: whoever watches the directory knows by it that the segment
+        // before is complete. Without space for it now there may be some when its first byte comes.
+        if let Some(next) = segment.next() {
+            self.writer = match SegmentWriter::open(&self.archive, next) {
+                Ok(writer) => Some(writer),
+                Err(error) if error.is_out_of_space() => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(taken)
+    }
+
+    fn sync(&mut self) -> Result<(), ArchiveError> {
+        if let Some(writer) = self.writer.as_ref().filter(|_| self.flushed < self.written) {
+            self.flushed = writer.sync()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+use core::fmt;
+use std::boxed::Box;
+use std::string::String;
+
+use crate::error::Error;
+use crate::types::{Lsn, SqlState, SystemId, TimelineId};
+use crate::wal::ArchiveError;
+
+/// Why a receiver ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The connection failed or was lost, or the server refused a command.
+    Connection(Error),
+    /// A file could not be written, or the archive is in use.
+    Archive(ArchiveError),
+    /// To go on would lose WAL or mix two histories in one archive.
+    Refused(Box<Refusal>),
+    /// The server closed the stream in order to shut down.
+    ServerShutdown,
+    /// A thread of ours ended by a panic: a bug.
+    Internal(String),
+}
+
+/// A state of affairs in which going on would lose WAL or mix histories. Somebody has to decide.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The archive belongs to another cluster.
+    OtherCluster {
+        /// The archive's system identifier.
+        archive: SystemId,
+        /// The server's.
+        server: SystemId,
+    },
+    /// The server does not have the next WAL any more.
+    Gap {
+        /// What the archive needs next.
+        next: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+        /// Where the server is.
+        server: Lsn,
+        /// What the server said.
+        message: String,
+    },
+    /// The archive has WAL that the server does not have yet.
+    ArchiveAhead {
+        /// What the archive needs next.
+        next: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+        /// Where the server is.
+        server: Lsn,
+    },
+    /// The archive went beyond the point where the server's timeline branched off.
+    OffHistory {
+        /// What the archive needs next.
+        next: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+        /// The server's timeline.
+        server_timeline: TimelineId,
+        /// Where the server's history left the archive's timeline, if it was ever on it.
+        switchpoint: Option<Lsn>,
+    },
+    /// The server sent a history file under another name than the timeline's.
+    HistoryName {
+        /// The name that it has to have.
+        expected: String,
+        /// The name that came.
+        got: String,
+    },
+    /// The server's next timeline is not newer, or begins beyond what was received.
+    NextTimeline {
+        /// The timeline that ended.
+        timeline: TimelineId,
+        /// Where it ended here.
+        received: Lsn,
+        /// The timeline that is said to follow.
+        next: TimelineId,
+        /// Where it is said to begin.
+        switchpoint: Lsn,
+    },
+}
+
+impl ReceiveError {
+    /// Whether another attempt could succeed without anybody doing something here.
+    #[must_use]
+    pub fn is_worth_a_retry(&self) -> bool {
+        match self {
+            Self::ServerShutdown => true,
+            Self::Connection(Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_)) => false,
+            Self::Connection(error) => match error.sqlstate() {
+                // The slot does not exist, or its name cannot.
+                Some(SqlState::UNDEFINED_OBJECT | SqlState::INVALID_NAME) => false,
+                _ => !error.is_authentication(),
+            },
+            Self::Archive(_) | Self::Refused(_) | Self::Internal(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for ReceiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connection(error) => {
+                error.fmt(f)?;
+                match error.sqlstate() {
+                    Some(SqlState::UNDEFINED_OBJECT) => {
+                        f.write_str("\nhint: create the slot with --create-slot or \"tapster slot create\"")
+                    }
+                    Some(SqlState::OBJECT_IN_USE) => f.write_str(
+                        "\nhint: another receiver uses the slot, or the server has not noticed yet that one is gone \
+                         (wal_sender_timeout)",
+                    ),
+                    _ => Ok(()),
+                }
+            }
+            Self::Archive(error) => error.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::ServerShutdown => f.write_str("the server shut down"),
+            Self::Internal(panic) => write!(f, "internal error, please report it: {panic}"),
+        }
+    }
+}
+
+impl core::error::Error for ReceiveError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Connection(error) => error.source(),
+            Self::Archive(error) => error.source(),
+            Self::Refused(_) | Self::ServerShutdown | Self::Internal(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("refusing to continue: ")?;
+        match self {
+            Self::OtherCluster { archive, server } => write!(
+                f,
+                "the archive belongs to another cluster\n  \
+                 the archive has system identifier {archive}, the server {server}\n  \
+                 hint: check which server the connection string leads to, or use another directory"
+            ),
+            Self::Gap { next, timeline, server, message } => write!(
+                f,
+                "the server does not have WAL from {next} on any more\n  \
+                 the archive needs {next} on timeline {timeline} next; the server is at {server}, {} bytes further\n  \
+                 the server said: {message}\n  \
+                 hint: this archive cannot be continued; take a new base backup and use a new directory",
+                server.saturating_sub(*next)
+            ),
+            Self::ArchiveAhead { next, timeline, server } => write!(
+                f,
+                "the archive is ahead of the server\n  \
+                 the archive needs {next} on timeline {timeline} next; the server is only at {server}, {} bytes \
+                 behind\n  \
+                 hint: the server was restored to an earlier state, or is not the one this archive comes from; \
+                 use another directory for it",
+                next.saturating_sub(*server)
+            ),
+            Self::OffHistory { next, timeline, server_timeline, switchpoint } => {
+                write!(
+                    f,
+                    "the archive is not on the server's history\n  \
+                     the archive needs {next} on timeline {timeline} next; the server is on timeline \
+                     {server_timeline}, which "
+                )?;
+                match switchpoint {
+                    Some(switchpoint) => write!(f, "left timeline {timeline} at {switchpoint}")?,
+                    None => write!(f, "never was on timeline {timeline}")?,
+                }
+                f.write_str(
+                    "\n  hint: the server was promoted before it had all WAL that is archived here; use a new \
+                     directory for it and take a new base backup",
+                )
+            }
+            Self::HistoryName { expected, got } => {
+                write!(f, "the server sent a timeline history named {got:?} instead of {expected:?}")
+            }
+            Self::NextTimeline { timeline, received, next, switchpoint } => write!(
+                f,
+                "the server ended timeline {timeline} at {received} and named timeline {next} from {switchpoint} as \
+                 the next one, which cannot be"
+            ),
+        }
+    }
+}
+
+impl From<Error> for ReceiveError {
+    fn from(error: Error) -> Self {
+        Self::Connection(error)
+    }
+}
+
+impl From<ArchiveError> for ReceiveError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl From<Refusal> for ReceiveError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}

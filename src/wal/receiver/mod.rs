@@ -1,0 +1,267 @@
+//! The WAL receiver: from a server's stream into an archive, for as long as wanted.
+//!
+//! One task reads the stream and keeps the connection alive; files are written by jobs on another thread, one
+//! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
+//! into the next job.
+
+mod disk;
+mod error;
+mod start;
+mod stream;
+mod writing;
+
+use core::time::Duration;
+use std::path::PathBuf;
+use std::string::{String, ToString as _};
+
+use tokio::sync::watch;
+
+pub use error::{ReceiveError, Refusal};
+
+use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalSegment};
+use crate::conninfo::{Config, Replication};
+use crate::replication::ReplicationConnection;
+use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
+
+/// What to receive, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiverOptions {
+    /// The archive's directory, which must exist.
+    pub directory: PathBuf,
+    /// The slot that keeps the WAL on the server until it is durable here.
+    pub slot: Option<String>,
+    /// Stop once everything up to here is received.
+    pub end_position: Option<Lsn>,
+    /// How often the server is told where we are even if it does not ask; `None` for never.
+    pub status_interval: Option<Duration>,
+    /// Make every run of WAL durable and report it at once, as a synchronous standby has to.
+    pub synchronous: bool,
+    /// Whether a lost connection is an error instead of being made again.
+    pub no_loop: bool,
+    /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
+    pub receive_timeout: Option<Duration>,
+}
+
+impl ReceiverOptions {
+    /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, connecting again.
+    #[must_use]
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            slot: None,
+            end_position: None,
+            status_interval: Some(Duration::from_secs(10)),
+            synchronous: false,
+            no_loop: false,
+            receive_timeout: Some(Duration::from_secs(60)),
+        }
+    }
+
+    /// Whether flushed positions are reported. Without a slot nobody waits for them, and a receiver that
+    /// reports them could count as a synchronous standby unasked.
+    fn reports_flush(&self) -> bool {
+        self.slot.is_some() || self.synchronous
+    }
+}
+
+/// What happens while receiving, for whoever watches. One per change of state, never one per message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ReceiverEvent<'a> {
+    /// A server was connected to.
+    Connected {
+        /// As error messages name it.
+        server: &'a str,
+        /// Its version.
+        version: ServerVersion,
+        /// The cluster.
+        system_id: SystemId,
+        /// Its timeline.
+        timeline: TimelineId,
+    },
+    /// A file of the archive is not what its name says.
+    ArchiveWarning(&'a ArchiveWarning),
+    /// WAL is requested from here.
+    Streaming {
+        /// The first byte.
+        start: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+    },
+    /// A segment is complete, durable and has its final name.
+    SegmentFinished(WalSegment),
+    /// A timeline's history was stored.
+    HistoryStored(TimelineId),
+    /// The stream goes on on another timeline.
+    TimelineSwitched {
+        /// The new timeline.
+        timeline: TimelineId,
+        /// Where it branched off.
+        switchpoint: Lsn,
+    },
+    /// There is no space for more WAL. Nothing is lost; the server keeps it meanwhile if there is a slot.
+    OutOfSpace {
+        /// What could not be written.
+        error: &'a ArchiveError,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+    /// The connection was lost or could not be made again.
+    Disconnected {
+        /// Why.
+        error: &'a ReceiveError,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
+}
+
+/// Where a receiver stood when it was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Everything before this is durable in the archive.
+    pub flushed: Lsn,
+    /// The timeline of that position.
+    pub timeline: TimelineId,
+    /// Segments completed by this run.
+    pub segments: u64,
+    /// Bytes of WAL received by this run.
+    pub bytes: u64,
+    /// Whether the last segment is incomplete, and so a partial file.
+    pub partial: bool,
+}
+
+/// Receives WAL into an archive.
+///
+/// ```no_run
+/// # async fn example(config: tapster::conninfo::Config) -> Result<(), tapster::wal::ReceiveError> {
+/// use tapster::wal::{Receiver, ReceiverOptions};
+///
+/// let (stop, stopped) = tokio::sync::watch::channel(false); // `stop.send(true)` ends it
+/// let options = ReceiverOptions { slot: Some("tap".into()), ..ReceiverOptions::new("/wal") };
+/// let end = Receiver::new(config, options, |event| eprintln!("{event:?}")).run(stopped).await?;
+/// println!("everything before {} is safe", end.flushed);
+/// # drop(stop);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Receiver<F> {
+    config: Config,
+    options: ReceiverOptions,
+    on_event: F,
+    archive: Option<(Archive, ArchiveLock)>,
+    system_id: Option<SystemId>,
+    segments: u64,
+    bytes: u64,
+}
+
+/// The first wait after a loss, doubled up to the last one.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// A receiver that has not begun. The configuration's kind of session is set to physical replication.
+    pub fn new(mut config: Config, options: ReceiverOptions, on_event: F) -> Self {
+        config.replication = Replication::Physical;
+        Self { config, options, on_event, archive: None, system_id: None, segments: 0, bytes: 0 }
+    }
+
+    /// Receives until `stop` becomes true, the end position is reached, or nothing more can be done.
+    ///
+    /// The first connection has to succeed; a later loss is followed by another attempt, at growing
+    /// intervals, unless the options say otherwise. Each attempt begins where the archive ends.
+    ///
+    /// # Errors
+    /// What ends the work: see [`ReceiveError`]. What was received before is in the archive.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the archive is as after a crash: nothing that was acknowledged is lost, and
+    /// a new receiver goes on from there. To stop in good order, use `stop`.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let bytes_before = self.bytes;
+            let error = match self.receive_once(&mut stop).await {
+                Ok(stopped) => return Ok(stopped),
+                Err(error) => error,
+            };
+            // Without an archive there never was a working connection.
+            if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
+                return Err(error);
+            }
+            if self.bytes > bytes_before {
+                retry = FIRST_RETRY;
+            }
+            let retry_in = with_jitter(retry);
+            (self.on_event)(ReceiverEvent::Disconnected { error: &error, retry_in });
+            tokio::select! {
+                () = tokio::time::sleep(retry_in) => retry = (retry * 2).min(LAST_RETRY),
+                () = stopped(&mut stop) => return self.stopped_where_the_archive_ends().await,
+            }
+        }
+    }
+
+    /// One connection, from connecting to its end.
+    async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let connect = async {
+            let mut connection = ReplicationConnection::connect(&self.config).await?;
+            let (archive, first) = self.prepare(&mut connection).await?;
+            Ok::<_, ReceiveError>((connection, archive, first))
+        };
+        tokio::select! {
+            connected = connect => {
+                let (connection, archive, first) = connected?;
+                self.follow(connection, first, &archive, stop).await
+            }
+            () = stopped(stop) => self.stopped_where_the_archive_ends().await,
+        }
+    }
+
+    /// The result of being stopped without a stream.
+    async fn stopped_where_the_archive_ends(&self) -> Result<Stopped, ReceiveError> {
+        let newest = match &self.archive {
+            Some((archive, _)) => {
+                let archive = archive.clone();
+                on_disk(move || archive.end()).await?.newest
+            }
+            None => None,
+        };
+        Ok(self.stopped_at(
+            newest.map_or(Lsn::INVALID, |newest| newest.end()),
+            newest.map_or(TimelineId::FIRST, |newest| newest.segment.timeline()),
+            newest.is_some_and(|newest| !newest.complete),
+        ))
+    }
+
+    const fn stopped_at(&self, flushed: Lsn, timeline: TimelineId, partial: bool) -> Stopped {
+        Stopped { flushed, timeline, segments: self.segments, bytes: self.bytes, partial }
+    }
+}
+
+impl<F> core::fmt::Debug for Receiver<F> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Receiver").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Returns once the receiver is to stop; never if whoever could say so is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        core::future::pending::<()>().await;
+    }
+}
+
+/// Runs work that blocks on files on a thread where it may.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
+) -> Result<T, ReceiveError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(ReceiveError::Archive),
+        Err(panicked) => Err(ReceiveError::Internal(panicked.to_string())),
+    }
+}
+
+/// Between half and all of the time, so that many receivers of one server do not come back all at once.
+fn with_jitter(time: Duration) -> Duration {
+    let random = u32::try_from(getrandom::u64().unwrap_or_default() % 1000).unwrap_or_default();
+    time / 2 + time / 2 * random / 1000
+}

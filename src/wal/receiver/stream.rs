@@ -1,0 +1,245 @@
+//! One connection's stream, from timeline to timeline.
+
+use core::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::disk::{Disk, Done};
+use super::start::explain;
+use super::writing::Writing;
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, Stopped, stopped};
+use crate::error::Error;
+use crate::replication::{
+    NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream,
+};
+use crate::types::{Lsn, TimelineId};
+use crate::wal::{Archive, WalSegment};
+
+/// How long the server may take to agree to the end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the stream of a timeline ended.
+enum Ended {
+    /// The server has no more on this timeline, or shuts down.
+    ByServer,
+    /// We want no more.
+    Stop,
+}
+
+/// What follows a timeline's stream.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Next {
+    Timeline(ReplicationConnection, NextTimeline),
+    Stopped(Stopped),
+}
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// Streams from `segment` on, through every timeline.
+    pub(super) async fn follow(
+        &mut self,
+        mut connection: ReplicationConnection,
+        mut segment: WalSegment,
+        archive: &Archive,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Stopped, ReceiveError> {
+        loop {
+            let (timeline, start) = (segment.timeline(), segment.start());
+            self.store_history(&mut connection, archive, timeline).await?;
+            (self.on_event)(ReceiverEvent::Streaming { start, timeline });
+            let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
+            let started = connection.start_physical(&request).await;
+            let next = match started.map_err(|error| explain(error, start, timeline, Lsn::INVALID))? {
+                StartedStream::Streaming(stream) => {
+                    match self.stream_timeline(stream, archive, segment, stop).await? {
+                        Next::Stopped(stopped) => return Ok(stopped),
+                        Next::Timeline(back, next) => {
+                            connection = back;
+                            next
+                        }
+                    }
+                }
+                StartedStream::EndOfTimeline(back, next) => {
+                    check_next(timeline, start, next)?;
+                    connection = back;
+                    next
+                }
+            };
+            let NextTimeline { timeline, switchpoint } = next;
+            (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
+            // From the start of its segment, so that the new timeline's first file is whole.
+            segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
+        }
+    }
+
+    /// Streams one timeline to its end, or until we stop.
+    async fn stream_timeline(
+        &mut self,
+        mut stream: WalStream,
+        archive: &Archive,
+        first: WalSegment,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Next, ReceiveError> {
+        let timeline = first.timeline();
+        stream.set_status_interval(self.options.status_interval);
+        let mut writing = Writing::new(Disk::new(archive.clone(), first), first.start(), &self.options);
+        writing.report(&mut stream)?;
+        let ended = self.stream(&mut stream, &mut writing, stop).await;
+        // Whatever has come is kept, also when the connection is lost.
+        let closed = self.close(&mut stream, writing).await;
+        let ended = ended.map_err(|error| match error {
+            ReceiveError::Connection(error) => explain(error, first.start(), timeline, stream.server_end()),
+            other => other,
+        })?;
+        let (flushed, partial) = closed?;
+        let finish = timeout(FINISH_TIMEOUT, stream.finish());
+        match ended {
+            Ended::Stop => {
+                // The archive is in order; whether the server says goodbye does not matter.
+                let _ = finish.await;
+                Ok(Next::Stopped(self.stopped_at(flushed, timeline, partial)))
+            }
+            Ended::ByServer => {
+                let late =
+                    Error::Timeout { phase: "waiting for the end of the stream", after: FINISH_TIMEOUT };
+                match finish.await.map_err(|_| late)?? {
+                    StreamEnd::EndOfTimeline(connection, next) => {
+                        check_next(timeline, flushed, next)?;
+                        Ok(Next::Timeline(connection, next))
+                    }
+                    StreamEnd::Stopped(_) | StreamEnd::ServerShutdown => Err(ReceiveError::ServerShutdown),
+                }
+            }
+        }
+    }
+
+    /// Moves WAL from the stream to the disk until one of them ends.
+    async fn stream(
+        &mut self,
+        stream: &mut WalStream,
+        writing: &mut Writing,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Ended, ReceiveError> {
+        let mut silence = Silence::new(self.options.receive_timeout);
+        loop {
+            writing.start_job();
+            let has_room = writing.has_room();
+            tokio::select! {
+                done = writing.job_done() => self.on_job_done(stream, writing, done?).await?,
+                event = next_event(stream, has_room) => {
+                    match event? {
+                        None => return Ok(Ended::ByServer),
+                        Some(WalEvent::Data(wal)) => {
+                            writing.append(wal.wal_start, wal.data);
+                            self.bytes += wal.data.len() as u64;
+                        }
+                        Some(WalEvent::Keepalive(keepalive)) if keepalive.reply_requested => writing.want_reply(),
+                        Some(_) => {}
+                    }
+                    silence = Silence::new(self.options.receive_timeout);
+                    if self.options.end_position.is_some_and(|end| stream.received() >= end) {
+                        return Ok(Ended::Stop);
+                    }
+                }
+                () = silence.next_step(), if has_room => match silence.asked {
+                    false => {
+                        silence.asked = true;
+                        stream.request_keepalive().await?;
+                    }
+                    true => return Err(silence.timeout().into()),
+                },
+                () = stopped(stop) => return Ok(Ended::Stop),
+            }
+            if !has_room {
+                silence = Silence::new(self.options.receive_timeout);
+            }
+        }
+    }
+
+    /// Takes a job's result over and tells the server what it may know.
+    async fn on_job_done(
+        &mut self,
+        stream: &mut WalStream,
+        writing: &mut Writing,
+        done: Done,
+    ) -> Result<(), ReceiveError> {
+        self.announce(&done);
+        if let Some(out_of_space) = writing.take_over(done) {
+            if self.options.no_loop {
+                return Err(out_of_space.into());
+            }
+            let retry_in = writing.wait_for_space();
+            (self.on_event)(ReceiverEvent::OutOfSpace { error: &out_of_space, retry_in });
+        }
+        writing.report(stream)?;
+        if writing.has_news() {
+            stream.send_status().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, makes it durable and leaves the segment in progress as a partial file. How far it
+    /// is durable, and whether there is a partial file.
+    async fn close(
+        &mut self,
+        stream: &mut WalStream,
+        mut writing: Writing,
+    ) -> Result<(Lsn, bool), ReceiveError> {
+        while let Some(done) = writing.last_job().await? {
+            self.announce(&done);
+            writing.take_over(done);
+        }
+        writing.report(stream)?;
+        // A lost connection, or a frozen server, cannot be told any more.
+        let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
+        let flushed = writing.flushed();
+        Ok((flushed, writing.close().await?))
+    }
+
+    fn announce(&mut self, done: &Done) {
+        self.segments += done.finished.len() as u64;
+        for segment in &done.finished {
+            (self.on_event)(ReceiverEvent::SegmentFinished(*segment));
+        }
+    }
+}
+
+/// The stream's next event. While the disk is behind, the server hears from us but we do not listen.
+async fn next_event(stream: &mut WalStream, has_room: bool) -> Result<Option<WalEvent<'_>>, Error> {
+    if has_room { stream.next().await } else { match stream.keep_alive().await? {} }
+}
+
+/// Whether the next timeline can follow what was received of this one.
+fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result<(), Refusal> {
+    if next.timeline > timeline && next.switchpoint <= received {
+        return Ok(());
+    }
+    Err(Refusal::NextTimeline { timeline, received, next: next.timeline, switchpoint: next.switchpoint })
+}
+
+/// The time since the server's last word.
+struct Silence {
+    limit: Option<Duration>,
+    since: Instant,
+    /// Whether half of the time is over and the server was asked.
+    asked: bool,
+}
+
+impl Silence {
+    fn new(limit: Option<Duration>) -> Self {
+        Self { limit, since: Instant::now(), asked: false }
+    }
+
+    /// Returns when it is time to ask, and then when it is time to give up.
+    async fn next_step(&self) {
+        match self.limit {
+            Some(limit) if self.asked => sleep_until(self.since + limit).await,
+            Some(limit) => sleep_until(self.since + limit / 2).await,
+            None => core::future::pending().await,
+        }
+    }
+
+    fn timeout(&self) -> Error {
+        Error::Timeout { phase: "streaming WAL", after: self.limit.unwrap_or_default() }
+    }
+}

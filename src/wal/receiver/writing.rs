@@ -1,0 +1,188 @@
+//! WAL between the stream and the disk.
+
+use core::pin::Pin;
+use core::time::Duration;
+use std::boxed::Box;
+use std::vec::Vec;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::disk::{Batch, Disk, Done};
+use super::{ReceiveError, ReceiverOptions};
+use crate::error::Error;
+use crate::replication::WalStream;
+use crate::types::Lsn;
+use crate::wal::ArchiveError;
+
+/// How much gathers before the stream is not read any more and the server has to wait. The message that
+/// fills it may add another 128 KiB.
+const FULL_BYTES: usize = 128 * 1024;
+/// How long to wait for space.
+const SPACE_RETRY: Duration = Duration::from_secs(5);
+
+type Job = Pin<Box<dyn Future<Output = Result<Done, ReceiveError>> + Send>>;
+
+/// At most one job writes; what arrives meanwhile gathers for the next one, so that with a slow disk each job
+/// has more to do and not the stream more jobs.
+pub(super) struct Writing {
+    /// Here while no job runs.
+    disk: Option<Disk>,
+    job: Option<Job>,
+    batch: Batch,
+    /// The memory of the batch before, to be used again.
+    spare: Vec<u8>,
+    received: Lsn,
+    written: Lsn,
+    flushed: Lsn,
+    synchronous: bool,
+    reports_flush: bool,
+    /// The server waits to hear that we have everything.
+    reply_wanted: bool,
+    /// The flushed position has moved since it was last sent.
+    flush_moved: bool,
+    /// The disk was full: no job before this.
+    retry_at: Option<Instant>,
+}
+
+impl Writing {
+    pub(super) fn new(disk: Disk, start: Lsn, options: &ReceiverOptions) -> Self {
+        Self {
+            disk: Some(disk),
+            job: None,
+            batch: Batch { start, data: Vec::new() },
+            spare: Vec::new(),
+            received: start,
+            // What comes before the first byte is the archive's durable past.
+            written: start,
+            flushed: start,
+            synchronous: options.synchronous,
+            reports_flush: options.reports_flush(),
+            reply_wanted: false,
+            flush_moved: false,
+            retry_at: None,
+        }
+    }
+
+    pub(super) const fn flushed(&self) -> Lsn {
+        self.flushed
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.batch.data.len() < FULL_BYTES
+    }
+
+    /// Adds WAL that begins where the last ended; the stream has checked that it does.
+    pub(super) fn append(&mut self, start: Lsn, data: &[u8]) {
+        if self.batch.data.is_empty() {
+            self.batch.start = start;
+        }
+        self.batch.data.extend_from_slice(data);
+        self.received = Lsn::new(start.get().saturating_add(data.len() as u64));
+    }
+
+    /// The server asks how far we are. It was told what we knew; if there is more to come it will be told again.
+    pub(super) fn want_reply(&mut self) {
+        self.reply_wanted = !self.is_caught_up();
+    }
+
+    fn is_caught_up(&self) -> bool {
+        self.written == self.received && (!self.reports_flush || self.flushed == self.received)
+    }
+
+    /// Whether the server should hear the positions now rather than at the next regular status.
+    pub(super) fn has_news(&mut self) -> bool {
+        let answers = self.reply_wanted && self.is_caught_up();
+        self.reply_wanted &= !answers;
+        core::mem::take(&mut self.flush_moved) && self.synchronous || answers
+    }
+
+    pub(super) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
+        stream.report(self.written, if self.reports_flush { self.flushed } else { Lsn::INVALID })
+    }
+
+    /// Begins a job if there is something to do and nothing in the way.
+    pub(super) fn start_job(&mut self) {
+        let sync = self.synchronous || (self.reply_wanted && self.reports_flush);
+        if self.retry_at.is_none() {
+            self.begin(sync);
+        }
+    }
+
+    fn begin(&mut self, sync: bool) {
+        let has_work = !self.batch.data.is_empty() || (sync && self.flushed < self.written);
+        if !has_work {
+            return;
+        }
+        if let Some(disk) = self.disk.take() {
+            let next = Batch { start: self.received, data: core::mem::take(&mut self.spare) };
+            let batch = core::mem::replace(&mut self.batch, next);
+            self.job = Some(Box::pin(disk.write(batch, sync)));
+        }
+    }
+
+    /// The result of the running job; without one, waits until a full disk is worth another try, or for ever.
+    ///
+    /// Cancel-safe.
+    pub(super) async fn job_done(&mut self) -> Result<Done, ReceiveError> {
+        if let Some(at) = self.retry_at {
+            sleep_until(at).await;
+            self.retry_at = None;
+            self.start_job();
+        }
+        match &mut self.job {
+            Some(job) => {
+                let done = job.await;
+                self.job = None;
+                done
+            }
+            None => core::future::pending().await,
+        }
+    }
+
+    /// Takes over what a job did, and gives what kept it from doing more.
+    pub(super) fn take_over(&mut self, done: Done) -> Option<ArchiveError> {
+        let Done { disk, mut batch, written, flushed, out_of_space, .. } = done;
+        self.disk = Some(disk);
+        self.flush_moved |= flushed > self.flushed;
+        (self.written, self.flushed) = (written, flushed);
+        if batch.data.is_empty() {
+            self.spare = batch.data;
+        } else {
+            // What could not be written comes before what has gathered since.
+            batch.data.extend_from_slice(&self.batch.data);
+            self.batch = batch;
+        }
+        out_of_space
+    }
+
+    /// Begins no job for a while, and says for how long.
+    pub(super) fn wait_for_space(&mut self) -> Duration {
+        self.retry_at = Some(Instant::now() + SPACE_RETRY);
+        SPACE_RETRY
+    }
+
+    /// The result of the running job, or else of one more that writes everything and makes it durable; `None`
+    /// when there is nothing left to do. What finds no space is given up: it was not acknowledged.
+    pub(super) async fn last_job(&mut self) -> Result<Option<Done>, ReceiveError> {
+        if self.job.is_none() {
+            self.begin(true);
+        }
+        let Some(job) = &mut self.job else { return Ok(None) };
+        let done = job.await;
+        self.job = None;
+        let mut done = done?;
+        if done.out_of_space.is_some() {
+            done.batch.data.clear();
+            self.batch.data.clear();
+        }
+        Ok(Some(done))
+    }
+
+    /// Leaves the segment in progress as a partial file, and says whether there is one.
+    pub(super) async fn close(self) -> Result<bool, ReceiveError> {
+        match self.disk {
+            Some(disk) => disk.close().await,
+            None => Ok(false),
+        }
+    }
+}
