@@ -84,10 +84,17 @@ impl Resolved {
     pub fn config(&self) -> Result<Config, ConnInfoError> {
         let text = |keyword| self.get(keyword).unwrap_or_default();
         let given = |keyword| self.get(keyword).filter(|value| !value.is_empty()).map(String::from);
+        // In libpq's order, so that the same one of several mistakes is told.
         let require_auth = RequireAuth::parse(text("require_auth"))?;
         let channel_binding = ChannelBinding::parse(text("channel_binding"))?;
         let tls = TlsConfig::new(self)?;
         self.refuse_unsupported()?;
+        let target_session_attrs = TargetSessionAttrs::parse(text("target_session_attrs"))?;
+        let scram_client_key =
+            self.get("scram_client_key").map(|key| scram_key("client", key)).transpose()?;
+        let scram_server_key =
+            self.get("scram_server_key").map(|key| scram_key("server", key)).transpose()?;
+        let load_balance_hosts = LoadBalanceHosts::parse(text("load_balance_hosts"))?;
         let (min_protocol_version, max_protocol_version) = self.protocol_versions()?;
         Ok(Config {
             hosts: self.hosts.clone(),
@@ -104,16 +111,16 @@ impl Resolved {
             tcp_user_timeout: self
                 .parse("tcp_user_timeout", positive)?
                 .map(|milliseconds| Duration::from_millis(milliseconds.into())),
-            target_session_attrs: TargetSessionAttrs::parse(text("target_session_attrs"))?,
-            load_balance_hosts: LoadBalanceHosts::parse(text("load_balance_hosts"))?,
+            target_session_attrs,
+            load_balance_hosts,
             require_peer: given("requirepeer"),
             tls,
             channel_binding,
             require_auth,
             min_protocol_version,
             max_protocol_version,
-            scram_client_key: self.get("scram_client_key").map(|key| scram_key("client", key)).transpose()?,
-            scram_server_key: self.get("scram_server_key").map(|key| scram_key("server", key)).transpose()?,
+            scram_client_key,
+            scram_server_key,
         })
     }
 
@@ -176,12 +183,10 @@ impl Resolved {
     }
 }
 
-/// 32 bytes in base64, in which blanks do not count.
+/// 32 bytes in base64.
 fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
     let error = |message: String| ConnInfoError::new(ConnInfoErrorKind::InvalidValue, message);
-    let mut dense = Zeroizing::new(String::with_capacity(text.len()));
-    dense.extend(text.chars().filter(|c| !matches!(c, ' ' | '\t' | '\n' | '\r')));
-    let bytes = Base64::decode_vec(&dense).map_err(|_| error(format!("invalid SCRAM {which} key")))?;
+    let bytes = Base64::decode_vec(text).map_err(|_| error(format!("invalid SCRAM {which} key")))?;
     let bytes = Zeroizing::new(bytes);
     match <[u8; 32]>::try_from(bytes.as_slice()) {
         Ok(key) => Ok(ScramKey::from(key)),

@@ -174,15 +174,22 @@ fn split_before<'a>(text: &'a str, stops: &[char]) -> (&'a str, &'a str) {
     text.split_at(text.find(stops).unwrap_or(text.len()))
 }
 
-/// The URI for an error text. All from the user to the last `@` may be a password with an `@` of its own.
+/// The URI for an error text, without what may be a password: all between the user and the last `@`, since a
+/// password may have an `@` of its own, and the query.
 fn hide_secrets(uri: &str) -> String {
-    let (path, query) = uri.split_once('?').unwrap_or((uri, ""));
-    let mut shown = match (path.split_once("://"), path.rsplit_once('@')) {
-        (Some((scheme, _)), Some((_, hosts))) => format!("{scheme}://***@{hosts}"),
-        _ => String::from(path),
+    let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
+    let mut shown = format!("{scheme}://");
+    let rest = match rest.rsplit_once('@') {
+        Some((userinfo, rest)) => {
+            let user = userinfo.split([':', '?']).next().unwrap_or_default();
+            shown.extend([user, if user == userinfo { "@" } else { ":***@" }]);
+            rest
+        }
+        None => rest,
     };
-    if !query.is_empty() {
-        shown.push_str("?***");
+    match rest.split_once('?') {
+        Some((path, query)) if !query.is_empty() => shown.extend([path, "?***"]),
+        _ => shown.push_str(rest),
     }
     shown
 }
@@ -297,6 +304,8 @@ mod tests {
             "postgres://u:%zzsecret@h",
             "postgres://u:a secret@h",
             "postgres://[?password=secret",
+            "postgres://u:a?secret@[",
+            "postgres://[?password=secret@h,[",
             "postgres://h?password=a&secret",
             "postgres://h?password=a&secret=1",
             "postgres://h?password=a&secret=1=2",
