@@ -193,3 +193,162 @@ fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
         Err(_) => Err(error(format!("invalid SCRAM {which} key length: {}", bytes.len()))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conninfo::{AuthMethod, ConnInfo, Environment};
+
+    fn config(conninfo: &str) -> Result<Config, String> {
+        let environment = Environment::empty().with_user("jane").with_variable("PGTZ", "UTC");
+        let resolved = conninfo.parse::<ConnInfo>().unwrap().resolve(&environment).unwrap();
+        resolved.config().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_are_libpqs() {
+        let config = config("").unwrap();
+        assert_eq!((config.user.as_str(), config.dbname.as_str()), ("jane", "jane"));
+        assert_eq!(config.hosts.len(), 1);
+        assert_eq!(config.replication, Replication::None);
+        assert_eq!((config.options, config.application_name, config.client_encoding), (None, None, None));
+        assert_eq!(config.session_defaults, [("timezone", String::from("UTC"))]);
+        assert_eq!((config.connect_timeout, config.tcp_user_timeout), (None, None));
+        assert_eq!(config.keepalives, Some(Keepalives::default()));
+        assert_eq!(config.target_session_attrs, TargetSessionAttrs::Any);
+        assert_eq!(config.load_balance_hosts, LoadBalanceHosts::Disable);
+        assert_eq!(config.channel_binding, ChannelBinding::Prefer);
+        assert!(config.require_auth.allows(AuthMethod::None));
+        assert_eq!(config.min_protocol_version, ProtocolVersion::V3_0);
+        assert_eq!(config.max_protocol_version, ProtocolVersion::V3_0);
+        assert_eq!(config.require_peer, None);
+        assert_eq!((config.scram_client_key, config.scram_server_key), (None, None));
+    }
+
+    #[test]
+    fn numbers_have_units_and_zero_is_the_systems_default() {
+        let all = config(
+            "connect_timeout=3 tcp_user_timeout=1500 keepalives_idle=10 keepalives_interval=2 keepalives_count=5",
+        )
+        .unwrap();
+        assert_eq!(all.connect_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(all.tcp_user_timeout, Some(Duration::from_millis(1500)));
+        let expected = Keepalives {
+            idle: Some(Duration::from_secs(10)),
+            interval: Some(Duration::from_secs(2)),
+            count: Some(5),
+        };
+        assert_eq!(all.keepalives, Some(expected));
+        let none =
+            config("connect_timeout=-1 keepalives_idle=0 keepalives_count=-3 tcp_user_timeout=0").unwrap();
+        assert_eq!((none.connect_timeout, none.tcp_user_timeout), (None, None));
+        assert_eq!(none.keepalives, Some(Keepalives::default()));
+        assert_eq!(config("keepalives=0").unwrap().keepalives, None);
+        assert_eq!(config("keepalives=-7").unwrap().keepalives, Some(Keepalives::default()));
+        for keyword in [
+            "connect_timeout",
+            "tcp_user_timeout",
+            "keepalives",
+            "keepalives_idle",
+            "keepalives_interval",
+            "keepalives_count",
+        ] {
+            for value in ["", "x", "2147483648"] {
+                let message =
+                    format!("invalid integer value \"{value}\" for connection option \"{keyword}\"");
+                assert_eq!(config(&format!("{keyword}='{value}'")), Err(message));
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_empty_are_absent() {
+        let name = |conninfo| config(conninfo).unwrap().application_name;
+        assert_eq!(name("application_name=a fallback_application_name=f"), Some("a".into()));
+        assert_eq!(name("application_name='' fallback_application_name=f"), Some("f".into()));
+        assert_eq!(name("fallback_application_name=''"), None);
+        assert_eq!(config("client_encoding=auto").unwrap().client_encoding, Some("UTF8".into()));
+        assert_eq!(config("client_encoding=latin1").unwrap().client_encoding, Some("latin1".into()));
+        let empty = config("options='' client_encoding='' requirepeer=''").unwrap();
+        assert_eq!((empty.options, empty.client_encoding, empty.require_peer), (None, None, None));
+    }
+
+    #[test]
+    fn protocol_versions_form_a_range() {
+        use ProtocolVersion::{V3_0, V3_2};
+        let range = |conninfo| {
+            config(conninfo).map(|config| (config.min_protocol_version, config.max_protocol_version))
+        };
+        assert_eq!(range("max_protocol_version=latest"), Ok((V3_0, V3_2)));
+        assert_eq!(range("min_protocol_version=3.2"), Ok((V3_2, V3_2)));
+        assert_eq!(range("min_protocol_version=3.0"), Ok((V3_0, V3_0)));
+        assert_eq!(
+            range("min_protocol_version=3.2 max_protocol_version=3.0"),
+            Err("\"min_protocol_version\" is greater than \"max_protocol_version\"".into())
+        );
+        assert_eq!(
+            range("min_protocol_version=3.1"),
+            Err("invalid min_protocol_version value: \"3.1\"".into())
+        );
+        assert_eq!(range("max_protocol_version=''"), Err("invalid max_protocol_version value: \"\"".into()));
+    }
+
+    #[test]
+    fn scram_keys_are_32_bytes_of_base64() {
+        let key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        let config_with = config(&format!("scram_client_key={key} scram_server_key={key}")).unwrap();
+        assert_eq!(config_with.scram_client_key.unwrap().as_bytes(), &[1; 32]);
+        assert_eq!(config_with.scram_server_key.unwrap().as_bytes(), &[1; 32]);
+        for (conninfo, message) in [
+            ("scram_client_key=''", "invalid SCRAM client key length: 0"),
+            ("scram_client_key=abc", "invalid SCRAM client key"),
+            ("scram_server_key=AAAA", "invalid SCRAM server key length: 3"),
+            ("scram_server_key='AA A'", "invalid SCRAM server key"),
+        ] {
+            assert_eq!(config(conninfo), Err(message.into()), "{conninfo}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        for (conninfo, named) in [
+            ("gssencmode=require", "gssencmode"),
+            ("oauth_issuer=https://x", "oauth_issuer"),
+            ("oauth_client_id=x", "oauth_client_id"),
+            ("oauth_client_secret=x", "oauth_client_secret"),
+            ("oauth_scope=x", "oauth_scope"),
+            ("require_auth=gss", "require_auth"),
+            ("ssl_min_protocol_version='' ssl_max_protocol_version=TLSv1.1", "ssl_max_protocol_version"),
+        ] {
+            let resolved =
+                conninfo.parse::<ConnInfo>().unwrap().resolve(&Environment::empty().with_user("u")).unwrap();
+            let error = resolved.config().unwrap_err();
+            assert_eq!(error.kind(), ConnInfoErrorKind::Unsupported, "{conninfo}");
+            assert!(error.to_string().contains(named), "{conninfo}: {error}");
+        }
+        assert!(config("gssencmode=prefer").is_ok());
+        assert_eq!(config("gssencmode=x"), Err("invalid gssencmode value: \"x\"".into()));
+    }
+
+    #[test]
+    fn a_bad_port_is_its_hosts_error_only() {
+        let config = config("host=a,b port=0,5").unwrap();
+        let error = config.hosts[0].endpoint.clone().unwrap_err();
+        assert_eq!(error.kind(), ConnInfoErrorKind::Port);
+        assert!(config.hosts[1].endpoint.is_ok());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+        let config = config(&format!(
+            "password=s3cret sslpassword=s3cret scram_client_key={key} scram_server_key={key}"
+        ))
+        .unwrap();
+        let shown = format!("{config:?}");
+        assert!(shown.contains("password: Some(***)"), "{shown}");
+        for secret in ["s3cret", "[1, 1", "AQEB", "115, 51"] {
+            assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+    }
+}

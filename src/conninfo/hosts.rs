@@ -60,7 +60,7 @@ impl Endpoint {
             HostTarget::Abstract(name) => format!("@{name}"),
             HostTarget::Tcp { .. } | HostTarget::Address(_) => return None,
         };
-        Some(PathBuf::from(socket_path(&directory, self.port)))
+        Some(PathBuf::from(format!("{directory}/.s.PGSQL.{}", self.port)))
     }
 }
 
@@ -81,7 +81,6 @@ pub enum HostTarget {
 }
 
 /// One element of each list, not yet looked into. An empty text is the default.
-#[derive(Clone)]
 pub(super) struct HostEntry {
     pub(super) host: String,
     pub(super) hostaddr: String,
@@ -90,28 +89,27 @@ pub(super) struct HostEntry {
 
 /// Puts the three lists together. `hostaddr` decides how many there are, and where it is empty `host` does.
 pub(super) fn host_list(host: &str, hostaddr: &str, port: &str) -> Result<Vec<HostEntry>, ConnInfoError> {
-    let count = |list: &str| list.split(',').count();
-    let hosts = count(if hostaddr.is_empty() { host } else { hostaddr });
-    if !host.is_empty() && count(host) != hosts {
-        return Err(ConnInfoError::new(
-            ConnInfoErrorKind::HostList,
-            format!("could not match {} host names to {hosts} hostaddr values", count(host)),
-        ));
+    let split = |list: &str| -> Vec<String> { list.split(',').map(String::from).collect() };
+    let (names, addresses, ports) = (split(host), split(hostaddr), split(port));
+    let count = if hostaddr.is_empty() { names.len() } else { addresses.len() };
+    let mismatch = |message| Err(ConnInfoError::new(ConnInfoErrorKind::HostList, message));
+    if !host.is_empty() && names.len() != count {
+        return mismatch(format!("could not match {} host names to {count} hostaddr values", names.len()));
     }
-    if count(port) != 1 && count(port) != hosts {
-        return Err(ConnInfoError::new(
-            ConnInfoErrorKind::HostList,
-            format!("could not match {} port numbers to {hosts} hosts", count(port)),
-        ));
+    if ports.len() != 1 && ports.len() != count {
+        return mismatch(format!("could not match {} port numbers to {count} hosts", ports.len()));
     }
-    let element = |list: &str, index| {
-        // A single element, also an empty one, is for every host.
-        let index = if count(list) == 1 { 0 } else { index };
-        list.split(',').nth(index).unwrap_or_default().into()
+    // A single element is for every host: a port that was given once, or a list that was not given.
+    let element = |list: &[String], index| {
+        let element = if list.len() == 1 { list.first() } else { list.get(index) };
+        element.cloned().unwrap_or_default()
     };
-    Ok((0..hosts)
-        .map(|i| HostEntry { host: element(host, i), hostaddr: element(hostaddr, i), port: element(port, i) })
-        .collect())
+    let entry = |index| HostEntry {
+        host: element(&names, index),
+        hostaddr: element(&addresses, index),
+        port: element(&ports, index),
+    };
+    Ok((0..count).map(entry).collect())
 }
 
 impl HostEntry {
@@ -170,10 +168,6 @@ impl HostEntry {
             _ => Ok(endpoint),
         }
     }
-}
-
-fn socket_path(directory: &str, port: u16) -> String {
-    format!("{directory}/.s.PGSQL.{port}")
 }
 
 /// An address in any spelling that `getaddrinfo` takes without a look-up.

@@ -359,3 +359,221 @@ impl fmt::Display for Warning {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::vec;
+
+    /// A directory of its own for each test, with the files a user has.
+    fn home(name: &str, files: &[(&str, &str)]) -> PathBuf {
+        let home = std::env::temp_dir().join(format!("tapster-conninfo-{}-{name}", std::process::id()));
+        fs::create_dir_all(&home).unwrap();
+        for (file, contents) in files {
+            fs::write(home.join(file), contents).unwrap();
+            fs::set_permissions(home.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        home
+    }
+
+    fn environment() -> Environment {
+        Environment::empty().with_user("jane").with_socket_directory("/run/pg")
+    }
+
+    fn resolve(conninfo: &str, environment: &Environment) -> Resolved {
+        conninfo.parse::<ConnInfo>().unwrap().resolve(environment).unwrap()
+    }
+
+    fn passwords(resolved: &Resolved) -> Vec<Option<&[u8]>> {
+        resolved.hosts.iter().map(|host| host.password.as_ref().map(Password::as_bytes)).collect()
+    }
+
+    #[test]
+    fn each_source_goes_before_the_next() {
+        let home = home("order", &[(".pg_service.conf", "[s]\nport=2\nuser=s\ndbname=s\n")]);
+        let environment = environment()
+            .with_home(&home)
+            .with_variable("PGPORT", "3")
+            .with_variable("PGUSER", "v")
+            .with_variable("PGDATABASE", "v")
+            .with_variable("PGAPPNAME", "v");
+        let mut conninfo: ConnInfo = "service=s port=1".parse().unwrap();
+        conninfo.set_from_flag("-U", "user", "f").unwrap();
+        let resolved = conninfo.resolve(&environment).unwrap();
+        let path = home.join(".pg_service.conf");
+        for (keyword, value, source) in [
+            ("port", "1", Source::ConnInfo),
+            ("user", "f", Source::Flag("-U")),
+            ("dbname", "s", Source::ServiceFile { path, section: "s".into(), line: 4 }),
+            ("application_name", "v", Source::Variable("PGAPPNAME")),
+            ("sslmode", "prefer", Source::Default),
+            ("host", "/run/pg", Source::Default),
+        ] {
+            assert_eq!(resolved.get(keyword), Some(value), "{keyword}");
+            assert_eq!(resolved.source(keyword), Some(&source), "{keyword}");
+        }
+        assert_eq!((resolved.get("hostaddr"), resolved.source("hostaddr")), (None, None));
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn empty_values_of_some_parameters_mean_the_default() {
+        let environment = environment().with_variable("PGPORT", "").with_variable("PGUSER", "v");
+        let resolved = resolve("host= user='' dbname=''", &environment);
+        // `host=` swallowed the next word, as it does in libpq.
+        assert_eq!(resolved.get("host"), Some("user=''"));
+        let resolved = resolve("host='' user='' dbname=''", &environment);
+        for (keyword, value) in [("host", "/run/pg"), ("port", "5432"), ("user", "jane"), ("dbname", "jane")]
+        {
+            assert_eq!(resolved.get(keyword), Some(value), "{keyword}");
+            assert_eq!(resolved.source(keyword), Some(&Source::Default), "{keyword}");
+        }
+    }
+
+    #[test]
+    fn without_a_user_there_is_no_connection() {
+        let error = ConnInfo::new().resolve(&Environment::empty()).unwrap_err();
+        assert_eq!(error.to_string(), "no user name is known");
+        assert!("user=u".parse::<ConnInfo>().unwrap().resolve(&Environment::empty()).is_ok());
+    }
+
+    #[test]
+    fn requiressl_is_a_variable_too() {
+        let required = environment().with_variable("PGREQUIRESSL", "1");
+        assert_eq!(resolve("", &required).source("sslmode"), Some(&Source::Variable("PGREQUIRESSL")));
+        assert_eq!(resolve("", &required).get("sslmode"), Some("require"));
+        let both = required.with_variable("PGSSLMODE", "disable");
+        assert_eq!(resolve("", &both).get("sslmode"), Some("disable"));
+        let not_required = environment().with_variable("PGREQUIRESSL", "0");
+        assert_eq!(resolve("", &not_required).get("sslmode"), Some("prefer"));
+    }
+
+    #[test]
+    fn the_systems_certificates_change_the_default_only() {
+        assert_eq!(resolve("sslrootcert=system", &environment()).get("sslmode"), Some("verify-full"));
+        assert_eq!(resolve("sslrootcert=system sslmode=allow", &environment()).get("sslmode"), Some("allow"));
+        assert_eq!(resolve("sslrootcert=System", &environment()).get("sslmode"), Some("prefer"));
+    }
+
+    #[test]
+    fn a_service_may_be_in_the_systems_file() {
+        let home = home("system", &[("pg_service.conf", "[s]\nport=2\n")]);
+        let system = environment().with_system_configuration(&home);
+        assert_eq!(resolve("service=s", &system).get("port"), Some("2"));
+        let variable = environment().with_variable("PGSYSCONFDIR", &home).with_variable("PGSERVICE", "s");
+        assert_eq!(resolve("", &variable).get("port"), Some("2"));
+        let file = home.join("pg_service.conf");
+        let named = format!("service=s servicefile={}", file.display());
+        assert_eq!(resolve(&named, &environment()).get("port"), Some("2"));
+
+        let refusal = |conninfo: &str, environment| {
+            conninfo.parse::<ConnInfo>().unwrap().resolve(environment).unwrap_err().to_string()
+        };
+        assert_eq!(refusal("service=t", &system), "definition of service \"t\" not found");
+        assert_eq!(refusal("service=s servicefile=/no", &system), "service file \"/no\" not found");
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn each_host_has_its_own_password() {
+        let home = home("hosts", &[(".pgpass", "a:*:*:*:pa\nb:2:*:*:pb\nlocalhost:*:*:*:pl\nd:*:*:*:\n")]);
+        let environment = environment().with_home(&home);
+        let resolved = resolve("host=a,b,,c,d port=1,2,3,4,5", &environment);
+        assert_eq!(passwords(&resolved), vec![Some(&b"pa"[..]), Some(b"pb"), Some(b"pl"), None, None]);
+        let entry = resolved.hosts[1].password_entry.clone().unwrap();
+        assert_eq!(entry, PasswordFileEntry { path: home.join(".pgpass"), line: 2 });
+        let source = Source::PasswordFile { path: home.join(".pgpass"), line: 1 };
+        assert_eq!((resolved.get("password"), resolved.source("password")), (Some("pa"), Some(&source)));
+
+        let given = resolve("host=a,b password=x", &environment);
+        assert_eq!(passwords(&given), vec![Some(&b"x"[..]), Some(b"x")]);
+        assert_eq!(given.source("password"), Some(&Source::ConnInfo));
+        assert_eq!(given.hosts[0].password_entry, None);
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn physical_replication_has_a_database_of_its_own_in_the_password_file() {
+        let home =
+            home("replication", &[(".pgpass", "h:*:d:*:named\nh:*:replication:*:own\ni:*:d:*:named\n")]);
+        let environment = environment().with_home(&home);
+        for (conninfo, password) in [
+            ("host=h dbname=d replication=true", Some(&b"own"[..])),
+            ("host=h dbname=d replication=on", Some(b"own")),
+            ("host=h dbname=d", Some(b"named")),
+            ("host=h dbname=d replication=database", Some(b"named")),
+            ("host=i dbname=d replication=true", Some(b"named")),
+            ("host=i dbname=e replication=true", None),
+        ] {
+            assert_eq!(passwords(&resolve(conninfo, &environment)), vec![password], "{conninfo}");
+        }
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
+        let home = home("warnings", &[(".pgpass", "*:*:*:*:p")]);
+        let environment = environment().with_home(&home);
+        let path = home.join(".pgpass");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let resolved = resolve("host=h", &environment);
+        assert_eq!(passwords(&resolved), vec![None]);
+        assert_eq!(resolved.warnings(), [Warning::PasswordFileAccess(path.clone())]);
+        // It does not matter where it is not needed.
+        assert_eq!(resolve("password=x", &environment).warnings(), []);
+
+        let directory = format!("passfile='{}'", home.display());
+        assert_eq!(
+            resolve(&directory, &environment).warnings(),
+            [Warning::PasswordFileNotPlain(home.clone())]
+        );
+        assert_eq!(resolve("passfile=/no/such", &environment).warnings(), []);
+
+        let resolved = resolve("passfile=/no krbsrvname=x gssdelegation=0 sslcompression=1", &environment);
+        let shown: Vec<_> = resolved.warnings().iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            [
+                "connection option \"sslcompression\" has no effect",
+                "connection option \"krbsrvname\" has no effect"
+            ]
+        );
+        fs::remove_dir_all(home).unwrap();
+    }
+
+    #[test]
+    fn settings_for_the_session_come_from_variables() {
+        let environment = environment()
+            .with_variable("PGTZ", "UTC")
+            .with_variable("PGGEQO", "Default")
+            .with_variable("PGDATESTYLE", "iso");
+        let expected = vec![("datestyle", "iso".into()), ("timezone", "UTC".into())];
+        assert_eq!(resolve("", &environment).session_defaults, expected);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let environment = environment().with_variable("PGPASSWORD", "s3cret");
+        let resolved = resolve("sslpassword=s3cret", &environment);
+        let shown = format!("{resolved:?}");
+        assert!(shown.contains("password=\"***\" (PGPASSWORD)") && !shown.contains("s3cret"), "{shown}");
+        assert!(resolved.iter().all(|parameter| parameter.shown() != "s3cret"));
+    }
+
+    #[test]
+    fn sources_have_names() {
+        let path = PathBuf::from("/f");
+        for (source, name) in [
+            (Source::ConnInfo, "conninfo"),
+            (Source::Flag("-U"), "-U"),
+            (Source::Variable("PGUSER"), "PGUSER"),
+            (Source::Default, "default"),
+            (Source::PasswordFile { path: path.clone(), line: 3 }, "password file /f line 3"),
+            (Source::ServiceFile { path, section: "s".into(), line: 2 }, "service file /f line 2 [s]"),
+        ] {
+            assert_eq!(source.to_string(), name);
+        }
+    }
+}
