@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(find(file, "h", "2", "d", "u"), Some(("two".into(), 3)));
         assert_eq!(find(file, "i", "2", "d", "u"), Some(("any".into(), 5)));
         assert_eq!(find("h:1:d:u:p", "h", "1", "d", "v"), None);
+        assert_eq!(find("#h:1:d:u:p", "#h", "1", "d", "u"), None);
     }
 
     #[test]

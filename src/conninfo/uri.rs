@@ -181,8 +181,8 @@ fn hide_secrets(uri: &str) -> String {
     let mut shown = format!("{scheme}://");
     let rest = match rest.rsplit_once('@') {
         Some((userinfo, rest)) => {
-            let user = userinfo.split([':', '?']).next().unwrap_or_default();
-            shown.extend([user, if user == userinfo { "@" } else { ":***@" }]);
+            let user = userinfo.split_inclusive([':', '?']).next().unwrap_or_default();
+            shown.extend([user, if user == userinfo { "@" } else { "***@" }]);
             rest
         }
         None => rest,
@@ -214,6 +214,7 @@ mod tests {
             ("postgres://h", &[("host", "h")]),
             ("postgres://h:1", &[("host", "h"), ("port", "1")]),
             ("postgres://:1", &[("port", "1")]),
+            ("postgres://h:1?user=u", &[("host", "h"), ("port", "1"), ("user", "u")]),
             ("postgres:///d", &[("dbname", "d")]),
             ("postgres://u@", &[("user", "u")]),
             ("postgres://u:@h", &[("user", "u"), ("host", "h")]),

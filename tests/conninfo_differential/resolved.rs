@@ -181,6 +181,13 @@ fn failures(hosts: &[HostConfig]) -> Option<String> {
 }
 
 #[test]
+fn the_default_user_is_the_one_that_the_process_runs_as() {
+    let resolved = "port=1".parse::<ConnInfo>().unwrap().resolve(&Environment::from_process()).unwrap();
+    let is_default = resolved.source("user") == Some(&Source::Default);
+    assert!(!is_default || resolved.get("user") == Some(&libpq().user));
+}
+
+#[test]
 fn values_are_refused_in_libpqs_words() {
     Scene::new("values").compare(CHECKED);
 }
