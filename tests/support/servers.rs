@@ -32,20 +32,18 @@ impl Server {
     }
 }
 
-/// The servers that the tests run against: every installed one, or those named in `TAPSTER_TEST_MAJORS`.
+/// Every major version that tapster supports and `tests/postgres/install.sh` brings.
+pub const MAJORS: [u32; 8] = [10, 12, 13, 14, 15, 16, 17, 18];
+
+/// The servers that the tests run against: those of all [`MAJORS`], or those named in `TAPSTER_TEST_MAJORS`.
 ///
 /// # Panics
-/// Where a server is missing, with the command that installs it: a test without its server is no success.
+/// Where one is missing, with the command that installs it: a test without its server is no success.
 pub fn all() -> Vec<Server> {
-    let installed = installed();
-    let Ok(wanted) = std::env::var("TAPSTER_TEST_MAJORS") else { return installed };
-    wanted
-        .split_whitespace()
-        .map(|word| {
-            let major = word.parse().unwrap_or_else(|_| panic!("TAPSTER_TEST_MAJORS: {word:?} is no major"));
-            find(&installed, major)
-        })
-        .collect()
+    let Ok(wanted) = std::env::var("TAPSTER_TEST_MAJORS") else { return MAJORS.map(major).into() };
+    let parse =
+        |word: &str| word.parse().unwrap_or_else(|_| panic!("TAPSTER_TEST_MAJORS: {word:?} is no major"));
+    wanted.split_whitespace().map(parse).map(major).collect()
 }
 
 /// Runs `check` against every server of [`all`], all at the same time.
@@ -67,26 +65,22 @@ pub fn for_each(check: impl Fn(&Server) + Sync) {
 /// # Panics
 /// Where it is missing.
 pub fn major(major: u32) -> Server {
-    find(&installed(), major)
-}
-
-/// The server that comes with client programs (`psql`, `pg_receivewal`, `pg_basebackup`, `pg_waldump`):
-/// the distribution's own package.
-pub fn packaged() -> Server {
-    let found = installed().into_iter().find(|server| server.bin.join("psql").exists());
-    found.unwrap_or_else(|| panic!("no server has psql beside it; run tests/postgres/install.sh"))
-}
-
-fn find(servers: &[Server], major: u32) -> Server {
-    let found = servers.iter().find(|server| server.major == major);
+    let found = installed().iter().find(|server| server.major == major);
     found.cloned().unwrap_or_else(|| {
         panic!("PostgreSQL {major} is not installed; run: tests/postgres/install.sh {major}")
     })
 }
 
-fn installed() -> Vec<Server> {
+/// The server that comes with client programs (`psql`, `pg_receivewal`, `pg_basebackup`, `pg_waldump`):
+/// the distribution's own package.
+pub fn packaged() -> Server {
+    let found = installed().iter().find(|server| server.bin.join("psql").exists());
+    found.cloned().unwrap_or_else(|| panic!("no server has psql beside it; run tests/postgres/install.sh"))
+}
+
+fn installed() -> &'static [Server] {
     static SERVERS: OnceLock<Vec<Server>> = OnceLock::new();
-    SERVERS.get_or_init(read_list).clone()
+    SERVERS.get_or_init(read_list)
 }
 
 /// Reads what `tests/postgres/install.sh` wrote: lines of "MAJOR BINDIR".
