@@ -23,8 +23,8 @@ use super::wait::{holds_within, wait_until};
 
 pub use super::builder::{Auth, Builder};
 
-/// How long a server may take to come up or to go down.
-const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a server may take to come up or to go down, on a machine that does much else.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a server is told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
