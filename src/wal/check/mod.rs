@@ -5,6 +5,10 @@ mod damage;
 mod header;
 mod pages;
 mod records;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use checker::WalChecker;
 pub use damage::{WalDamage, WalDamageKind};
