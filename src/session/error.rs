@@ -66,6 +66,17 @@ pub enum NegotiationFault {
     UnknownOption,
 }
 
+impl HandshakeError {
+    /// What the server said, if it is the server that refused.
+    #[must_use]
+    pub fn server_error(&self) -> Option<&ServerError> {
+        match self {
+            Self::Server(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

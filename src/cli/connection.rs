@@ -1,0 +1,141 @@
+use core::time::Duration;
+
+use super::failure::Failure;
+use super::{output, password};
+use tapster::client::Connection;
+use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
+use tapster::replication::ReplicationConnection;
+use tapster::session::HandshakeError;
+use tapster::{ConnectFailure, Error};
+
+/// How to connect: the same for every command.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct ConnectionArgs {
+    /// A connection URI, a key=value string, or a database's name
+    #[arg(short = 'd', long = "dbname", value_name = "CONN", env = "TAPSTER_DBNAME")]
+    dbname: Option<String>,
+    /// The server's name or address, or the directory of its Unix socket (-h is help)
+    #[arg(short = 'H', long, env = "TAPSTER_HOST")]
+    host: Option<String>,
+    /// The server's port
+    #[arg(short, long, env = "TAPSTER_PORT")]
+    port: Option<String>,
+    /// The user's name in the database
+    #[arg(short = 'U', long, value_name = "USER", env = "TAPSTER_USERNAME")]
+    username: Option<String>,
+    /// Never ask for a password
+    #[arg(short = 'w', long, conflicts_with = "password")]
+    no_password: bool,
+    /// Ask for a password before connecting
+    #[arg(short = 'W', long)]
+    password: bool,
+}
+
+/// Connection parameters on their way to a connection.
+#[derive(Debug)]
+pub(super) struct Target {
+    conninfo: ConnInfo,
+    environment: Environment,
+    may_prompt: bool,
+}
+
+impl ConnectionArgs {
+    /// Puts the parameters together; `conn` is the command's own positional argument.
+    pub(super) fn target(&self, conn: Option<&str>) -> Result<Target, Failure> {
+        let mut conninfo = match (conn, &self.dbname) {
+            (Some(_), Some(_)) => return Err(Failure::usage("give CONN or -d, not both")),
+            (Some(conn), None) => ConnInfo::from_dbname_argument(conn)?,
+            (None, Some(conn)) => ConnInfo::from_dbname_argument(conn)?,
+            (None, None) => ConnInfo::new(),
+        };
+        for (keyword, flag, value) in [
+            ("host", "--host", &self.host),
+            ("port", "--port", &self.port),
+            ("user", "--username", &self.username),
+        ] {
+            if let Some(value) = value {
+                conninfo.set_from_flag(flag, keyword, value)?;
+            }
+        }
+        let mut target =
+            Target { conninfo, environment: Environment::from_process(), may_prompt: !self.no_password };
+        if self.password {
+            target.prompt()?;
+        }
+        Ok(target)
+    }
+}
+
+impl Target {
+    /// The parameters with everything that adds to them.
+    pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
+        Ok(self.conninfo.resolve(&self.environment)?)
+    }
+
+    /// An ordinary connection.
+    pub(super) async fn connect(&mut self) -> Result<Connection, Failure> {
+        loop {
+            let config = self.named(self.conninfo.clone())?;
+            match Connection::connect(&config).await {
+                Err(error) if self.can_mend(&error) => self.prompt()?,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// The configuration of a physical replication connection. Any `replication` that was given is replaced,
+    /// and the password file is asked for the database `replication`, as with PostgreSQL's own programs.
+    pub(super) fn replication_config(&self) -> Result<Config, Failure> {
+        let mut conninfo = self.conninfo.clone();
+        conninfo.set("replication", "true")?;
+        conninfo.set("dbname", "replication")?;
+        self.named(conninfo)
+    }
+
+    /// The configuration of a session that tells the server what we are, if the user has no other name for it.
+    fn named(&self, mut conninfo: ConnInfo) -> Result<Config, Failure> {
+        if conninfo.get("fallback_application_name").is_none() {
+            conninfo.set("fallback_application_name", "tapster")?;
+        }
+        let resolved = conninfo.resolve(&self.environment)?;
+        for warning in resolved.warnings() {
+            output::note(&format!("WARNING: {warning}"));
+        }
+        Ok(resolved.config()?)
+    }
+
+    /// A physical replication connection.
+    pub(super) async fn connect_replication(&mut self) -> Result<ReplicationConnection, Failure> {
+        loop {
+            match ReplicationConnection::connect(&self.replication_config()?).await {
+                Err(error) if self.can_mend(&error) => self.prompt()?,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Whether the server wants a password and there is somebody to ask for it.
+    pub(super) fn can_mend(&self, error: &Error) -> bool {
+        let Error::Connect(attempts) = error else { return false };
+        let last = attempts.last().map(|attempt| &attempt.failure);
+        let wants_password = matches!(last, Some(ConnectFailure::Handshake(HandshakeError::NoPassword)));
+        wants_password && self.may_prompt && password::is_possible()
+    }
+
+    /// Asks for the password.
+    pub(super) fn prompt(&mut self) -> Result<(), Failure> {
+        let user = self.conninfo.get("user").map_or_else(String::new, |user| format!(" for user {user}"));
+        let password = password::ask(&format!("Password{user}: "))
+            .map_err(|error| Failure::usage(format!("could not ask for a password: {error}")))?;
+        self.conninfo.set("password", password.as_str())?;
+        // Once is enough: what was typed is sent, and refused or not.
+        self.may_prompt = false;
+        Ok(())
+    }
+}
+
+/// Seconds as an option has them; 0 is never.
+pub(super) fn seconds(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}

@@ -1,0 +1,153 @@
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use super::output;
+
+use tapster::conninfo::ConnInfoError;
+use tapster::types::SqlState;
+use tapster::wal::{ArchiveError, ReceiveError};
+use tapster::{ConnectFailure, Error};
+
+/// Why a command failed, and the exit code that says so.
+#[derive(Debug)]
+pub(super) struct Failure {
+    kind: Kind,
+    message: String,
+    sqlstate: Option<SqlState>,
+    /// Whether only the exit code is still to be given.
+    is_told: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Other,
+    Usage,
+    Connection,
+    Authentication,
+    Refused,
+    Storage,
+}
+
+impl Kind {
+    /// The word in `--json`, and the exit code.
+    const fn word_and_code(self) -> (&'static str, u8) {
+        match self {
+            Self::Other => ("other", 1),
+            Self::Usage => ("usage", 2),
+            Self::Connection => ("connection", 3),
+            Self::Authentication => ("authentication", 4),
+            Self::Refused => ("refused", 5),
+            Self::Storage => ("storage", 6),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    pub(super) fn storage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Storage, message)
+    }
+
+    pub(super) fn other(message: impl Into<String>) -> Self {
+        Self::new(Kind::Other, message)
+    }
+
+    fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), sqlstate: None, is_told: false }
+    }
+
+    /// The same, for a document that has told it.
+    pub(super) fn already_told(self) -> Self {
+        Self { is_told: true, ..self }
+    }
+
+    /// The `error` of a document.
+    pub(super) fn to_json(&self) -> Value {
+        let (word, code) = self.kind.word_and_code();
+        let (message, hint) = match self.message.split_once("hint: ") {
+            Some((message, hint)) => (message.trim_end(), Some(hint)),
+            None => (self.message.as_str(), None),
+        };
+        let sqlstate = self.sqlstate.map(|state| state.to_string());
+        json!({ "kind": word, "sqlstate": sqlstate, "message": message, "hint": hint, "exit": code })
+    }
+
+    /// Tells it on stderr, or with `json` as a document on stdout, and gives the exit code.
+    pub(super) fn report(&self, json: bool) -> ExitCode {
+        match (self.is_told, json) {
+            (true, _) => {}
+            (false, true) => {
+                let error = self.to_json();
+                output::print_json(&json!({ "schema": "tapster.error/1", "ok": false, "error": error }));
+            }
+            (false, false) => output::note(&format!("error: {}", self.message)),
+        }
+        ExitCode::from(self.kind.word_and_code().1)
+    }
+}
+
+impl From<ConnInfoError> for Failure {
+    fn from(error: ConnInfoError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let kind = match &error {
+            Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_) => Kind::Usage,
+            _ if error.is_authentication() => Kind::Authentication,
+            Error::Connect(attempts) => match attempts.last().map(|last| &last.failure) {
+                // The server was there and did not speak the protocol: another attempt would not help.
+                Some(ConnectFailure::Handshake(handshake)) if handshake.server_error().is_none() => {
+                    Kind::Other
+                }
+                _ => Kind::Connection,
+            },
+            Error::Server(server) => match server.sqlstate {
+                SqlState::OBJECT_IN_USE | SqlState::TOO_MANY_CONNECTIONS => Kind::Connection,
+                _ if server.severity.ends_connection() => Kind::Connection,
+                _ => Kind::Other,
+            },
+            Error::Io { .. } | Error::Timeout { .. } | Error::Closed => Kind::Connection,
+            _ => Kind::Other,
+        };
+        Self { sqlstate: error.sqlstate(), ..Self::new(kind, with_causes(&error)) }
+    }
+}
+
+impl From<ArchiveError> for Failure {
+    fn from(error: ArchiveError) -> Self {
+        let kind = if error.is_refusal() { Kind::Refused } else { Kind::Storage };
+        Self::new(kind, with_causes(&error))
+    }
+}
+
+impl From<ReceiveError> for Failure {
+    fn from(error: ReceiveError) -> Self {
+        let message = with_causes(&error);
+        match error {
+            // The receiver's sentence has a hint that the connection's has not.
+            ReceiveError::Connection(error) => Self { message, ..error.into() },
+            ReceiveError::Archive(error) => error.into(),
+            ReceiveError::Refused(_) => Self::new(Kind::Refused, message),
+            ReceiveError::ServerShutdown => Self::new(Kind::Connection, message),
+            _ => Self::other(message),
+        }
+    }
+}
+
+/// The error with everything that caused it, in one sentence.
+pub(super) fn with_causes(error: &dyn core::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    message
+}

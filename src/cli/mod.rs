@@ -1,0 +1,113 @@
+//! The command line: arguments, rendering, exit codes and signals. The only code that prints or exits.
+
+mod connection;
+mod conninfo;
+mod failure;
+mod output;
+mod password;
+mod receive_wal;
+mod slot;
+mod status;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// PostgreSQL replication and backup control without libpq.
+#[derive(Debug, Parser)]
+#[command(name = "tapster", version = VERSION, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "\"tapster help COMMAND\" tells more about a command; exit codes are at its end.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Receive WAL from a server into an archive, for as long as it runs
+    #[command(after_long_help = receive_wal::AFTER_HELP)]
+    ReceiveWal(receive_wal::Args),
+    /// Show a server's version, position, replication clients and slots
+    #[command(after_long_help = status::AFTER_HELP)]
+    Status(status::Args),
+    /// List, create and drop replication slots
+    #[command(subcommand)]
+    Slot(slot::Command),
+    /// Show which connection parameters would be used, and where each comes from
+    #[command(after_long_help = conninfo::AFTER_HELP)]
+    Conninfo(conninfo::Args),
+}
+
+/// What matters in a report of a bug.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 3.0-3.2)");
+
+/// The codes that commands other than `receive-wal` end with.
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  failed for another reason
+  2  usage, bad connection string
+  3  cannot connect, or connection lost
+  4  authentication, TLS verification, missing privilege";
+
+/// Runs the program with these arguments, the first of which is its name.
+pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some(failure) = host_given_as_help(&arguments) {
+        return failure.report(false);
+    }
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no failure; clap's code for the rest is ours, 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let json = cli.command.json();
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+impl Command {
+    fn json(&self) -> bool {
+        match self {
+            Self::ReceiveWal(args) => args.json,
+            Self::Status(args) => args.json,
+            Self::Slot(command) => command.json(),
+            Self::Conninfo(args) => args.json,
+        }
+    }
+
+    fn run(self) -> Result<(), Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::other(format!("could not start: {error}")))?;
+        let result = runtime.block_on(async {
+            match self {
+                Self::ReceiveWal(args) => receive_wal::run(args).await,
+                Self::Status(args) => status::run(args).await,
+                Self::Slot(command) => slot::run(command).await,
+                Self::Conninfo(args) => conninfo::run(&args),
+            }
+        });
+        // A look-up of a name, or a write to a stuck disk, may go on for ever on its thread.
+        runtime.shutdown_background();
+        result
+    }
+}
+
+/// With psql's habit, `-h db1` would print the help and hide the mistake.
+fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
+    let mut pairs = arguments.windows(2);
+    let pair = pairs.find(|pair| {
+        pair[0] == "-h" && !pair[1].is_empty() && !pair[1].as_encoded_bytes().starts_with(b"-")
+    })?;
+    let host = pair[1].to_string_lossy();
+    Some(Failure::usage(format!("-h is help; for the host write -H {host}")))
+}

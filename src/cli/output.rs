@@ -1,0 +1,71 @@
+//! stdout is the result, stderr is for people.
+
+use std::io::{Write as _, stderr, stdout};
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+/// Writes a line of the result. Whoever closed the pipe has read enough: that ends the program, and is no
+/// failure.
+pub(super) fn print(line: &str) {
+    let mut out = stdout().lock();
+    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Writes a document, or one event of many, as one line of the result.
+pub(super) fn print_json(document: &Value) {
+    print(&format!("{document}"));
+}
+
+/// Writes a line for people.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(stderr().lock(), "{line}");
+}
+
+/// Now in UTC, as RFC 3339 has it.
+pub(super) fn timestamp() -> String {
+    format!("{}", humantime::format_rfc3339_seconds(SystemTime::now()))
+}
+
+/// A number of bytes as people read it: `312.4 MiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = UNITS[0];
+    for next in &UNITS[1..] {
+        if value < 1023.95 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    format!("{value:.1} {unit}")
+}
+
+/// Writes rows in columns as wide as their widest cell, the first row being the headings.
+pub(super) fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        print(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_rounded_to_the_unit_that_reads_best() {
+        let texts = [0, 1023, 1024, 16 << 20, (1 << 30) - 1, 1 << 30, u64::MAX].map(bytes);
+        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "16.0 MiB", "1.0 GiB", "1.0 GiB", "16384.0 PiB"]);
+    }
+}

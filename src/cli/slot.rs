@@ -1,0 +1,221 @@
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::connection::ConnectionArgs;
+use super::failure::Failure;
+use super::{EXIT_CODES, output};
+use tapster::client::Row;
+use tapster::replication::PhysicalSlot;
+use tapster::types::{ServerVersion, SqlState};
+use tapster::{Error, client};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List replication slots and how much WAL each keeps
+    #[command(after_long_help = EXIT_CODES)]
+    Ls(LsArgs),
+    /// Create a physical replication slot
+    #[command(after_long_help = EXIT_CODES)]
+    Create(CreateArgs),
+    /// Drop a replication slot
+    #[command(after_long_help = EXIT_CODES)]
+    Drop(DropArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct LsArgs {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CreateArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Keep WAL only from the first position that a receiver reports, instead of from now on
+    #[arg(long)]
+    no_reserve_wal: bool,
+    /// A slot that exists already is no error
+    #[arg(long)]
+    if_not_exists: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DropArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// A slot that does not exist is no error
+    #[arg(long)]
+    if_exists: bool,
+    /// Wait until the slot is free
+    #[arg(long)]
+    wait: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// The connection, which may be left out, and the slot's name.
+#[derive(Debug, clap::Args)]
+struct NameArgs {
+    /// A connection URI, a key=value string, or a database's name; then the slot's name
+    #[arg(value_names = ["CONN", "NAME"], num_args = 1..=2, required_unless_present = "slot")]
+    conn_and_name: Vec<String>,
+    /// The slot's name, instead of the last argument
+    #[arg(short = 'S', long, value_name = "NAME", env = "TAPSTER_SLOT")]
+    slot: Option<String>,
+}
+
+impl NameArgs {
+    fn split(&self) -> Result<(Option<&str>, &str), Failure> {
+        match (self.conn_and_name.as_slice(), &self.slot) {
+            ([name], None) => Ok((None, name)),
+            ([conn, name], None) => Ok((Some(conn), name)),
+            ([conn], Some(name)) => Ok((Some(conn), name)),
+            ([], Some(name)) => Ok((None, name)),
+            _ => Err(Failure::usage("give the slot's name once")),
+        }
+    }
+}
+
+impl Command {
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Self::Ls(args) => args.json,
+            Self::Create(args) => args.json,
+            Self::Drop(args) => args.json,
+        }
+    }
+}
+
+pub(super) async fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Ls(args) => list(&args).await,
+        Command::Create(args) => create(&args).await,
+        Command::Drop(args) => drop_slot(&args).await,
+    }
+}
+
+async fn list(args: &LsArgs) -> Result<(), Failure> {
+    let mut connection = args.connection.target(args.conn.as_deref())?.connect().await?;
+    let sets = connection.simple_query(&slots_query(connection.server_version()?)).await?;
+    let slots = sets.first().map(read_slots).transpose()?.unwrap_or_default();
+    connection.close().await?;
+    if args.json {
+        output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }));
+    } else if slots.is_empty() {
+        output::note("no replication slots");
+    } else {
+        print_slots(&slots);
+    }
+    Ok(())
+}
+
+async fn create(args: &CreateArgs) -> Result<(), Failure> {
+    let (conn, name) = args.name.split()?;
+    let mut connection = args.connection.target(conn)?.connect_replication().await?;
+    let slot = PhysicalSlot { temporary: false, reserve_wal: !args.no_reserve_wal };
+    let created = match connection.create_physical_slot(name, slot).await {
+        Ok(_) => true,
+        Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && args.if_not_exists => {
+            false
+        }
+        Err(error) => return Err(error.into()),
+    };
+    connection.close().await?;
+    let text = if created { "created" } else { "exists already" };
+    done(args.json, name, &format!("slot {name} {text}"), "created", created);
+    Ok(())
+}
+
+async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
+    let (conn, name) = args.name.split()?;
+    let mut connection = args.connection.target(conn)?.connect_replication().await?;
+    let dropped = match connection.drop_slot(name, args.wait).await {
+        Ok(()) => true,
+        Err(Error::Server(error)) if error.sqlstate == SqlState::UNDEFINED_OBJECT && args.if_exists => false,
+        Err(error) => return Err(error.into()),
+    };
+    connection.close().await?;
+    let text = if dropped { "dropped" } else { "does not exist" };
+    done(args.json, name, &format!("slot {name} {text}"), "dropped", dropped);
+    Ok(())
+}
+
+fn done(json: bool, name: &str, text: &str, verb: &str, did: bool) {
+    if json {
+        output::print_json(&json!({ "schema": "tapster.slot/1", "ok": true, "slot": name, verb: did }));
+    } else {
+        output::print(text);
+    }
+}
+
+/// What is known about every slot, and how much WAL it keeps from being removed.
+pub(super) fn slots_query(version: ServerVersion) -> String {
+    // Servers from 13 on tell how close a slot is to being lost.
+    let availability = if version >= ServerVersion::release(13) {
+        "wal_status, safe_wal_size"
+    } else {
+        "NULL AS wal_status, NULL AS safe_wal_size"
+    };
+    format!(
+        "SELECT slot_name, slot_type, plugin, database, active, active_pid, restart_lsn, confirmed_flush_lsn, \
+         {availability}, pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
+         THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) \
+         AS retained_bytes FROM pg_catalog.pg_replication_slots ORDER BY slot_name"
+    )
+}
+
+pub(super) fn read_slots(set: &client::ResultSet) -> Result<Vec<Value>, Error> {
+    set.rows().map(|row| Ok(slot(row)?)).collect()
+}
+
+fn slot(row: Row<'_>) -> Result<Value, client::ColumnError> {
+    Ok(json!({
+        "slot_name": row.text("slot_name")?,
+        "slot_type": row.text("slot_type")?,
+        "plugin": row.optional_text("plugin")?,
+        "database": row.optional_text("database")?,
+        "active": row.text("active")? == "t",
+        "active_pid": row.optional::<i64>("active_pid")?,
+        "restart_lsn": row.optional_text("restart_lsn")?,
+        "confirmed_flush_lsn": row.optional_text("confirmed_flush_lsn")?,
+        "wal_status": row.optional_text("wal_status")?,
+        "safe_wal_size": row.optional::<i64>("safe_wal_size")?,
+        "retained_bytes": row.optional::<i64>("retained_bytes")?,
+    }))
+}
+
+pub(super) fn print_slots(slots: &[Value]) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
+    let mut rows =
+        Vec::from([["SLOT", "type", "active", "keeps from", "keeps", "WAL"].map(String::from).to_vec()]);
+    for slot in slots {
+        let active = match slot["active_pid"].as_i64() {
+            Some(pid) => format!("pid {pid}"),
+            None => "no".to_string(),
+        };
+        let kept = slot["retained_bytes"].as_i64().and_then(|bytes| u64::try_from(bytes).ok());
+        rows.push(Vec::from([
+            text(&slot["slot_name"]),
+            text(&slot["slot_type"]),
+            active,
+            text(&slot["restart_lsn"]),
+            kept.map_or_else(|| "-".to_string(), output::bytes),
+            text(&slot["wal_status"]),
+        ]));
+    }
+    output::print_table(&rows);
+}
