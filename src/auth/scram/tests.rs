@@ -256,6 +256,8 @@ fn every_fault_in_a_first_message_has_its_error() {
 
     assert_eq!(refused("s=AAAA,r=x,i=1"), malformed("expected a nonce (r=)"));
     assert_eq!(refused("r=someone,s=AAAA,i=1"), ScramError::NonceMismatch);
+    let another = recorded::SERVER_FIRST.replacen("YWJj", "YWJk", 1);
+    assert_eq!(refused(another), ScramError::NonceMismatch);
     assert_eq!(refused(format!("{nonce},s=AAAA,i=1")), ScramError::NonceNotExtended);
     assert_eq!(after_nonce(" ,s=AAAA,i=1"), malformed("the nonce is not printable ASCII"));
 
