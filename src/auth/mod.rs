@@ -29,6 +29,7 @@ mod md5_password;
 mod methods;
 mod policy;
 mod saslprep;
+mod saslprep_tables;
 mod scram;
 
 pub use md5_password::{Md5Response, md5_password};

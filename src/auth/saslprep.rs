@@ -1,4 +1,11 @@
 use alloc::borrow::Cow;
+use alloc::string::String;
+use core::cmp::Ordering;
+
+use unicode_normalization::UnicodeNormalization;
+use zeroize::Zeroizing;
+
+use super::saslprep_tables::{FORBIDDEN, LEFT_TO_RIGHT, NOTHING, RIGHT_TO_LEFT, SPACES};
 
 /// A password as SCRAM hashes it: SASLprep (RFC 4013) where it applies, else the bytes as they are.
 ///
@@ -6,10 +13,8 @@ use alloc::borrow::Cow;
 /// when they are not UTF-8 or hold something SASLprep prohibits (control characters, unassigned code points,
 /// mixed directions, nothing left after mapping). Pure ASCII is never changed.
 ///
-/// # Limits
-/// RFC 4013 looks for what is prohibited after normalization, and so does `stringprep`; PostgreSQL looks
-/// before it. A password with one of the few characters between the two, such as U+0340, is hashed otherwise
-/// than the server did, and refused.
+/// RFC 4013 looks for what is prohibited after normalization, PostgreSQL before it, and so does this: the
+/// hash must be the one that the server has.
 ///
 /// The result is as secret as the password; an owned one is the caller's to overwrite.
 #[must_use]
@@ -17,11 +22,42 @@ pub fn saslprep(password: &[u8]) -> Cow<'_, [u8]> {
     if password.is_ascii() {
         return Cow::Borrowed(password);
     }
-    let prepared = core::str::from_utf8(password).ok().and_then(|text| stringprep::saslprep(text).ok());
-    match prepared {
-        Some(Cow::Owned(text)) if !text.is_empty() => Cow::Owned(text.into_bytes()),
-        _ => Cow::Borrowed(password),
+    let Ok(text) = core::str::from_utf8(password) else { return Cow::Borrowed(password) };
+    // Nothing that is pushed outgrows this, so no copy is left behind unwiped.
+    let mut mapped = Zeroizing::new(String::with_capacity(text.len()));
+    mapped.extend(text.chars().filter_map(map));
+    if mapped.is_empty() || mapped.contains(|c| is_in(&FORBIDDEN, c)) || mixes_directions(&mapped) {
+        return Cow::Borrowed(password);
     }
+    Cow::Owned(mapped.nfkc().collect::<String>().into_bytes())
+}
+
+fn map(c: char) -> Option<char> {
+    match c {
+        c if is_in(&SPACES, c) => Some(' '),
+        c if is_in(&NOTHING, c) => None,
+        c => Some(c),
+    }
+}
+
+/// RFC 3454 section 6: text with a right-to-left character has no left-to-right one, and begins and ends
+/// with a right-to-left one.
+fn mixes_directions(text: &str) -> bool {
+    let is_right_to_left = |c| is_in(&RIGHT_TO_LEFT, c);
+    text.contains(is_right_to_left)
+        && (text.contains(|c| is_in(&LEFT_TO_RIGHT, c))
+            || !text.starts_with(is_right_to_left)
+            || !text.ends_with(is_right_to_left))
+}
+
+fn is_in(ranges: &[(u32, u32)], c: char) -> bool {
+    let c = u32::from(c);
+    let place = |&(first, last): &(u32, u32)| match () {
+        () if last < c => Ordering::Less,
+        () if first > c => Ordering::Greater,
+        () => Ordering::Equal,
+    };
+    ranges.binary_search_by(place).is_ok()
 }
 
 #[cfg(test)]
@@ -60,6 +96,7 @@ mod tests {
             ("\u{fb01}", "fi"),
             ("\u{212b}", "\u{c5}"),
             ("\u{1100}\u{1161}", "\u{ac00}"),
+            ("\u{fc5e}", " \u{64c}\u{651}"),
         ] {
             assert_eq!(prepared(password), expected.as_bytes(), "{password:?}");
         }
@@ -77,6 +114,7 @@ mod tests {
             "\u{2168}\u{fdd0}",
             "\u{2168}\u{fffd}",
             "\u{2168}\u{2ff0}",
+            "\u{2168}\u{340}",
             "\u{2168}\u{200e}",
             "\u{2168}\u{e0001}",
             // Assigned after Unicode 3.2.
@@ -101,6 +139,16 @@ mod tests {
         assert_eq!(prepared("\u{fe8d}1\u{fe8d}"), "\u{627}1\u{627}".as_bytes());
         for password in ["\u{fe8d}1", "1\u{fe8d}", "\u{fe8d}a\u{fe8d}", "\u{fe8d}\u{e9}\u{fe8d}"] {
             assert_eq!(prepared(password), password.as_bytes(), "{password:?}");
+        }
+        // It ends in a combining point once it is normalized; what counts is before.
+        assert_eq!(prepared("\u{fb1d}"), "\u{5d9}\u{5b4}".as_bytes());
+    }
+
+    #[test]
+    fn the_tables_are_in_order() {
+        for table in [&FORBIDDEN[..], &LEFT_TO_RIGHT, &NOTHING, &RIGHT_TO_LEFT, &SPACES] {
+            assert!(table.iter().all(|(first, last)| first <= last));
+            assert!(table.windows(2).all(|pair| pair[0].1 < pair[1].0));
         }
     }
 }
