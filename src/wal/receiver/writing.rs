@@ -89,11 +89,13 @@ impl Writing {
         self.written == self.received && (!self.reports_flush || self.flushed == self.received)
     }
 
-    /// Whether the server should hear the positions now rather than at the next regular status.
+    /// Whether the server should hear the positions now rather than at the next regular status: it waits for
+    /// them, or may let older WAL go.
     pub(super) fn has_news(&mut self) -> bool {
         let answers = self.reply_wanted && self.is_caught_up();
         self.reply_wanted &= !answers;
-        core::mem::take(&mut self.flush_moved) && self.synchronous || answers
+        let flush_moved = core::mem::take(&mut self.flush_moved);
+        answers || (flush_moved && self.reports_flush)
     }
 
     pub(super) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
