@@ -44,6 +44,8 @@
     )
 )]
 
+#[cfg(feature = "arbitrary")]
+mod arbitrary;
 mod authentication;
 mod backend;
 mod base_backup;

@@ -27,11 +27,15 @@ pub(crate) mod sealed {
 
         fn parse(bytes: &[u8]) -> Result<Self::Message<'_>, DecodeError>;
         fn encode(message: &Self::Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+        /// Appends some message that is right in every respect.
+        #[cfg(feature = "arbitrary")]
+        fn arbitrary(u: &mut arbitrary::Unstructured<'_>, out: &mut Vec<u8>) -> arbitrary::Result<()>;
     }
 }
 
 macro_rules! families {
-    ($($(#[$doc:meta])* $name:ident: $message:ident, $header:literal, $parse:expr;)*) => {$(
+    ($($(#[$doc:meta])* $name:ident: $message:ident, $header:literal, $parse:expr, $arbitrary:ident;)*) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $name {}
@@ -48,23 +52,28 @@ macro_rules! families {
             fn encode(message: &$message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
                 message.encode(out)
             }
+
+            #[cfg(feature = "arbitrary")]
+            fn arbitrary(u: &mut arbitrary::Unstructured<'_>, out: &mut Vec<u8>) -> arbitrary::Result<()> {
+                super::arbitrary::$arbitrary(u, out)
+            }
         }
     )*};
 }
 
 families! {
     /// Frames from a server after authentication: [`BackendMessage`].
-    Backend: BackendMessage, 5, |bytes| BackendFraming::READY.parse(bytes);
+    Backend: BackendMessage, 5, |bytes| BackendFraming::READY.parse(bytes), backend;
     /// Frames from a client once the connection has begun: [`FrontendMessage`].
-    Frontend: FrontendMessage, 5, |bytes| FrontendFraming::READY.parse(bytes);
+    Frontend: FrontendMessage, 5, |bytes| FrontendFraming::READY.parse(bytes), frontend;
     /// Packets that begin a connection: [`StartupPacket`].
-    Startup: StartupPacket, 4, |bytes| FrontendFraming::STARTUP.parse_startup(bytes);
+    Startup: StartupPacket, 4, |bytes| FrontendFraming::STARTUP.parse_startup(bytes), startup;
     /// What a walsender puts into `CopyData`: [`ReplicationMessage`].
-    Replication: ReplicationMessage, 0, ReplicationMessage::parse;
+    Replication: ReplicationMessage, 0, ReplicationMessage::parse, replication;
     /// What a standby puts into `CopyData`: [`StandbyMessage`].
-    Standby: StandbyMessage, 0, StandbyMessage::parse;
+    Standby: StandbyMessage, 0, StandbyMessage::parse, standby;
     /// What a base backup puts into `CopyData`: [`BaseBackupMessage`].
-    BaseBackup: BaseBackupMessage, 0, BaseBackupMessage::parse;
+    BaseBackup: BaseBackupMessage, 0, BaseBackupMessage::parse, base_backup;
 }
 
 /// A message of a [`Family`] that owns its bytes, just as they go over the wire.
@@ -96,6 +105,15 @@ impl<F: Family> OwnedMessage<F> {
         Ok(Self { bytes, family: PhantomData })
     }
 
+    /// Keeps a copy of what a peer sent: one whole message and nothing else.
+    ///
+    /// # Errors
+    /// If the bytes are not exactly one well-formed message.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, DecodeError> {
+        F::parse(bytes)?;
+        Ok(Self { bytes: bytes.to_vec(), family: PhantomData })
+    }
+
     /// The message.
     ///
     /// # Errors
@@ -123,6 +141,15 @@ impl<F: Family> Deref for OwnedMessage<F> {
 impl<F: Family> AsRef<[u8]> for OwnedMessage<F> {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
+    }
+}
+
+#[cfg(feature = "arbitrary")]
+impl<'u, F: Family> arbitrary::Arbitrary<'u> for OwnedMessage<F> {
+    fn arbitrary(u: &mut arbitrary::Unstructured<'u>) -> arbitrary::Result<Self> {
+        let mut bytes = Vec::new();
+        F::arbitrary(u, &mut bytes)?;
+        Ok(Self { bytes, family: PhantomData })
     }
 }
 
