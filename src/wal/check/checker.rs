@@ -81,12 +81,25 @@ impl WalChecker {
         self.position
     }
 
-    /// The end of the last record that was complete and right; the start before the first one.
-    ///
-    /// Where a log was cut off, as in a partial segment, this is the end of what can be used of it.
+    /// The position up to which every byte was found right, as far as that can be told: what may be
+    /// acknowledged. It is behind [`WalChecker::position`] while a record or page header is under way.
     #[must_use]
-    pub const fn checked_up_to(&self) -> Lsn {
-        self.records.checked_up_to()
+    pub fn checked_up_to(&self) -> Lsn {
+        let page = self.pages.page_of(self.position);
+        let is_in_header = self.position.saturating_sub(page) < self.header_len(page) as u64;
+        match self.records.under_way() {
+            Some(record) => record,
+            None if is_in_header && self.position > self.begin => page,
+            None => self.position,
+        }
+    }
+
+    /// The end of the last complete record, all of which was right; the start before the first one.
+    ///
+    /// Where a log was cut off and zeros follow, as in a partial segment, this is the end of the log.
+    #[must_use]
+    pub const fn last_record_end(&self) -> Lsn {
+        self.records.last_end()
     }
 
     /// The cluster whose log it is: the given one, else that of the first segment once it was seen.
@@ -117,8 +130,7 @@ impl WalChecker {
         while !bytes.is_empty() {
             let page = self.pages.page_of(self.position);
             let offset = self.position.saturating_sub(page) as usize;
-            let header_len =
-                if self.pages.begins_segment(page) { SegmentHeader::LEN } else { PageHeader::LEN };
+            let header_len = self.header_len(page);
             let end = if offset < header_len { header_len } else { self.pages.page_size() };
             let (run, rest) = bytes.split_at(bytes.len().min(end - offset));
             if offset < header_len {
@@ -144,6 +156,11 @@ impl WalChecker {
                 Ok(())
             }
         }
+    }
+
+    /// Bytes in the header of the page at `page`.
+    fn header_len(&self, page: Lsn) -> usize {
+        if self.pages.begins_segment(page) { SegmentHeader::LEN } else { PageHeader::LEN }
     }
 
     fn advance(&mut self, len: usize) {

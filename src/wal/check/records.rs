@@ -14,7 +14,7 @@ pub(super) struct Records {
     /// Where the last complete record begins, if it is known.
     previous: Option<Lsn>,
     /// The last complete record's last byte + 1.
-    checked_up_to: Lsn,
+    last_end: Lsn,
 }
 
 /// What the next byte belongs to.
@@ -42,17 +42,19 @@ const ALIGNMENT: u64 = 8;
 
 impl Records {
     pub(super) const fn new(start: Lsn) -> Self {
-        Self {
-            state: State::Unknown,
-            start,
-            header: [0; RecordHeader::LEN],
-            previous: None,
-            checked_up_to: start,
-        }
+        Self { state: State::Unknown, start, header: [0; RecordHeader::LEN], previous: None, last_end: start }
     }
 
-    pub(super) const fn checked_up_to(&self) -> Lsn {
-        self.checked_up_to
+    pub(super) const fn last_end(&self) -> Lsn {
+        self.last_end
+    }
+
+    /// Where the record begins of which only a part has come, if it can be checked at its end.
+    pub(super) const fn under_way(&self) -> Option<Lsn> {
+        match self.state {
+            State::Header { .. } | State::Body { .. } => Some(self.start),
+            State::Unknown | State::Between | State::Tail { .. } | State::Empty => None,
+        }
     }
 
     /// Whether the log may end here: no record is under way.
@@ -183,7 +185,7 @@ impl Records {
         }
         self.state = if header.is_switch { State::Empty } else { State::Between };
         self.previous = Some(self.start);
-        self.checked_up_to = end;
+        self.last_end = end;
         Ok(())
     }
 

@@ -31,17 +31,33 @@ fn records() -> Log {
 #[test]
 fn healthy_records_pass_however_they_are_split() {
     let log = records();
-    let mut end = Lsn::INVALID;
     for step in [1, 2, 3, 5, 8, 24, 25, 1000, PAGE, 5000, log.bytes.len()] {
         let mut checker = checker(&log);
         for piece in log.bytes.chunks(step) {
             assert_eq!(checker.check(checker.position(), piece), Ok(()), "{step}");
         }
         assert_eq!(checker.position().get(), log.position());
-        end = checker.checked_up_to();
-        assert!(log.position() - end.get() < 8, "but for padding, all is checked");
+        assert_eq!(checker.checked_up_to(), checker.position());
+        assert!(log.position() - checker.last_record_end().get() < 8, "but for padding");
     }
-    assert!(end.is_valid());
+}
+
+#[test]
+fn what_is_checked_ends_before_a_record_or_page_header_under_way() {
+    let mut log = Log::new();
+    let first = log.record(100);
+    log.fill_to(0);
+    log.record(100);
+    let start = log.start().get();
+    // A page header, a record and its padding; a page without, and the next header.
+    let wholes = [start, first.get(), first.get() + 124, first.get() + 128, start + PAGE as u64];
+    let mut checker = checker(&log);
+    for (byte, at) in log.bytes[..PAGE + 23].iter().zip(start..) {
+        let whole = wholes.into_iter().rfind(|&whole| whole <= at).unwrap();
+        let padding = (first.get() + 124..first.get() + 128).contains(&at);
+        assert_eq!(checker.checked_up_to().get(), if padding { at } else { whole }, "{at}");
+        checker.check(Lsn::new(at), &[*byte]).unwrap();
+    }
 }
 
 #[test]
@@ -88,7 +104,8 @@ fn damage_names_the_record_and_stays() {
     let expected = Err(WalDamage { lsn: second, kind: WalDamageKind::RecordChecksum });
     assert_eq!(checker.check(checker.position(), &log.bytes[until_its_last_byte - 8..]), expected);
     assert_eq!(checker.check(log.start(), &[]), expected);
-    assert_eq!(checker.checked_up_to().get(), log.start().get() + 40 + 124);
+    assert_eq!(checker.checked_up_to(), second);
+    assert_eq!(checker.last_record_end().get(), log.start().get() + 40 + 124);
 }
 
 #[test]
@@ -106,7 +123,7 @@ fn a_start_in_the_middle_of_a_record_passes_over_it() {
     log.fill_segment();
     let crossing = log.record(2 * SEGMENT);
     log.record(100);
-    let wrong = log.record(100);
+    let last = log.record(100);
     let start = Lsn::new(log.start().get() + SEGMENT as u64);
     for split in [PAGE, 77, 3 * SEGMENT] {
         let mut checker = WalChecker::new(segment_size(), None, TimelineId::FIRST, start);
@@ -114,7 +131,7 @@ fn a_start_in_the_middle_of_a_record_passes_over_it() {
             assert_eq!(checker.check(checker.position(), piece), Ok(()));
         }
         assert_eq!(checker.system_id(), Some(SYSTEM_ID));
-        assert!(checker.checked_up_to() > wrong);
+        assert!(checker.last_record_end() > last);
     }
     let mut flipped = log.clone();
     *flipped.bytes.last_mut().unwrap() ^= 1;
