@@ -44,7 +44,7 @@ impl TimelineHistory {
     /// # Errors
     /// If it is longer than [`Self::MAX_LEN`], a line does not begin with a timeline and a position, or the
     /// timelines do not strictly increase towards `timeline`. Switchpoints may go back: a recovery that stops
-    /// before its target timeline branched off writes such a file, and servers accept it.
+    /// before its target timeline branched off leaves such a file (seen with 15).
     pub fn parse(timeline: TimelineId, file: &[u8]) -> Result<Self, HistoryError> {
         if file.len() > Self::MAX_LEN {
             return Err(HistoryError { line: 0, kind: HistoryErrorKind::TooLong });
@@ -77,10 +77,20 @@ impl TimelineHistory {
         &self.entries
     }
 
-    /// Where the ancestor `timeline` was left; `None` if it is no ancestor.
+    /// Where this history left the ancestor `timeline`; `None` if it is no ancestor.
+    ///
+    /// It is the switchpoint of a later ancestor if that lies before, since nothing after that is part of the
+    /// history.
     #[must_use]
     pub fn switchpoint_of(&self, timeline: TimelineId) -> Option<Lsn> {
-        self.entries.iter().find(|entry| entry.parent == timeline).map(|entry| entry.switchpoint)
+        let ancestor = self.entries.iter().position(|entry| entry.parent == timeline)?;
+        self.entries.iter().skip(ancestor).map(|entry| entry.switchpoint).min()
+    }
+
+    /// Where the timeline itself began; `None` if it has no ancestors.
+    #[must_use]
+    pub fn began_at(&self) -> Option<Lsn> {
+        self.entries.last().map(|entry| entry.switchpoint)
     }
 
     /// The timeline that the byte at `lsn` belongs to in this history.
@@ -214,9 +224,17 @@ mod tests {
 
     #[test]
     fn the_newest_timeline_counts_where_switchpoints_went_back() {
-        let history = TimelineHistory::parse(timeline(3), b"1\t0/9\ta\n2\t0/5\tb\n").unwrap();
-        let owners = ["0/4", "0/5", "0/8", "0/9"].map(|at| history.timeline_of(lsn(at)).get());
-        assert_eq!(owners, [1, 3, 3, 3]);
+        // As PostgreSQL 15 wrote it after a recovery with recovery_target_timeline 2 that stopped earlier.
+        let file = b"1\t0/2700000\tno recovery target specified\n\n2\t0/84E700\tafter LSN 0/84E6C0\n";
+        let history = TimelineHistory::parse(timeline(3), file).unwrap();
+        let owners = ["0/84E6FF", "0/84E700", "0/2700000"].map(|at| history.timeline_of(lsn(at)).get());
+        assert_eq!(owners, [1, 3, 3]);
+        assert_eq!(
+            (history.switchpoint_of(timeline(1)), history.began_at()),
+            (history.began_at(), Some(lsn("0/84E700")))
+        );
+        assert!(history.contains(timeline(1), lsn("0/84E700")));
+        assert!(!history.contains(timeline(1), lsn("0/84E701")));
     }
 
     #[test]
