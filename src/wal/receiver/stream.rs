@@ -122,6 +122,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     ) -> Result<Ended, ReceiveError> {
         let mut silence = Silence::new(self.options.receive_timeout);
         loop {
+            // Before the first message as well: an idle server has none for us.
+            if self.options.end_position.is_some_and(|end| stream.received() >= end) {
+                return Ok(Ended::Stop);
+            }
             writing.start_job();
             let has_room = writing.has_room();
             tokio::select! {
@@ -137,9 +141,6 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                         Some(_) => {}
                     }
                     silence = Silence::new(self.options.receive_timeout);
-                    if self.options.end_position.is_some_and(|end| stream.received() >= end) {
-                        return Ok(Ended::Stop);
-                    }
                 }
                 () = silence.next_step(), if has_room => match silence.asked {
                     false => {
