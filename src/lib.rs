@@ -41,3 +41,8 @@ pub mod wal;
 
 #[cfg(feature = "client")]
 pub use error::{ConnectAttempt, ConnectFailure, Error};
+
+/// Compiles the README's examples.
+#[cfg(all(doctest, feature = "replication"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
