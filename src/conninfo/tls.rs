@@ -4,6 +4,8 @@ use std::format;
 use std::path::PathBuf;
 use std::prelude::v1::*;
 
+use core::fmt;
+
 use super::options::choose;
 use super::{ConnInfoError, Password, Resolved};
 
@@ -183,19 +185,24 @@ impl TlsConfig {
 }
 
 impl SslMode {
+    const NAMES: [(&str, Self); 6] = [
+        ("disable", Self::Disable),
+        ("allow", Self::Allow),
+        ("prefer", Self::Prefer),
+        ("require", Self::Require),
+        ("verify-ca", Self::VerifyCa),
+        ("verify-full", Self::VerifyFull),
+    ];
+
     fn parse(word: &str) -> Result<Self, ConnInfoError> {
-        choose(
-            "sslmode",
-            word,
-            &[
-                ("disable", Self::Disable),
-                ("allow", Self::Allow),
-                ("prefer", Self::Prefer),
-                ("require", Self::Require),
-                ("verify-ca", Self::VerifyCa),
-                ("verify-full", Self::VerifyFull),
-            ],
-        )
+        choose("sslmode", word, &Self::NAMES)
+    }
+}
+
+impl fmt::Display for SslMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = Self::NAMES.iter().find(|(_, mode)| mode == self).map(|(name, _)| *name);
+        f.write_str(name.unwrap_or_default())
     }
 }
 

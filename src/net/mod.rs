@@ -2,6 +2,9 @@
 
 mod buffer;
 mod stream;
+mod tls;
 
 pub(crate) use buffer::ReadBuffer;
 pub(crate) use stream::{Stream, TcpOptions};
+pub(crate) use tls::Tls;
+pub use tls::{TlsError, TlsErrorKind};

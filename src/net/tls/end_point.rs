@@ -1,0 +1,84 @@
+//! `tls-server-end-point` (RFC 5929): the hash of the server's certificate, to which SCRAM-SHA-256-PLUS binds.
+
+use std::vec::Vec;
+
+use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+
+use super::certificate::Certificate;
+use super::der::{Der, OID, SEQUENCE, explicit};
+
+/// The hash of a certificate, by the hash function of its signature; SHA-256 in place of MD5 and SHA-1.
+///
+/// `None` if the signature has no hash function of its own (Ed25519) or one that is not known here (SHA-3):
+/// then there is no channel binding.
+pub(super) fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+    let hash = Hash::of_signature(Certificate::parse(certificate).ok()?.signature_algorithm)?;
+    Some(match hash {
+        Hash::Sha224 => Sha224::digest(certificate).to_vec(),
+        Hash::Sha256 => Sha256::digest(certificate).to_vec(),
+        Hash::Sha384 => Sha384::digest(certificate).to_vec(),
+        Hash::Sha512 => Sha512::digest(certificate).to_vec(),
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hash {
+    Sha224,
+    Sha256,
+    Sha384,
+    Sha512,
+}
+
+impl Hash {
+    /// The hash function of a signature algorithm, given the contents of its identifier.
+    fn of_signature(identifier: &[u8]) -> Option<Self> {
+        let mut identifier = Der::new(identifier);
+        let oid = identifier.take(OID).ok()?;
+        if oid == RSA_PSS {
+            let mut parameters = identifier.enter(SEQUENCE).ok()?;
+            return match parameters.take_if(explicit(0)).ok()? {
+                Some(hash) => Self::by_oid(HASHES, Der::new(hash).enter(SEQUENCE).ok()?.take(OID).ok()?),
+                // SHA-1, the default.
+                None => Some(Self::Sha256),
+            };
+        }
+        Self::by_oid(SIGNATURES, oid)
+    }
+
+    fn by_oid(known: &[(&[u8], Self)], oid: &[u8]) -> Option<Self> {
+        known.iter().find(|(known, _)| *known == oid).map(|(_, hash)| *hash)
+    }
+}
+
+const RSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10];
+
+/// Object identifiers of hash functions. MD5 and SHA-1 are too weak to bind to (RFC 5929, 4.1).
+const HASHES: &[(&[u8], Hash)] = &[
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 2, 5], Hash::Sha256), // MD5
+    (&[0x2b, 14, 3, 2, 26], Hash::Sha256),                       // SHA-1
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 1], Hash::Sha256),
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 2], Hash::Sha384),
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 3], Hash::Sha512),
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2, 4], Hash::Sha224),
+];
+
+/// Object identifiers of signature algorithms with a fixed hash function.
+const SIGNATURES: &[(&[u8], Hash)] = &[
+    // RSA (PKCS #1 v1.5)
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 4], Hash::Sha256), // MD5
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 5], Hash::Sha256), // SHA-1
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11], Hash::Sha256),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 12], Hash::Sha384),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 13], Hash::Sha512),
+    (&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 14], Hash::Sha224),
+    // ECDSA
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 1], Hash::Sha256), // SHA-1
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 1], Hash::Sha224),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], Hash::Sha256),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], Hash::Sha384),
+    (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], Hash::Sha512),
+    // DSA, of old authorities
+    (&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 3], Hash::Sha256), // SHA-1
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 1], Hash::Sha224),
+    (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 2], Hash::Sha256),
+];

@@ -1,0 +1,131 @@
+use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureScheme};
+
+use super::algorithms::Algorithms;
+use super::certificate::Certificate;
+use super::roots::Roots;
+use super::{TlsError, TlsErrorKind, names};
+
+/// What has to hold of a server's certificate.
+///
+/// That the server holds the certificate's key is checked always, also where nothing is known about whom to
+/// trust: else the certificate that channel binding binds to could be anybody's.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    /// Whom to trust; `None` for anybody.
+    pub(super) roots: Option<Arc<Roots>>,
+    /// The name that has to be in the certificate; `None` for any.
+    pub(super) host: Option<String>,
+    pub(super) algorithms: Algorithms,
+}
+
+impl Verifier {
+    fn check_certificate(
+        &self,
+        server: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), TlsError> {
+        if let Some(roots) = &self.roots {
+            roots.verify(server, others, now, self.algorithms)?;
+        }
+        if let Some(host) = &self.host {
+            names::check(&parse(server)?, host)?;
+        }
+        Ok(())
+    }
+
+    fn check_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+        is_tls13: bool,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let key = parse(certificate).map_err(to_rustls)?.public_key();
+        if self.algorithms.is_signed(&key, signed.scheme, message, signed.signature(), is_tls13) {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
+        let message = "SSL error: the server could not prove that it holds the key of its certificate";
+        Err(to_rustls(TlsError::new(TlsErrorKind::Forged, message)))
+    }
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        server: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        // The name for SNI, which may be none.
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.check_certificate(server, others, now).map_err(to_rustls)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.check_signature(message, certificate, signed, false)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.check_signature(message, certificate, signed, true)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.schemes()
+    }
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<Certificate<'a>, TlsError> {
+    let unreadable =
+        |_| TlsError::new(TlsErrorKind::Untrusted, "SSL error: the server certificate cannot be read");
+    Certificate::parse(certificate).map_err(unreadable)
+}
+
+/// Carries our error through rustls; [`from_rustls`] takes it out again.
+fn to_rustls(error: TlsError) -> rustls::Error {
+    rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+}
+
+pub(super) fn from_rustls(error: &rustls::Error) -> TlsError {
+    use rustls::AlertDescription as Alert;
+    let kind = match error {
+        rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(ours))) => {
+            if let Some(ours) = ours.downcast_ref::<TlsError>() {
+                return ours.clone();
+            }
+            TlsErrorKind::Untrusted
+        }
+        rustls::Error::InvalidCertificate(_) => TlsErrorKind::Untrusted,
+        // What servers answer to a client's certificate that they do not like, or to none.
+        rustls::Error::AlertReceived(
+            Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => TlsErrorKind::ClientCertificate,
+        _ => TlsErrorKind::Protocol,
+    };
+    TlsError::new(kind, std::format!("SSL error: {error}"))
+}
