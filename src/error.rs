@@ -8,6 +8,7 @@ use std::vec::Vec;
 use crate::client::ColumnError;
 use crate::codec::{DecodeError, EncodeError, ServerError};
 use crate::conninfo::ConnInfoError;
+use crate::net::{TlsError, TlsErrorKind};
 use crate::session::HandshakeError;
 use crate::types::SqlState;
 
@@ -80,6 +81,8 @@ pub enum ConnectFailure {
     Io(io::Error),
     /// The server refused the session, or we refused the server.
     Handshake(HandshakeError),
+    /// There is no TLS session, or not with whom it should be.
+    Tls(TlsError),
     /// It took longer than `connect_timeout`.
     Timeout(Duration),
     /// `target_session_attrs` does not want this server.
@@ -161,6 +164,7 @@ impl Error {
                 | HandshakeError::Unsupported(_) => true,
                 _ => false,
             },
+            Some(ConnectFailure::Tls(error)) => error.kind() != TlsErrorKind::Protocol,
             Some(ConnectFailure::Peer { .. }) => true,
             _ => false,
         }
@@ -245,6 +249,7 @@ impl fmt::Display for ConnectFailure {
                 }
                 Ok(())
             }
+            Self::Tls(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "timeout expired after {after:?}"),
             Self::SessionAttributes(reason) => f.write_str(reason),
             Self::AttributesUnknown(error) => error.fmt(f),
@@ -253,6 +258,19 @@ impl fmt::Display for ConnectFailure {
             }
             Self::Random => f.write_str("the operating system gives no random numbers"),
         }
+    }
+}
+
+impl From<io::Error> for ConnectFailure {
+    /// A server that does not like the client's certificate says so when it is read from next.
+    fn from(error: io::Error) -> Self {
+        TlsError::from_io(error).map_or_else(Self::Io, Self::Tls)
+    }
+}
+
+impl From<TlsError> for ConnectFailure {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
     }
 }
 

@@ -1,0 +1,59 @@
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::format;
+use std::path::PathBuf;
+use std::string::String;
+use std::vec::Vec;
+
+use super::within;
+use crate::conninfo::{Endpoint, HostConfig, HostTarget};
+use crate::error::ConnectFailure;
+
+/// One address of a host.
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    Socket(PathBuf),
+    Abstract(String),
+}
+
+impl Address {
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+/// As libpq names a server in its messages.
+pub(super) fn server_name(host: &HostConfig, endpoint: &Endpoint, address: &Address) -> String {
+    match address {
+        Address::Tcp(address) => {
+            let ip = format!("{}", address.ip());
+            match host.name.as_deref() {
+                Some(name) if name != ip => format!("server at \"{name}\" ({ip}), port {}", endpoint.port),
+                _ => format!("server at \"{ip}\", port {}", endpoint.port),
+            }
+        }
+        Address::Socket(path) => format!("server on socket \"{}\"", path.display()),
+        Address::Abstract(name) => format!("server on socket \"@{name}\""),
+    }
+}
+
+/// Every address of a host; of a name, all that the look-up gives.
+pub(super) async fn addresses(
+    endpoint: &Endpoint,
+    timeout: Option<Duration>,
+) -> Result<Vec<Address>, ConnectFailure> {
+    Ok(match &endpoint.target {
+        HostTarget::Address(ip) => [Address::Tcp(SocketAddr::new(*ip, endpoint.port))].into(),
+        HostTarget::Unix(_) => endpoint.socket_path().map(Address::Socket).into_iter().collect(),
+        HostTarget::Abstract(name) => {
+            [Address::Abstract(format!("{name}/.s.PGSQL.{}", endpoint.port))].into()
+        }
+        HostTarget::Tcp { host } => {
+            let lookup = async {
+                let found = tokio::net::lookup_host((host.as_str(), endpoint.port)).await;
+                found.map_err(ConnectFailure::NameLookup)
+            };
+            within(timeout, lookup).await?.map(Address::Tcp).collect()
+        }
+    })
+}

@@ -1,0 +1,192 @@
+//! The way to a server: hosts, addresses, encryptions, and what failed on it.
+
+mod address;
+mod attempt;
+mod encryption;
+mod session_attrs;
+mod startup;
+
+use core::time::Duration;
+use std::boxed::Box;
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use self::address::{Address, addresses, server_name};
+use self::attempt::Attempt;
+use self::session_attrs::unwanted;
+use super::connection::Connection;
+use crate::conninfo::{self, Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
+use crate::error::{ConnectAttempt, ConnectFailure, Error};
+use crate::net::Tls;
+use crate::session::HandshakeError;
+use crate::types::SqlState;
+
+impl Connection {
+    /// Connects to the first acceptable server of the configuration's list.
+    ///
+    /// Hosts and the addresses of each are tried in turn, each for at most `connect_timeout` from the first
+    /// packet up to `ReadyForQuery`. As with libpq, a server that refuses the session ends the search, except
+    /// one that is starting up or shutting down (57P03) and one that `target_session_attrs` does not want.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] with every attempt and why it failed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, no connection is left behind.
+    pub async fn connect(config: &Config) -> Result<Self, Error> {
+        let mut search = Search { config, tls: None, attempts: Vec::new() };
+        let passes: &[_] = match config.target_session_attrs {
+            TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
+            ref attrs => core::slice::from_ref(attrs),
+        };
+        for attrs in passes {
+            for host in in_order(&config.hosts, config.load_balance_hosts) {
+                match search.host(host, *attrs).await {
+                    Outcome::Connected(connection) => return Ok(*connection),
+                    Outcome::NextHost => {}
+                    Outcome::Stop => return Err(Error::Connect(search.attempts)),
+                }
+            }
+        }
+        Err(Error::Connect(search.attempts))
+    }
+}
+
+/// The way through the list of servers, with what failed so far.
+struct Search<'a> {
+    config: &'a Config,
+    /// What the TLS parameters name, read when the first server agrees to TLS.
+    tls: Option<Tls>,
+    attempts: Vec<ConnectAttempt>,
+}
+
+enum Outcome {
+    Connected(Box<Connection>),
+    NextHost,
+    Stop,
+}
+
+impl Search<'_> {
+    async fn host(&mut self, host: &HostConfig, attrs: TargetSessionAttrs) -> Outcome {
+        let endpoint = match &host.endpoint {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                let server = format!("server \"{}\"", host.name.as_deref().unwrap_or_default());
+                self.failed(server, ConnectFailure::Host(error.clone()), host);
+                return match error.kind() {
+                    conninfo::ConnInfoErrorKind::InvalidValue => Outcome::Stop,
+                    _ => Outcome::NextHost,
+                };
+            }
+        };
+        let addresses = match addresses(endpoint, self.config.connect_timeout).await {
+            Ok(addresses) => addresses,
+            Err(failure) => {
+                let name = host.name.as_deref().unwrap_or_default();
+                let server = format!("server at \"{name}\", port {}", endpoint.port);
+                self.failed(server, failure, host);
+                return Outcome::NextHost;
+            }
+        };
+        for address in in_order(&addresses, self.config.load_balance_hosts) {
+            let server = server_name(host, endpoint, address);
+            let timeout = self.config.connect_timeout;
+            let failure = match within(timeout, self.address(host, address, &server)).await {
+                Ok(mut connection) => match unwanted(&mut connection, attrs).await {
+                    Ok(None) => return Outcome::Connected(connection.into()),
+                    Ok(Some(reason)) => {
+                        self.failed(server, ConnectFailure::SessionAttributes(reason), host);
+                        return Outcome::NextHost;
+                    }
+                    Err(error) => {
+                        self.failed(server, ConnectFailure::AttributesUnknown(error.into()), host);
+                        return Outcome::NextHost;
+                    }
+                },
+                Err(failure) => failure,
+            };
+            let next = match &failure {
+                ConnectFailure::Handshake(HandshakeError::Server(error))
+                    if error.sqlstate == SqlState::CANNOT_CONNECT_NOW =>
+                {
+                    Some(Outcome::NextHost)
+                }
+                ConnectFailure::Handshake(_) | ConnectFailure::Tls(_) | ConnectFailure::Random => {
+                    Some(Outcome::Stop)
+                }
+                _ => None,
+            };
+            self.failed(server, failure, host);
+            if let Some(outcome) = next {
+                return outcome;
+            }
+        }
+        Outcome::NextHost
+    }
+
+    /// Tries an address with each kind of encryption that the mode allows. The failure that is returned is
+    /// the last one; those before it are in the list.
+    async fn address(
+        &mut self,
+        host: &HostConfig,
+        address: &Address,
+        server: &str,
+    ) -> Result<Connection, ConnectFailure> {
+        let (first, fallback) = encryption::plan(&self.config.tls, address.is_tcp())?;
+        let config = self.config;
+        let mut attempt = Attempt { config, host, address, server, encryption: first, in_tls: false };
+        let failure = match attempt.connect(&mut self.tls).await {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => failure,
+        };
+        match fallback {
+            Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
+                self.failed(server.into(), failure, host);
+                attempt = Attempt { encryption, in_tls: false, ..attempt };
+                attempt.connect(&mut self.tls).await
+            }
+            _ => Err(failure),
+        }
+    }
+
+    fn failed(&mut self, server: String, failure: ConnectFailure, host: &HostConfig) {
+        let note = password_note(host, &failure);
+        self.attempts.push(ConnectAttempt { server, failure, note });
+    }
+}
+
+/// What helps somebody whose password was refused or missing.
+fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> {
+    match (failure, &host.password_entry) {
+        (ConnectFailure::Handshake(HandshakeError::Server(error)), Some(entry))
+            if error.sqlstate == SqlState::INVALID_PASSWORD =>
+        {
+            Some(format!("password retrieved from file \"{}\", line {}", entry.path.display(), entry.line))
+        }
+        _ => None,
+    }
+}
+
+/// A copy of references in the order in which they are to be tried.
+fn in_order<T>(items: &[T], order: LoadBalanceHosts) -> Vec<&T> {
+    let mut items: Vec<&T> = items.iter().collect();
+    if order == LoadBalanceHosts::Random {
+        for unplaced in (2..=items.len()).rev() {
+            // Without random numbers the order stays; the handshake will say why it fails.
+            let random = getrandom::u64().unwrap_or_default();
+            items.swap(unplaced - 1, usize::try_from(random % unplaced as u64).unwrap_or_default());
+        }
+    }
+    items
+}
+
+async fn within<T>(
+    timeout: Option<Duration>,
+    work: impl Future<Output = Result<T, ConnectFailure>>,
+) -> Result<T, ConnectFailure> {
+    match timeout {
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(ConnectFailure::Timeout(limit))),
+        None => work.await,
+    }
+}

@@ -1,0 +1,50 @@
+use super::Connection;
+use crate::conninfo::TargetSessionAttrs;
+use crate::error::Error;
+use crate::types::SqlState;
+
+/// Why `target_session_attrs` does not want this server, in libpq's words; `None` if it is welcome.
+///
+/// Servers from 14 on have told in their settings; older ones are asked. A physical replication connection
+/// takes no SELECT, so there a standby is known by its read-only transactions.
+pub(super) async fn unwanted(
+    connection: &mut Connection,
+    attrs: TargetSessionAttrs,
+) -> Result<Option<&'static str>, Error> {
+    let (wants_read_only, wants_standby) = match attrs {
+        TargetSessionAttrs::Any | TargetSessionAttrs::PreferStandby => return Ok(None),
+        TargetSessionAttrs::ReadWrite => (Some(false), None),
+        TargetSessionAttrs::ReadOnly => (Some(true), None),
+        TargetSessionAttrs::Primary => (None, Some(false)),
+        TargetSessionAttrs::Standby => (None, Some(true)),
+    };
+    let reported = |name: &str| connection.parameters().get(name).map(|value| value == "on");
+    let (is_read_only, is_standby) =
+        match (reported("default_transaction_read_only"), reported("in_hot_standby")) {
+            (Some(read_only), Some(standby)) => (read_only || standby, standby),
+            _ => {
+                let read_only = is_on(connection, "SHOW transaction_read_only").await?;
+                let standby = match is_on(connection, "SELECT pg_catalog.pg_is_in_recovery()").await {
+                    Err(Error::Server(error)) if error.sqlstate == SqlState::FEATURE_NOT_SUPPORTED => {
+                        read_only
+                    }
+                    answer => answer?,
+                };
+                (read_only, standby)
+            }
+        };
+    Ok(match (wants_read_only, wants_standby) {
+        (Some(false), _) if is_read_only => Some("session is read-only"),
+        (Some(true), _) if !is_read_only => Some("session is not read-only"),
+        (_, Some(false)) if is_standby => Some("server is in hot standby mode"),
+        (_, Some(true)) if !is_standby => Some("server is not in hot standby mode"),
+        _ => None,
+    })
+}
+
+async fn is_on(connection: &mut Connection, query: &str) -> Result<bool, Error> {
+    let sets = connection.simple_query(query).await?;
+    let row = sets.first().and_then(|set| set.row(0));
+    let row = row.ok_or_else(|| Error::Unexpected { expected: "one row", got: "none".into() })?;
+    Ok(matches!(row.text(0)?, "on" | "t"))
+}

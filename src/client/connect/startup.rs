@@ -1,0 +1,63 @@
+use zeroize::Zeroizing;
+
+use crate::auth::{AuthMethods, AuthPolicy, ChannelBindingMode, ScramKeys};
+use crate::codec::{EncodeError, ParametersBuf, ProtocolVersion};
+use crate::conninfo::{self, Config, HostConfig};
+use crate::session::{Encryption, HandshakeConfig};
+
+/// What the handshake needs to know of the configuration.
+pub(super) fn handshake_config(
+    config: &Config,
+    host: &HostConfig,
+    encryption: Encryption,
+) -> Result<HandshakeConfig, EncodeError> {
+    let mut parameters = ParametersBuf::new();
+    let mut add = |name: &str, value: &str| parameters.push((name.as_bytes(), value.as_bytes()));
+    add("user", &config.user)?;
+    add("database", &config.dbname)?;
+    match config.replication {
+        conninfo::Replication::None => {}
+        conninfo::Replication::Physical => add("replication", "true")?,
+        conninfo::Replication::Database => add("replication", "database")?,
+    }
+    for (name, value) in [
+        ("options", &config.options),
+        ("application_name", &config.application_name),
+        ("client_encoding", &config.client_encoding),
+    ] {
+        if let Some(value) = value {
+            add(name, value)?;
+        }
+    }
+    for (name, value) in &config.session_defaults {
+        add(name, value)?;
+    }
+    let scram_keys = match (&config.scram_client_key, &config.scram_server_key) {
+        (Some(client), Some(server)) => Some(ScramKeys::new(*client.as_bytes(), *server.as_bytes())),
+        _ => None,
+    };
+    Ok(HandshakeConfig {
+        max_version: protocol_version(config.max_protocol_version),
+        min_version: protocol_version(config.min_protocol_version),
+        encryption,
+        policy: AuthPolicy {
+            allowed: config.require_auth.as_str().parse().unwrap_or(AuthMethods::ANY),
+            channel_binding: match config.channel_binding {
+                conninfo::ChannelBinding::Disable => ChannelBindingMode::Disable,
+                conninfo::ChannelBinding::Prefer => ChannelBindingMode::Prefer,
+                conninfo::ChannelBinding::Require => ChannelBindingMode::Require,
+            },
+            ..AuthPolicy::default()
+        },
+        password: host.password.as_ref().map(|password| Zeroizing::new(password.as_bytes().to_vec())),
+        scram_keys,
+        ..HandshakeConfig::new(parameters)
+    })
+}
+
+fn protocol_version(version: conninfo::ProtocolVersion) -> ProtocolVersion {
+    match version {
+        conninfo::ProtocolVersion::V3_0 => ProtocolVersion::V3_0,
+        conninfo::ProtocolVersion::V3_2 => ProtocolVersion::V3_2,
+    }
+}
