@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses a part")]
 
 mod builder;
+pub mod certificates;
 pub mod cluster;
 pub mod oracle;
 pub mod process;

@@ -198,6 +198,10 @@ fn describe(error: &webpki::Error) -> String {
         Error::InvalidSignatureForPublicKey => "certificate signature failure".into(),
         Error::CaUsedAsEndEntity => "it is an authority's certificate, not a server's".into(),
         Error::RequiredEkuNotFoundContext(_) => "unsuitable certificate purpose".into(),
+        Error::UnsupportedSignatureAlgorithmContext(_)
+        | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "its signature algorithm is not supported".into()
+        }
         Error::NameConstraintViolation => "permitted subtree violation".into(),
         other => format!("{other:?}"),
     }
