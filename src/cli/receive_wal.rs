@@ -66,6 +66,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "TAPSTER_RECEIVE_TIMEOUT")]
     #[arg(value_parser = clap::value_parser!(u64).range(..=2_147_483))]
     receive_timeout: u64,
+    /// Store WAL without checking its pages and records
+    #[arg(long)]
+    no_check_wal: bool,
     /// Print events as JSON documents, one a line
     #[arg(long)]
     pub(super) json: bool,
@@ -95,6 +98,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         status_interval: seconds(args.status_interval),
         synchronous: args.synchronous,
         no_loop: args.no_loop,
+        check_wal: !args.no_check_wal,
         receive_timeout: seconds(args.receive_timeout),
         ..ReceiverOptions::new(args.directory)
     };
@@ -222,6 +226,17 @@ impl Reporter {
                     "event": "timeline_switch", "timeline": timeline.get(), "switchpoint": text(switchpoint),
                 }),
             ),
+            ReceiverEvent::Damage(damage) => {
+                self.problem(
+                    "damage",
+                    &format!("the server sent damaged WAL: {damage}"),
+                    0,
+                    "fetching it again",
+                );
+            }
+            ReceiverEvent::Unchecked(version) => {
+                self.warning(&format!("WAL of PostgreSQL {version} is stored without being checked"));
+            }
             ReceiverEvent::OutOfSpace { error, retry_in } => {
                 self.problem("out_of_space", &with_causes(*error), retry_in.as_millis(), "trying again");
             }

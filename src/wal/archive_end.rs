@@ -2,11 +2,13 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
+use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::check::{SEGMENT_HEADER_LEN, system_id_of};
 use super::directory::{Entry, io_error};
 use super::{Archive, ArchiveError, ArchiveFileName, Compression, WalSegment};
-use crate::types::{Lsn, WalSegmentSize};
+use crate::types::{Lsn, SystemId, WalSegmentSize};
 
 /// Where an archive ends; see [`Archive::end`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,6 +146,49 @@ impl Archive {
         }
         warnings.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(ArchiveEnd { newest, warnings })
+    }
+
+    /// The cluster that the newest segments are of, if a plain file among them tells.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn system_id(&self, newest: NewestSegment) -> Result<Option<SystemId>, ArchiveError> {
+        // A partial one may have been begun and never written to; then the one before it tells.
+        let before =
+            newest.segment.previous().map(|segment| NewestSegment { segment, complete: true, ..newest });
+        for candidate in [Some(newest), before].into_iter().flatten() {
+            let name = candidate.to_string();
+            let is_plain = candidate.compression == Compression::None;
+            if !is_plain || self.directory().entry(&name)?.is_none() {
+                continue;
+            }
+            let mut header = [0; SEGMENT_HEADER_LEN];
+            match self.directory().open_file(&name)?.read_exact_at(&mut header, 0) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
+                Err(source) => return Err(io_error("read", self.directory().path_of(&name), source)),
+            }
+            if let Some(system_id) = system_id_of(candidate.segment.start(), &header) {
+                return Ok(Some(system_id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes a complete segment back: it is a partial one again, to be received anew.
+    ///
+    /// # Errors
+    /// If it cannot be renamed durably.
+    pub fn retract(&self, segment: WalSegment) -> Result<(), ArchiveError> {
+        let of = |partial| {
+            let compression = Compression::None;
+            ArchiveFileName::Segment { segment, compression, partial }.to_string()
+        };
+        match self.directory().entry(&of(false))? {
+            Some(_) => self.directory().rename(&of(false), &of(true)),
+            // Whoever ships finished segments away was faster.
+            None => Ok(()),
+        }
     }
 
     /// Why the file is not what its name says, if so.

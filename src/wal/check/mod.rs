@@ -10,5 +10,19 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+use crate::types::{Lsn, SystemId};
+use header::{PageHeader, SegmentHeader};
+
 pub use checker::WalChecker;
 pub use damage::{WalDamage, WalDamageKind};
+
+/// Bytes of a segment that tell which cluster it is of.
+pub(super) const SEGMENT_HEADER_LEN: usize = SegmentHeader::LEN;
+
+/// The cluster that the segment beginning at `start` is of, by its first bytes; `None` if they are no header, as
+/// in a partial segment that nothing was written to.
+pub(super) fn system_id_of(start: Lsn, bytes: &[u8; SEGMENT_HEADER_LEN]) -> Option<SystemId> {
+    let page = PageHeader::parse(bytes);
+    let is_header = page.magic != 0 && page.flags & PageHeader::LONG != 0 && page.address == start;
+    is_header.then(|| SegmentHeader::parse(bytes).system_id)
+}

@@ -2,9 +2,9 @@
 
 use std::vec::Vec;
 
-use super::{ReceiveError, on_disk};
+use super::{ReceiveError, blocking};
 use crate::types::{Lsn, TimelineId};
-use crate::wal::{Archive, ArchiveError, SegmentWriter, WalSegment};
+use crate::wal::{Archive, ArchiveError, SegmentWriter, WalChecker, WalSegment};
 
 /// The files that are being written.
 #[derive(Debug)]
@@ -13,6 +13,10 @@ pub(super) struct Disk {
     timeline: TimelineId,
     /// The segment in progress; none before the first byte.
     writer: Option<SegmentWriter>,
+    /// Sees every byte before it is written.
+    checker: Option<WalChecker>,
+    /// Segments that were completed while a record that reaches into them is not.
+    unproven: Vec<WalSegment>,
     written: Lsn,
     flushed: Lsn,
     finished: Vec<WalSegment>,
@@ -35,6 +39,8 @@ pub(super) struct Done {
     pub(super) written: Lsn,
     /// Everything before this is durable.
     pub(super) flushed: Lsn,
+    /// Everything before this was found right: not a record of which the end is still to come.
+    pub(super) proven: Lsn,
     /// Segments that were completed.
     pub(super) finished: Vec<WalSegment>,
     /// What kept the batch from being written as a whole; it can be tried again.
@@ -43,38 +49,67 @@ pub(super) struct Done {
 
 impl Disk {
     /// Writing begins with `first`, from its start.
-    pub(super) fn new(archive: Archive, first: WalSegment) -> Self {
+    pub(super) fn new(archive: Archive, first: WalSegment, checker: Option<WalChecker>) -> Self {
         let (timeline, start) = (first.timeline(), first.start());
-        // What comes before the first segment is the archive's durable past.
-        Self { archive, timeline, writer: None, written: start, flushed: start, finished: Vec::new() }
+        Self {
+            archive,
+            timeline,
+            writer: None,
+            checker,
+            unproven: Vec::new(),
+            // What comes before the first segment is the archive's durable past.
+            written: start,
+            flushed: start,
+            finished: Vec::new(),
+        }
     }
 
-    /// Writes a batch, and with `sync` makes it durable.
-    pub(super) async fn write(mut self, mut batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
-        on_disk(move || {
-            let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
-            let out_of_space = match result {
-                Ok(()) => None,
-                Err(error) if error.is_out_of_space() => Some(error),
-                Err(error) => return Err(error),
-            };
-            let finished = core::mem::take(&mut self.finished);
-            Ok(Done {
-                written: self.written,
-                flushed: self.flushed,
-                disk: self,
-                batch,
-                finished,
-                out_of_space,
-            })
+    /// Checks a batch and writes it, and with `sync` makes it durable.
+    pub(super) async fn write(self, batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
+        blocking(move || self.run(batch, sync)).await
+    }
+
+    fn run(mut self, mut batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
+        self.check(&batch)?;
+        let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
+        let out_of_space = match result {
+            Ok(()) => None,
+            Err(error) if error.is_out_of_space() => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        let proven = self.checker.as_ref().map_or(self.written, WalChecker::checked_up_to);
+        self.unproven.retain(|segment| segment.end() > proven);
+        Ok(Done {
+            written: self.written,
+            flushed: self.flushed,
+            proven,
+            finished: core::mem::take(&mut self.finished),
+            disk: self,
+            batch,
+            out_of_space,
         })
-        .await
+    }
+
+    /// Finds damage before it is written. Where it is in a record that began earlier, the segments since then
+    /// are not complete after all.
+    fn check(&mut self, batch: &Batch) -> Result<(), ReceiveError> {
+        let Some(checker) = &mut self.checker else { return Ok(()) };
+        // What a full disk kept back was checked before.
+        let checked = usize::try_from(checker.position().saturating_sub(batch.start)).unwrap_or(usize::MAX);
+        let Some(unchecked) = batch.data.get(checked..) else { return Ok(()) };
+        if let Err(damage) = checker.check(checker.position(), unchecked) {
+            for segment in &self.unproven {
+                self.archive.retract(*segment)?;
+            }
+            return Err(ReceiveError::Damage(damage));
+        }
+        Ok(())
     }
 
     /// Ends in the middle of a segment, which stays as a partial file. Whether there is one.
     pub(super) async fn close(self) -> Result<bool, ReceiveError> {
-        on_disk(move || match self.writer {
-            Some(writer) => writer.close().map(|_| true),
+        blocking(move || match self.writer {
+            Some(writer) => Ok(writer.close().map(|_| true)?),
             None => Ok(false),
         })
         .await
@@ -125,6 +160,7 @@ impl Disk {
         let segment = writer.segment();
         self.flushed = writer.finish()?;
         self.finished.push(segment);
+        self.unproven.push(segment);
         // The next partial file appears at once: whoever watches the directory knows by it that the segment
         // before is complete. Without space for it now there may be some when its first byte comes.
         if let Some(next) = segment.next() {

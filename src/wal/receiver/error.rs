@@ -4,7 +4,7 @@ use std::string::String;
 
 use crate::error::Error;
 use crate::types::{Lsn, SqlState, SystemId, TimelineId};
-use crate::wal::ArchiveError;
+use crate::wal::{ArchiveError, WalDamage};
 
 /// Why a receiver ended.
 #[derive(Debug)]
@@ -14,6 +14,8 @@ pub enum ReceiveError {
     Connection(Error),
     /// A file could not be written, or the archive is in use.
     Archive(ArchiveError),
+    /// The server sent WAL that is damaged, or was damaged on the way.
+    Damage(WalDamage),
     /// To go on would lose WAL or mix two histories in one archive.
     Refused(Box<Refusal>),
     /// The server closed the stream in order to shut down.
@@ -64,6 +66,8 @@ pub enum Refusal {
         /// Where the server's history left the archive's timeline, if it was ever on it.
         switchpoint: Option<Lsn>,
     },
+    /// The server sent the same damaged WAL twice.
+    Damage(WalDamage),
     /// The server sent a history file under another name than the timeline's.
     HistoryName {
         /// The name that it has to have.
@@ -89,7 +93,7 @@ impl ReceiveError {
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
-            Self::ServerShutdown => true,
+            Self::ServerShutdown | Self::Damage(_) => true,
             Self::Connection(Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_)) => false,
             Self::Connection(error) => match error.sqlstate() {
                 // The slot does not exist, or its name cannot.
@@ -119,6 +123,7 @@ impl fmt::Display for ReceiveError {
             }
             Self::Archive(error) => error.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
+            Self::Damage(damage) => write!(f, "the server sent damaged WAL: {damage}"),
             Self::ServerShutdown => f.write_str("the server shut down"),
             Self::Internal(panic) => write!(f, "internal error, please report it: {panic}"),
         }
@@ -130,7 +135,7 @@ impl core::error::Error for ReceiveError {
         match self {
             Self::Connection(error) => error.source(),
             Self::Archive(error) => error.source(),
-            Self::Refused(_) | Self::ServerShutdown | Self::Internal(_) => None,
+            Self::Refused(_) | Self::Damage(_) | Self::ServerShutdown | Self::Internal(_) => None,
         }
     }
 }
@@ -178,6 +183,12 @@ impl fmt::Display for Refusal {
                      directory for it and take a new base backup",
                 )
             }
+            Self::Damage(damage) => write!(
+                f,
+                "the server sent damaged WAL twice: {damage}\n  \
+                 everything before it is in the archive\n  \
+                 hint: look at it with pg_waldump on the server; --no-check-wal stores it as it is"
+            ),
             Self::HistoryName { expected, got } => {
                 write!(f, "the server sent a timeline history named {got:?} instead of {expected:?}")
             }

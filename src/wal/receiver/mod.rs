@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 pub use error::{ReceiveError, Refusal};
 
-use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalSegment};
+use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalDamage, WalSegment};
 use crate::conninfo::{Config, Replication};
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
@@ -38,12 +38,15 @@ pub struct ReceiverOptions {
     pub synchronous: bool,
     /// Whether a lost connection is an error instead of being made again.
     pub no_loop: bool,
+    /// Check every page and record before it is stored. WAL of servers other than 10 to 18 is not checked.
+    pub check_wal: bool,
     /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
     pub receive_timeout: Option<Duration>,
 }
 
 impl ReceiverOptions {
-    /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, connecting again.
+    /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
+    /// connecting again.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -53,6 +56,7 @@ impl ReceiverOptions {
             status_interval: Some(Duration::from_secs(10)),
             synchronous: false,
             no_loop: false,
+            check_wal: true,
             receive_timeout: Some(Duration::from_secs(60)),
         }
     }
@@ -106,6 +110,10 @@ pub enum ReceiverEvent<'a> {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// The server sent damaged WAL. Nothing of it was acknowledged; it is fetched once more.
+    Damage(WalDamage),
+    /// WAL of this server version cannot be checked.
+    Unchecked(ServerVersion),
     /// The connection was lost or could not be made again.
     Disconnected {
         /// Why.
@@ -150,6 +158,8 @@ pub struct Receiver<F> {
     on_event: F,
     archive: Option<(Archive, ArchiveLock)>,
     system_id: Option<SystemId>,
+    /// Damage that was seen and not got past yet.
+    damage: Option<WalDamage>,
     segments: u64,
     bytes: u64,
 }
@@ -162,7 +172,16 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// A receiver that has not begun. The configuration's kind of session is set to physical replication.
     pub fn new(mut config: Config, options: ReceiverOptions, on_event: F) -> Self {
         config.replication = Replication::Physical;
-        Self { config, options, on_event, archive: None, system_id: None, segments: 0, bytes: 0 }
+        Self {
+            config,
+            options,
+            on_event,
+            archive: None,
+            system_id: None,
+            damage: None,
+            segments: 0,
+            bytes: 0,
+        }
     }
 
     /// Receives until `stop` becomes true, the end position is reached, or nothing more can be done.
@@ -184,6 +203,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Ok(stopped) => return Ok(stopped),
                 Err(error) => error,
             };
+            // What was damaged on the way may come whole the second time; what is damaged there will not.
+            if let ReceiveError::Damage(damage) = error {
+                if self.damage.replace(damage).is_some() {
+                    return Err(Refusal::Damage(damage).into());
+                }
+                (self.on_event)(ReceiverEvent::Damage(damage));
+                continue;
+            }
             // Without an archive there never was a working connection.
             if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
                 return Err(error);
@@ -250,12 +277,18 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
     }
 }
 
-/// Runs work that blocks on files on a thread where it may.
+/// Runs work on files, which may block, on a thread where it may.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
 ) -> Result<T, ReceiveError> {
+    blocking(move || work().map_err(ReceiveError::Archive)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReceiveError> + Send + 'static,
+) -> Result<T, ReceiveError> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(ReceiveError::Archive),
+        Ok(result) => result,
         Err(panicked) => Err(ReceiveError::Internal(panicked.to_string())),
     }
 }

@@ -6,7 +6,7 @@ use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, on_disk};
 use crate::error::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
 use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
-use crate::wal::{Archive, ArchiveFileName, Compression, TimelineHistory, WalSegment};
+use crate::wal::{Archive, ArchiveFileName, Compression, TimelineHistory, WalChecker, WalSegment};
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Checks that this server continues the archive, and finds the segment to begin with.
@@ -33,6 +33,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         };
         for warning in &end.warnings {
             (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
+        }
+        if let Some(newest) = end.newest {
+            let archive = archive.clone();
+            let found = on_disk(move || archive.system_id(newest)).await?;
+            if let Some(archive) = found.filter(|archive| *archive != system.system_id) {
+                return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
+            }
         }
         let first = match end.resume_at() {
             Some(next) => {
@@ -117,6 +124,31 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             switchpoint: history.switchpoint_of(timeline),
         }
         .into())
+    }
+
+    /// The check of WAL from `first` on, if this server's WAL can be checked.
+    pub(super) async fn checker(
+        &mut self,
+        connection: &ReplicationConnection,
+        archive: &Archive,
+        first: WalSegment,
+    ) -> Result<Option<WalChecker>, ReceiveError> {
+        if !self.options.check_wal {
+            return Ok(None);
+        }
+        let version = connection.server_version()?;
+        if !(10..=18).contains(&version.major()) {
+            (self.on_event)(ReceiverEvent::Unchecked(version));
+            return Ok(None);
+        }
+        let timeline = first.timeline();
+        let checker = WalChecker::new(archive.segment_size(), self.system_id, timeline, first.start());
+        let archive = archive.clone();
+        let history = on_disk(move || archive.read_history(timeline)).await?;
+        Ok(Some(match history.as_ref().and_then(|history| history.entries().last()) {
+            Some(parent) => checker.with_switchpoint(parent.switchpoint),
+            None => checker,
+        }))
     }
 
     async fn server_history(

@@ -46,12 +46,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
             self.store_history(&mut connection, archive, timeline).await?;
+            let checker = self.checker(&connection, archive, segment).await?;
             (self.on_event)(ReceiverEvent::Streaming { start, timeline });
             let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
             let started = connection.start_physical(&request).await;
             let next = match started.map_err(|error| explain(error, start, timeline, Lsn::INVALID))? {
                 StartedStream::Streaming(stream) => {
-                    match self.stream_timeline(stream, archive, segment, stop).await? {
+                    let disk = Disk::new(archive.clone(), segment, checker);
+                    match self.stream_timeline(stream, disk, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
                             connection = back;
@@ -76,13 +78,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn stream_timeline(
         &mut self,
         mut stream: WalStream,
-        archive: &Archive,
+        disk: Disk,
         first: WalSegment,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Next, ReceiveError> {
         let timeline = first.timeline();
         stream.set_status_interval(self.options.status_interval);
-        let mut writing = Writing::new(Disk::new(archive.clone(), first), first.start(), &self.options);
+        let mut writing = Writing::new(disk, first.start(), &self.options);
         writing.report(&mut stream)?;
         let ended = self.stream(&mut stream, &mut writing, stop).await;
         // Whatever has come is kept, also when the connection is lost.
@@ -92,6 +94,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             other => other,
         })?;
         let (flushed, partial) = closed?;
+        let received = stream.received();
         let finish = timeout(FINISH_TIMEOUT, stream.finish());
         match ended {
             Ended::Stop => {
@@ -104,7 +107,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     Error::Timeout { phase: "waiting for the end of the stream", after: FINISH_TIMEOUT };
                 match finish.await.map_err(|_| late)?? {
                     StreamEnd::EndOfTimeline(connection, next) => {
-                        check_next(timeline, flushed, next)?;
+                        check_next(timeline, received, next)?;
                         Ok(Next::Timeline(connection, next))
                     }
                     StreamEnd::Stopped(_) | StreamEnd::ServerShutdown => Err(ReceiveError::ServerShutdown),
@@ -193,11 +196,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         writing.report(stream)?;
         // A lost connection, or a frozen server, cannot be told any more.
         let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
-        let flushed = writing.flushed();
+        let flushed = writing.safe();
         Ok((flushed, writing.close().await?))
     }
 
     fn announce(&mut self, done: &Done) {
+        if self.damage.is_some_and(|damage| done.proven > damage.lsn) {
+            self.damage = None;
+        }
         self.segments += done.finished.len() as u64;
         for segment in &done.finished {
             (self.on_event)(ReceiverEvent::SegmentFinished(*segment));

@@ -34,11 +34,12 @@ pub(super) struct Writing {
     received: Lsn,
     written: Lsn,
     flushed: Lsn,
+    proven: Lsn,
     synchronous: bool,
     reports_flush: bool,
     /// The server waits to hear that we have everything.
     reply_wanted: bool,
-    /// The flushed position has moved since it was last sent.
+    /// The position to be reported as flushed has moved since it was last sent.
     flush_moved: bool,
     /// The disk was full: no job before this.
     retry_at: Option<Instant>,
@@ -55,6 +56,7 @@ impl Writing {
             // What comes before the first byte is the archive's durable past.
             written: start,
             flushed: start,
+            proven: start,
             synchronous: options.synchronous,
             reports_flush: options.reports_flush(),
             reply_wanted: false,
@@ -63,8 +65,9 @@ impl Writing {
         }
     }
 
-    pub(super) const fn flushed(&self) -> Lsn {
-        self.flushed
+    /// Everything before this is durable and was found right.
+    pub(super) fn safe(&self) -> Lsn {
+        self.flushed.min(self.proven)
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -99,7 +102,7 @@ impl Writing {
     }
 
     pub(super) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
-        stream.report(self.written, if self.reports_flush { self.flushed } else { Lsn::INVALID })
+        stream.report(self.written, if self.reports_flush { self.safe() } else { Lsn::INVALID })
     }
 
     /// Begins a job if there is something to do and nothing in the way.
@@ -143,10 +146,11 @@ impl Writing {
 
     /// Takes over what a job did, and gives what kept it from doing more.
     pub(super) fn take_over(&mut self, done: Done) -> Option<ArchiveError> {
-        let Done { disk, mut batch, written, flushed, out_of_space, .. } = done;
+        let Done { disk, mut batch, written, flushed, proven, out_of_space, .. } = done;
         self.disk = Some(disk);
-        self.flush_moved |= flushed > self.flushed;
-        (self.written, self.flushed) = (written, flushed);
+        let safe_before = self.safe();
+        (self.written, self.flushed, self.proven) = (written, flushed, proven);
+        self.flush_moved |= self.safe() > safe_before;
         if batch.data.is_empty() {
             self.spare = batch.data;
         } else {
