@@ -165,7 +165,9 @@ impl<'a> BackendMessage<'a> {
             Self::ErrorResponse(fields) => fields.encode(b'E', name, out),
             Self::OldStyleError { text } => write(name, out, |w| {
                 w.u8(b'E');
-                w.line(text, b"\n", "text")
+                w.text(text, "text")?;
+                w.bytes(b"\n\0");
+                Ok(())
             }),
             Self::FunctionCallResponse(message) => message.encode(out),
             Self::NegotiateProtocolVersion(message) => message.encode(out),

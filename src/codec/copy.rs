@@ -6,7 +6,7 @@ use super::error::{DecodeError, EncodeError};
 use super::list::List;
 use super::reader::Reader;
 use super::row::{Format, Formats};
-use super::writer::{framed, write};
+use super::writer::framed;
 
 /// `CopyInResponse` (`G`), `CopyOutResponse` (`H`) and `CopyBothResponse` (`W`): COPY begins.
 ///
@@ -84,10 +84,7 @@ impl CopyData<'_> {
         out: &mut Vec<u8>,
         payload: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        write("CopyData", out, |w| {
-            w.u8(b'd');
-            w.with_length(|w| payload(w.output()))
-        })
+        framed(b'd', "CopyData", out, |w| payload(w.output()))
     }
 }
 

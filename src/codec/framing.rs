@@ -54,12 +54,13 @@ impl BackendFraming {
         let Some(&[tag, ref length @ ..]) = input.first_chunk::<HEADER>() else {
             return self.need_header(input);
         };
-        let name = BackendMessage::name_of(tag)?;
         if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
         }
-        let total = total(name, *length, self.limits.backend(tag, self.ready))?;
-        Ok(frame(total.saturating_add(1), input.len()))
+        match total(*length, self.limits.backend(tag, self.ready)) {
+            Ok(total) => Ok(frame(total.saturating_add(1), input.len())),
+            Err(kind) => Err(DecodeError::new(BackendMessage::name_of(tag)?, "length", kind)),
+        }
     }
 
     #[cold]
@@ -123,20 +124,18 @@ fn old_style_error(input: &[u8], limit: u32) -> Result<Need, DecodeError> {
     }
 }
 
-/// The bytes that a length word tells, itself included.
+/// The bytes that a length word tells, itself included. A type without a limit is none.
 #[inline]
-fn total(name: &'static str, length: [u8; 4], limit: u32) -> Result<usize, DecodeError> {
+fn total(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> {
     let signed = i32::from_be_bytes(length);
-    let kind = match (u32::try_from(signed), usize::try_from(signed)) {
-        (Ok(length), Ok(total)) if length >= 4 => {
-            if length <= limit {
-                return Ok(total);
-            }
-            DecodeErrorKind::TooLong { length: u64::from(length), limit: u64::from(limit) }
+    let limit = limit.unwrap_or(0);
+    match (u32::try_from(signed), usize::try_from(signed)) {
+        (Ok(length), Ok(total)) if length >= 4 && length <= limit => Ok(total),
+        (Ok(length), _) if length >= 4 => {
+            Err(DecodeErrorKind::TooLong { length: u64::from(length), limit: u64::from(limit) })
         }
-        _ => DecodeErrorKind::Length(i64::from(signed)),
-    };
-    Err(DecodeError::new(name, "length", kind))
+        _ => Err(DecodeErrorKind::Length(i64::from(signed))),
+    }
 }
 
 /// What a buffer of `have` bytes needs for a frame of `total`.
@@ -201,13 +200,14 @@ impl FrontendFraming {
         let Some(length) = input.first_chunk::<4>() else {
             return Ok(Need::More(4_usize.saturating_sub(input.len())));
         };
-        match total("StartupMessage", *length, self.limits.startup)? {
+        let total = match total(*length, Some(self.limits.startup)) {
             // Not even a version.
-            total @ ..8 => {
-                let kind = DecodeErrorKind::Length(i64::try_from(total).unwrap_or(i64::MAX));
-                Err(DecodeError::new("StartupMessage", "length", kind))
-            }
-            total => Ok(frame(total, input.len())),
+            Ok(total @ ..8) => Err(DecodeErrorKind::Length(i64::try_from(total).unwrap_or(i64::MAX))),
+            total => total,
+        };
+        match total {
+            Ok(total) => Ok(frame(total, input.len())),
+            Err(kind) => Err(DecodeError::new("StartupMessage", "length", kind)),
         }
     }
 
@@ -237,9 +237,10 @@ impl FrontendFraming {
             }
             return Ok(Need::More(HEADER.saturating_sub(input.len())));
         };
-        let name = FrontendMessage::name_of(tag)?;
-        let total = total(name, *length, self.limits.frontend(tag, self.ready))?;
-        Ok(frame(total.saturating_add(1), input.len()))
+        match total(*length, self.limits.frontend(tag, self.ready)) {
+            Ok(total) => Ok(frame(total.saturating_add(1), input.len())),
+            Err(kind) => Err(DecodeError::new(FrontendMessage::name_of(tag)?, "length", kind)),
+        }
     }
 
     /// Reads one frame, as [`need`](Self::need) measured it.

@@ -64,38 +64,58 @@ impl Limits {
         statement: LARGEST,
     };
 
-    /// The limit for a message from a server; `ready` once authentication is over.
+    /// The limit for a message from a server, if one has this type; `ready` once authentication is over.
     #[inline]
-    pub(crate) const fn backend(&self, tag: u8, ready: bool) -> u32 {
-        match tag {
+    pub(crate) const fn backend(&self, tag: u8, ready: bool) -> Option<u32> {
+        Some(match tag {
+            b'd' if ready => self.copy_data,
+            b'D' if ready => self.data_row,
+            b'T' if ready => self.row_description,
+            b'A' if ready => self.notification,
+            b'V' if ready => self.function_result,
+            b'E' | b'N' if ready => self.error,
+            b'E' | b'N' => self.startup_error,
             b'R' | b'v' => self.negotiation,
-            b'E' | b'N' if !ready => self.startup_error,
-            _ if !ready => self.other,
-            b'd' => self.copy_data,
-            b'D' => self.data_row,
-            b'T' => self.row_description,
-            b'E' | b'N' => self.error,
-            b'A' => self.notification,
-            b'V' => self.function_result,
-            _ => self.other,
-        }
+            b'1' | b'2' | b'3' | b'A' | b'C' | b'D' | b'G' | b'H' | b'I' | b'K' | b'S' | b'T' | b'V'
+            | b'W' | b'Z' | b'c' | b'd' | b'n' | b's' | b't' => self.other,
+            _ => return None,
+        })
     }
 
-    /// The limit for a message from a client; `ready` once authentication is over.
+    /// The limit for a message from a client, if one has this type; `ready` once authentication is over.
     #[inline]
-    pub(crate) const fn frontend(&self, tag: u8, ready: bool) -> u32 {
-        match tag {
+    pub(crate) const fn frontend(&self, tag: u8, ready: bool) -> Option<u32> {
+        Some(match tag {
+            b'd' if ready => self.copy_data,
+            b'Q' | b'P' | b'B' | b'F' if ready => self.statement,
             b'p' => self.authentication_response,
-            _ if !ready => self.command,
-            b'd' => self.copy_data,
-            b'Q' | b'P' | b'B' | b'F' => self.statement,
-            _ => self.command,
-        }
+            b'B' | b'C' | b'D' | b'E' | b'F' | b'H' | b'P' | b'Q' | b'S' | b'X' | b'c' | b'd' | b'f' => {
+                self.command
+            }
+            _ => return None,
+        })
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self::DEFAULT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::{BackendMessage, FrontendMessage};
+
+    #[test]
+    fn every_known_type_has_a_limit_and_no_other() {
+        for tag in 0..=u8::MAX {
+            for ready in [false, true] {
+                let limits = Limits::DEFAULT;
+                assert_eq!(limits.backend(tag, ready).is_some(), BackendMessage::name_of(tag).is_ok());
+                assert_eq!(limits.frontend(tag, ready).is_some(), FrontendMessage::name_of(tag).is_ok());
+            }
+        }
     }
 }

@@ -19,6 +19,13 @@ pub(crate) mod sealed {
         type Item<'a>: Clone + core::fmt::Debug + PartialEq;
 
         fn read<'a>(reader: &mut Reader<'a>) -> Result<Self::Item<'a>, DecodeError>;
+
+        /// Reads one and forgets it.
+        #[inline]
+        fn check(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+            Self::read(reader).map(drop)
+        }
+
         fn write(item: &Self::Item<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
     }
 }
@@ -48,7 +55,7 @@ impl<'a, T: Item> List<'a, T> {
     pub(crate) fn counted(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
         let all = reader.peek();
         for _ in 0..count {
-            T::read(reader)?;
+            T::check(reader)?;
         }
         let used = all.len().saturating_sub(reader.peek().len());
         Ok(Self { count, bytes: all.get(..used).unwrap_or_default(), kind: PhantomData })
@@ -63,7 +70,7 @@ impl<'a, T: Item> List<'a, T> {
             if reader.peek().is_empty() {
                 return Err(reader.error(field, super::DecodeErrorKind::Unterminated));
             }
-            T::read(reader)?;
+            T::check(reader)?;
             count = count.saturating_add(1);
         }
         let used = all.len().saturating_sub(reader.peek().len());

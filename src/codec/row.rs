@@ -182,6 +182,11 @@ impl sealed::Item for ValueItem {
         reader.value("value")
     }
 
+    #[inline]
+    fn check(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+        reader.skip_value("value")
+    }
+
     fn write(value: &Option<&[u8]>, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.value(*value, "value")
     }

@@ -7,7 +7,7 @@ use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::{Item, List, ListBuf, sealed};
 use super::reader::Reader;
 use super::status::BackendKeyData;
-use super::writer::{Writer, write};
+use super::writer::{Writer, untyped};
 
 /// A protocol version as the startup packet carries it: major in the upper half, minor in the lower.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -120,33 +120,31 @@ impl<'a> StartupPacket<'a> {
     /// # Errors
     /// If a cancel key is empty or longer than 256 bytes, or the packet is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        write("StartupMessage", out, |w| {
-            w.with_length(|w| match self {
-                Self::Startup(message) => {
-                    w.u32(message.version.0);
-                    w.bytes(message.parameters.as_bytes());
-                    w.u8(0);
-                    Ok(())
-                }
-                Self::Cancel(cancel) => {
-                    w.u32(CANCEL_REQUEST);
-                    w.i32(cancel.process_id);
-                    w.bytes_of(1..=BackendKeyData::MAX_KEY_LEN, cancel.secret_key, "secret_key")
-                }
-                Self::SslRequest => {
-                    w.u32(SSL_REQUEST);
-                    Ok(())
-                }
-                Self::GssEncRequest => {
-                    w.u32(GSS_ENC_REQUEST);
-                    Ok(())
-                }
-                Self::Unsupported { version, body } => {
-                    w.u32(version.0);
-                    w.bytes(body);
-                    Ok(())
-                }
-            })
+        untyped("StartupMessage", out, |w| match self {
+            Self::Startup(message) => {
+                w.u32(message.version.0);
+                w.bytes(message.parameters.as_bytes());
+                w.u8(0);
+                Ok(())
+            }
+            Self::Cancel(cancel) => {
+                w.u32(CANCEL_REQUEST);
+                w.i32(cancel.process_id);
+                w.bytes_of(1..=BackendKeyData::MAX_KEY_LEN, cancel.secret_key, "secret_key")
+            }
+            Self::SslRequest => {
+                w.u32(SSL_REQUEST);
+                Ok(())
+            }
+            Self::GssEncRequest => {
+                w.u32(GSS_ENC_REQUEST);
+                Ok(())
+            }
+            Self::Unsupported { version, body } => {
+                w.u32(version.0);
+                w.bytes(body);
+                Ok(())
+            }
         })
     }
 }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::ops::RangeInclusive;
 
 use super::error::{EncodeError, EncodeErrorKind};
+use super::reader::find_nul;
 
 /// Appends to the output, naming message and field in errors.
 pub struct Writer<'o> {
@@ -34,10 +35,17 @@ pub(crate) fn framed(
     out: &mut Vec<u8>,
     body: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
 ) -> Result<(), EncodeError> {
-    write(message, out, |w| {
-        w.u8(tag);
-        w.with_length(body)
-    })
+    write(message, out, |w| w.with_length([tag, 0, 0, 0, 0], body))
+}
+
+/// A packet without a type byte.
+#[inline]
+pub(crate) fn untyped(
+    message: &'static str,
+    out: &mut Vec<u8>,
+    body: impl FnOnce(&mut Writer<'_>) -> Result<(), EncodeError>,
+) -> Result<(), EncodeError> {
+    write(message, out, |w| w.with_length([0; 4], body))
 }
 
 impl Writer<'_> {
@@ -46,14 +54,16 @@ impl Writer<'_> {
         EncodeError::new(self.message, field, kind)
     }
 
-    /// A length word that counts itself, then what `body` writes.
+    /// A header, then what `body` writes. The last four bytes of the header become the length word, which
+    /// counts itself and what follows it.
     #[inline]
-    pub(crate) fn with_length(
+    fn with_length<const N: usize>(
         &mut self,
+        header: [u8; N],
         body: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        let start = self.out.len();
-        self.out.extend_from_slice(&[0; 4]);
+        self.out.extend_from_slice(&header);
+        let start = self.out.len().saturating_sub(4);
         body(self)?;
         let len = i32::try_from(self.out.len().saturating_sub(start));
         let len = len.map_err(|_| self.error("length", EncodeErrorKind::TooLong))?;
@@ -130,18 +140,18 @@ impl Writer<'_> {
     /// A string and its NUL. A NUL inside is refused: the peer would read another message than was meant.
     #[inline]
     pub(crate) fn cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
-        self.line(text, b"", field)
+        self.text(text, field)?;
+        self.u8(0);
+        Ok(())
     }
 
-    /// A string, what ends its line, and its NUL.
+    /// A string without its NUL.
     #[inline]
-    pub(crate) fn line(&mut self, text: &[u8], end: &[u8], field: &'static str) -> Result<(), EncodeError> {
-        if text.contains(&0) {
+    pub(crate) fn text(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
+        if find_nul(text).is_some() {
             return Err(self.error(field, EncodeErrorKind::Nul));
         }
-        self.out.extend_from_slice(text);
-        self.out.extend_from_slice(end);
-        self.out.push(0);
+        self.bytes(text);
         Ok(())
     }
 
