@@ -13,21 +13,27 @@ use rustix::io::Errno;
 /// # Errors
 /// Without space the file keeps the size that it had. Nothing is durable before the file is synced.
 pub(super) fn preallocate(file: &File, len: u64) -> io::Result<()> {
+    extend(file, len, |old_len| {
+        loop {
+            match fallocate(file, FallocateFlags::empty(), 0, len) {
+                // Some file systems let a signal interrupt it.
+                Err(Errno::INTR) => {}
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break write_zeros(file, old_len, len),
+                other => break other.map_err(io::Error::from),
+            }
+        }
+    })
+}
+
+/// Brings `file` to `len` with `allocate`, which is told the size that it has.
+fn extend(file: &File, len: u64, allocate: impl FnOnce(u64) -> io::Result<()>) -> io::Result<()> {
     let old_len = file.metadata()?.len();
     if old_len > len {
         file.set_len(len)?;
     }
-    let allocated = loop {
-        match fallocate(file, FallocateFlags::empty(), 0, len) {
-            // A signal ends it early on some file systems.
-            Err(Errno::INTR) => {}
-            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break write_zeros(file, old_len, len),
-            other => break other.map_err(io::Error::from),
-        }
-    };
-    // Some file systems extend the file as far as space goes. Back to the old size, so that other tools,
-    // which insist on an empty or a full file, can take it over too.
-    allocated.inspect_err(|_| drop(file.set_len(old_len.min(len))))
+    // What failed may have gone some way. Other tools insist on an empty or a full file, so that a new one
+    // becomes empty again.
+    allocate(old_len).inspect_err(|_| drop(file.set_len(old_len.min(len))))
 }
 
 /// Writes zeros from `start` to `end`.
@@ -85,6 +91,13 @@ mod tests {
         // More than any file system of a test machine has; some say that it is too large instead.
         let error = preallocate(&file, 1 << 60).unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge), "{error}");
+        assert_eq!(content(&file), b"odd");
+
+        let halfway = |old_len| {
+            write_zeros(&file, old_len, 500).unwrap();
+            Err(io::ErrorKind::StorageFull.into())
+        };
+        assert!(extend(&file, 1000, halfway).is_err());
         assert_eq!(content(&file), b"odd");
     }
 

@@ -80,8 +80,6 @@ pub(super) struct RecordHeader {
     /// Where the record before it begins.
     pub(super) previous: Lsn,
     pub(super) crc: u32,
-    /// Whether it is a WAL switch, which leaves the rest of its segment empty.
-    pub(super) is_switch: bool,
 }
 
 impl RecordHeader {
@@ -92,14 +90,7 @@ impl RecordHeader {
     #[inline]
     pub(super) fn parse(bytes: &[u8; Self::LEN]) -> Self {
         let [first, previous, last] = words(bytes);
-        let (info, resource_manager) = (last as u8, (last >> 8) as u8);
-        Self {
-            total_len: first as u32,
-            previous: Lsn::new(previous),
-            crc: (last >> 32) as u32,
-            // XLOG_SWITCH of RM_XLOG_ID; the low half of `info` is the inserter's.
-            is_switch: resource_manager == 0 && info & 0xf0 == 0x40,
-        }
+        Self { total_len: first as u32, previous: Lsn::new(previous), crc: (last >> 32) as u32 }
     }
 }
 

@@ -179,11 +179,10 @@ impl Records {
 
     /// The record that has begun has this header, a body of this checksum, and this end.
     fn complete(&mut self, bytes: &[u8; RecordHeader::LEN], crc: u32, end: Lsn) -> Result<(), WalDamage> {
-        let header = RecordHeader::parse(bytes);
-        if crc32c::crc32c_append(crc, &bytes[..RecordHeader::CHECKED_LEN]) != header.crc {
+        if crc32c::crc32c_append(crc, &bytes[..RecordHeader::CHECKED_LEN]) != RecordHeader::parse(bytes).crc {
             return Err(WalDamageKind::RecordChecksum.at(self.start));
         }
-        self.state = if header.is_switch { State::Empty } else { State::Between };
+        self.state = State::Between;
         self.previous = Some(self.start);
         self.last_end = end;
         Ok(())

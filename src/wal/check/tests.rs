@@ -11,8 +11,14 @@ fn checker_of_timeline(log: &Log, timeline: u32) -> WalChecker {
     WalChecker::new(segment_size(), Some(SYSTEM_ID), timeline, log.start())
 }
 
+/// Checks a log, as a whole and in small pieces.
 fn check(log: &Log) -> Result<(), WalDamage> {
-    checker(log).check(log.start(), &log.bytes)
+    let whole = checker(log).check(log.start(), &log.bytes);
+    let mut checker = checker(log);
+    let (head, tail) = log.bytes.split_at(log.bytes.len().min(8 * PAGE));
+    let mut pieces = head.chunks(13).chain(tail.chunks(5003));
+    assert_eq!(whole, pieces.try_for_each(|piece| checker.check(checker.position(), piece)));
+    whole
 }
 
 fn damage(lsn: u64, kind: WalDamageKind) -> Result<(), WalDamage> {
@@ -224,6 +230,12 @@ fn zeros_in_the_middle_of_a_record_or_of_a_segments_first_page_are_damage() {
     assert_eq!(check(&log), damage(log.start().get() + PAGE as u64, WalDamageKind::Magic { found: 0 }));
     log.bytes.fill(0);
     assert_eq!(check(&log), damage(log.start().get(), WalDamageKind::UnknownMagic { found: 0 }));
+
+    let mut log = Log::new();
+    log.switch(false);
+    let next = log.position();
+    log.bytes.resize(2 * SEGMENT, 0);
+    assert_eq!(check(&log), damage(next, WalDamageKind::Magic { found: 0 }));
 }
 
 #[test]
@@ -261,6 +273,8 @@ fn before_14_a_cut_off_record_may_end_a_segment_without_a_word() {
         log.fill_segment();
         log.fill_to(704);
         log.cut_off_record(false);
+        // The server has replaced the end of the segment before, which was already received.
+        log.previous -= 8;
         log.record(100);
         log.record(100);
         assert_eq!(check(&log).is_ok(), passes, "{magic:X}");
@@ -336,6 +350,34 @@ fn other_clusters_and_formats_are_told_by_the_first_page() {
     let page = start + PAGE as u64;
     assert_eq!(with(PAGE, &[0x0d]), damage(page, WalDamageKind::Magic { found: 0xd10d }));
     assert_eq!(with(PAGE + 8, &[1]), damage(page, WalDamageKind::PageAddress { found: Lsn::new(page + 1) }));
+}
+
+#[test]
+fn a_page_cannot_both_continue_a_record_and_have_lost_it() {
+    let mut log = Log::new();
+    log.record(2 * PAGE);
+    log.bytes[PAGE + 2] |= 8;
+    assert_eq!(check(&log), damage(log.start().get() + PAGE as u64, WalDamageKind::PageFlags { found: 9 }));
+}
+
+#[test]
+fn a_record_is_at_least_as_long_as_its_header() {
+    for found in [1, 8, 23] {
+        let mut log = Log::new();
+        let record = log.record(100);
+        log.bytes[40] = found;
+        assert_eq!(check(&log), damage(record.get(), WalDamageKind::RecordLength { found: found.into() }));
+    }
+}
+
+#[test]
+fn the_first_record_points_back_to_somewhere() {
+    let first = Log::new().start().get() + 40;
+    for (previous, passes) in [(0, true), (first - 24, true), (first, false), (u64::MAX, false)] {
+        let mut log = Log { previous, ..Log::new() };
+        log.record(10);
+        assert_eq!(check(&log).is_ok(), passes, "{previous}");
+    }
 }
 
 #[test]
