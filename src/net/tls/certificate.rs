@@ -205,9 +205,48 @@ fn two_digits(tens: u8, ones: u8) -> Result<i64, BadDer> {
     }
 }
 
+/// A certificate with these names and no meaning otherwise.
+#[cfg(test)]
+pub(super) fn with_names(common_name: Option<&[u8]>, alternative_names: &[(u8, &[u8])]) -> Vec<u8> {
+    let element = |tag: u8, contents: &[u8]| {
+        let mut whole = super::der::sequence(contents);
+        whole[0] = tag;
+        whole
+    };
+    let sequence = |parts: &[&[u8]]| element(SEQUENCE, &parts.concat());
+    let names: Vec<u8> =
+        alternative_names.iter().flat_map(|&(tag, contents)| element(tag, contents)).collect();
+    let extension =
+        sequence(&[&element(OID, SUBJECT_ALT_NAME), &element(OCTET_STRING, &sequence(&[&names]))]);
+    let subject = common_name.map_or_else(Vec::new, |name| {
+        element(SET, &sequence(&[&element(OID, COMMON_NAME), &element(0x0c, name)]))
+    });
+    let time = element(UTC_TIME, b"260101000000Z");
+    let signed = sequence(&[
+        &element(explicit(0), &element(INTEGER, &[2])),
+        &element(INTEGER, &[1]),
+        &sequence(&[]),
+        &sequence(&[]),
+        &sequence(&[&time, &time]),
+        &sequence(&[&subject]),
+        &sequence(&[]),
+        &element(explicit(3), &sequence(&[&extension])),
+    ]);
+    sequence(&[&signed, &sequence(&[]), &element(BIT_STRING, &[0])])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        let certificate = with_names(Some(b"db1"), &[(0x82, b"db1")]);
+        assert!(Certificate::parse(&certificate).is_ok());
+        for len in 0..certificate.len() {
+            assert!(Certificate::parse(&certificate[..len]).is_err(), "{len}");
+        }
+    }
 
     #[test]
     fn times_are_seconds_since_1970() {

@@ -82,3 +82,42 @@ const SIGNATURES: &[(&[u8], Hash)] = &[
     (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 1], Hash::Sha224),
     (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 2], Hash::Sha256),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::tls::der::sequence;
+
+    const RSA: &[u8] = &[OID, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1];
+    const SHA: &[u8] = &[OID, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
+
+    #[test]
+    fn the_hash_is_the_signatures_but_at_least_sha_256() {
+        let rsa = |number| Hash::of_signature(&[RSA, &[number, 5, 0]].concat());
+        assert_eq!((rsa(4), rsa(5)), (Some(Hash::Sha256), Some(Hash::Sha256)), "MD5 and SHA-1");
+        assert_eq!((rsa(11), rsa(12)), (Some(Hash::Sha256), Some(Hash::Sha384)));
+        assert_eq!((rsa(13), rsa(14)), (Some(Hash::Sha512), Some(Hash::Sha224)));
+        let ecdsa = |number| Hash::of_signature(&[OID, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, number]);
+        assert_eq!((ecdsa(1), ecdsa(2)), (Some(Hash::Sha224), Some(Hash::Sha256)));
+        assert_eq!((ecdsa(3), ecdsa(4)), (Some(Hash::Sha384), Some(Hash::Sha512)));
+        assert_eq!(Hash::of_signature(&[OID, 3, 0x2b, 0x65, 0x70]), None, "Ed25519");
+        assert_eq!(Hash::of_signature(&[OID, 3, 0x2b, 0x65, 0x71]), None, "Ed448");
+        assert_eq!(Hash::of_signature(&[]), None);
+    }
+
+    #[test]
+    fn rsa_pss_has_its_hash_in_parameters() {
+        let pss = |hash: Option<u8>| {
+            let hash = hash.map_or_else(Vec::new, |number| {
+                let mut field = sequence(&sequence(&[SHA, &[number]].concat()));
+                field[0] = explicit(0);
+                field
+            });
+            Hash::of_signature(&[RSA, &[10], &sequence(&hash)].concat())
+        };
+        assert_eq!(pss(None), Some(Hash::Sha256), "SHA-1, the default");
+        assert_eq!((pss(Some(1)), pss(Some(2))), (Some(Hash::Sha256), Some(Hash::Sha384)));
+        assert_eq!((pss(Some(3)), pss(Some(4))), (Some(Hash::Sha512), Some(Hash::Sha224)));
+        assert_eq!(pss(Some(8)), None, "SHA3-256");
+    }
+}

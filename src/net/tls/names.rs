@@ -115,3 +115,124 @@ fn address_text(address: &[u8]) -> String {
 fn bad_names(BadDer: BadDer) -> TlsError {
     TlsError::new(TlsErrorKind::WrongName, "the names in the server certificate cannot be read")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::certificate::with_names;
+    use super::*;
+    use std::vec::Vec;
+
+    /// The result for a host, given the common name (empty for none) and alternative names with their tags.
+    fn check_names(common_name: &str, names: &[(u8, &[u8])], host: &str) -> Result<(), String> {
+        let common_name = Some(common_name.as_bytes()).filter(|name| !name.is_empty());
+        let der = with_names(common_name, names);
+        check(&Certificate::parse(&der).unwrap(), host).map_err(|error| error.to_string())
+    }
+
+    fn dns(name: &str) -> (u8, &[u8]) {
+        (DNS_NAME, name.as_bytes())
+    }
+
+    const V4: (u8, &[u8]) = (IP_ADDRESS, &[192, 0, 2, 1]);
+    const V6: (u8, &[u8]) = (IP_ADDRESS, &[0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+    #[test]
+    fn a_star_stands_for_one_whole_label() {
+        for (name, host, matches) in [
+            ("db1.example", "db1.example", true),
+            ("DB1.example", "db1.EXAMPLE", true),
+            ("db1.example", "db1.example.", false),
+            ("*.example", "db1.example", true),
+            ("*.EXAMPLE", "db1.example", true),
+            ("*.example", "a.db1.example", false),
+            ("*.example", "example", false),
+            ("*.example", ".example", false),
+            ("*.example", "db1example", false),
+            ("*", "db1", false),
+            ("*.", "db1.", false),
+            ("db*.example", "db1.example", false),
+            ("a.*.example", "a.b.example", false),
+            ("*.*.example", "a.b.example", false),
+            ("example", "db1.example", false),
+            ("", "db1", false),
+        ] {
+            assert_eq!(check_names("", &[dns(name)], host).is_ok(), matches, "{name} {host}");
+        }
+    }
+
+    #[test]
+    fn the_common_name_counts_where_no_alternative_name_is_of_the_hosts_kind() {
+        for (common_name, names, host, matches) in [
+            ("db1", &[][..], "db1", true),
+            ("*.example", &[], "db1.example", true),
+            ("db1", &[dns("db2")], "db1", false),
+            ("db1", &[dns("db2")], "db2", true),
+            ("db1", &[V4], "db1", true),
+            ("192.0.2.1", &[], "192.0.2.1", true),
+            ("192.0.2.1", &[dns("db1")], "192.0.2.1", true),
+            ("192.0.2.1", &[(IP_ADDRESS, &[192, 0, 2, 9])], "192.0.2.1", false),
+            ("", &[], "db1", false),
+        ] {
+            assert_eq!(
+                check_names(common_name, names, host).is_ok(),
+                matches,
+                "{common_name} {names:?} {host}"
+            );
+        }
+    }
+
+    #[test]
+    fn addresses_are_compared_as_addresses_and_digit_for_digit_with_names() {
+        for (name, host, matches) in [
+            (V4, "192.0.2.1", true),
+            (V4, "192.000.002.001", true),
+            (V4, "0xc0000201", true),
+            (V4, "192.0.2.2", false),
+            (V4, "::ffff:192.0.2.1", false),
+            (V6, "2001:db8::1", true),
+            (V6, "2001:DB8:0:0::1", true),
+            (V6, "2001:db8::2", false),
+            (dns("192.0.2.1"), "192.0.2.1", true),
+            (dns("192.0.2.1"), "192.000.002.001", false),
+            (dns("*.0.2.1"), "192.0.2.1", false),
+            (dns("2001:db8::1"), "2001:DB8::1", true),
+            ((IP_ADDRESS, b""), "192.0.2.1", false),
+        ] {
+            assert_eq!(check_names("", &[name], host).is_ok(), matches, "{name:?} {host}");
+        }
+    }
+
+    #[test]
+    fn other_kinds_of_names_say_nothing() {
+        let mail = (implicit(1), &b"db1"[..]);
+        assert!(check_names("db1", &[mail], "db1").is_ok());
+        assert_eq!(
+            check_names("", &[mail], "db1"),
+            Err("could not get server's host name from server certificate".into())
+        );
+    }
+
+    #[test]
+    fn a_zero_byte_in_a_name_is_an_attack() {
+        let message = Err("SSL certificate's name contains embedded null".into());
+        assert_eq!(check_names("", &[dns("db1\0.attacker.example")], "db1"), message);
+        assert_eq!(check_names("db1\0.attacker.example", &[], "db1"), message);
+    }
+
+    #[test]
+    fn messages_are_libpqs() {
+        for (count, others) in [(1, ""), (2, " (and 1 other name)"), (3, " (and 2 other names)")] {
+            let names: Vec<_> = [dns("a\u{1b}"), V4, V6].into_iter().take(count).collect();
+            assert_eq!(
+                check_names("unused", &names, "db1"),
+                Err(format!("server certificate for \"a\\x1b\"{others} does not match host name \"db1\""))
+            );
+        }
+        assert_eq!(
+            check_names("unused", &[V4, dns("a")], "192.0.2.9"),
+            Err("server certificate for \"192.0.2.1\" (and 1 other name) does not match host name \
+                 \"192.0.2.9\""
+                .into())
+        );
+    }
+}
