@@ -1,14 +1,12 @@
 use core::fmt;
+use core::time::Duration;
 use std::boxed::Box;
-use std::string::{String, ToString as _};
+use std::string::String;
 use std::vec::Vec;
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
-use crate::codec::{
-    BackendFraming, BackendMessage, EncodeError, FrontendMessage, Limits, Need, ServerError,
-    TransactionStatus,
-};
+use crate::codec::{FrontendMessage, ServerError, TransactionStatus};
 use crate::error::Error;
 use crate::net::{ReadBuffer, Stream};
 use crate::session::{CancelKey, Session, SessionParameters};
@@ -25,28 +23,50 @@ pub type NoticeHandler = Box<dyn FnMut(&ServerError) + Send>;
 /// (an error while reading or writing) the connection is closed and every call returns
 /// [`Error::Closed`].
 pub struct Connection {
-    stream: Stream,
-    input: ReadBuffer,
+    pub(super) stream: Stream,
+    pub(super) input: ReadBuffer,
     /// Bytes of the message that was lent last. They are given up at the *start* of the next call, which
     /// makes reading cancel-safe.
-    lent: usize,
-    output: Vec<u8>,
+    pub(super) lent: usize,
+    pub(super) output: Vec<u8>,
     /// How much of `output` is written.
-    sent: usize,
-    phase: Phase,
-    session: Session,
-    server: String,
-    on_notice: NoticeHandler,
+    pub(super) sent: usize,
+    pub(super) phase: Phase,
+    pub(super) session: Session,
+    pub(super) server: String,
+    pub(super) on_notice: NoticeHandler,
+    pub(super) read_timeout: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     /// The server waits for a command.
     Ready,
-    /// An answer is under way: up to `ReadyForQuery` everything belongs to it.
-    Busy,
+    /// An answer is under way.
+    Busy(Answer),
     /// Out of step or closed; never used again.
     Closed,
+}
+
+/// What is still to come of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// How many `ReadyForQuery`; with the last one the answer is complete.
+    pub(super) ends: u32,
+    /// Whether the command went out in the extended protocol.
+    pub(super) is_extended: bool,
+    /// Whether the server has asked for the data of a COPY, and now waits for us.
+    pub(super) awaits_copy: bool,
+}
+
+impl Answer {
+    /// The answer to a simple query.
+    pub(super) const SIMPLE: Self = Self { ends: 1, is_extended: false, awaits_copy: false };
+
+    /// The answer to that many statements of the extended protocol, each with its own `Sync`.
+    pub(super) const fn extended(ends: u32) -> Self {
+        Self { ends, is_extended: true, awaits_copy: false }
+    }
 }
 
 impl Connection {
@@ -62,6 +82,7 @@ impl Connection {
             session,
             server,
             on_notice,
+            read_timeout: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {
             (connection.on_notice)(&notice);
@@ -121,6 +142,15 @@ impl Connection {
         self.on_notice = Box::new(handler);
     }
 
+    /// Sets how long the server may be silent while an answer of it is awaited, or while it does not take
+    /// what is sent; `None`, the default, for any time. A statement that computes for long is silent as well:
+    /// to bound that in the server, where it costs only the statement, there is `statement_timeout`.
+    ///
+    /// A call that waits longer gives [`Error::Timeout`], and the connection is closed.
+    pub fn set_read_timeout(&mut self, limit: Option<Duration>) {
+        self.read_timeout = limit;
+    }
+
     /// Ends the session in good order.
     ///
     /// # Errors
@@ -129,206 +159,12 @@ impl Connection {
         if self.phase == Phase::Closed {
             return Ok(());
         }
-        self.phase = Phase::Closed;
         self.push(|out| FrontendMessage::Terminate.encode(out))?;
         self.flush("closing the connection").await?;
+        self.phase = Phase::Closed;
         self.stream.shutdown().await.map_err(|source| Error::Io { during: "closing the connection", source })
     }
-
-    /// Prepares for a command: reads what is left of an answer nobody waited for.
-    pub(crate) async fn ready(&mut self) -> Result<(), Error> {
-        match self.phase {
-            Phase::Ready => Ok(()),
-            Phase::Closed => Err(Error::Closed),
-            Phase::Busy => self.drain().await,
-        }
-    }
-
-    /// Appends a message to what [`flush`](Self::flush) writes.
-    pub(crate) fn push(
-        &mut self,
-        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
-    ) -> Result<(), Error> {
-        encode(&mut self.output).map_err(Error::Encode)
-    }
-
-    /// Sends a simple query; its answer runs to `ReadyForQuery`.
-    pub(crate) async fn send_query(&mut self, query: &str) -> Result<(), Error> {
-        self.ready().await?;
-        self.push(|out| FrontendMessage::Query { query: query.as_bytes() }.encode(out))?;
-        self.phase = Phase::Busy;
-        self.flush("sending a command").await
-    }
-
-    /// Writes everything that was pushed.
-    ///
-    /// # Cancel safety
-    /// What is not written yet is written by the next call.
-    pub(crate) async fn flush(&mut self, during: &'static str) -> Result<(), Error> {
-        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match self.stream.write(rest).await {
-                Ok(0) => return Err(self.lost(during, std::io::ErrorKind::WriteZero.into())),
-                Ok(written) => self.sent += written,
-                Err(error) => return Err(self.lost(during, error)),
-            }
-        }
-        self.output.clear();
-        self.sent = 0;
-        match self.stream.flush().await {
-            Ok(()) => Ok(()),
-            Err(error) => Err(self.lost(during, error)),
-        }
-    }
-
-    /// Goes to the next message of an answer and gives its type; [`current`](Self::current) lends it.
-    /// `None` at `ReadyForQuery`. Notices and reported settings are dealt with here.
-    ///
-    /// # Errors
-    /// An error of the server, after reading on to `ReadyForQuery`, or a loss of the connection.
-    ///
-    /// # Cancel safety
-    /// No message is lost when the future is dropped.
-    pub(crate) async fn advance(&mut self, during: &'static str) -> Result<Option<u8>, Error> {
-        let tag = self.advance_raw(during).await?;
-        match self.current()? {
-            BackendMessage::ReadyForQuery(_) => Ok(None),
-            BackendMessage::ErrorResponse(fields) => {
-                let error = fields.to_server_error();
-                Err(self.fail(error).await)
-            }
-            _ => Ok(Some(tag)),
-        }
-    }
-
-    /// As [`advance`](Self::advance), with errors and `ReadyForQuery` as messages like the others.
-    pub(crate) async fn advance_raw(&mut self, during: &'static str) -> Result<u8, Error> {
-        loop {
-            let len = self.next_frame(during).await?;
-            if self.take_asynchronous(len)? {
-                continue;
-            }
-            self.lent = len;
-            if let BackendMessage::ReadyForQuery(status) = self.current()? {
-                self.phase = Phase::Ready;
-                self.session.transaction_status = status;
-            }
-            return Ok(self.input.filled().first().copied().unwrap_or_default());
-        }
-    }
-
-    /// The message that the last advance went to.
-    pub(crate) fn current(&mut self) -> Result<BackendMessage<'_>, Error> {
-        let frame = self.input.filled().get(..self.lent).unwrap_or_default();
-        let phase = &mut self.phase;
-        FRAMING.parse(frame).map_err(|error| {
-            *phase = Phase::Closed;
-            Error::Decode(error)
-        })
-    }
-
-    /// The length of the frame at the start of the buffer, once it is there as a whole.
-    async fn next_frame(&mut self, during: &'static str) -> Result<usize, Error> {
-        if self.phase == Phase::Closed {
-            return Err(Error::Closed);
-        }
-        self.input.consume(core::mem::take(&mut self.lent));
-        loop {
-            match FRAMING.need(self.input.filled()) {
-                Ok(Need::Frame(len)) => return Ok(len),
-                Ok(Need::More(missing)) => {
-                    if let Err(error) = self.input.fill(&mut self.stream, missing).await {
-                        return Err(self.lost(during, error));
-                    }
-                }
-                Err(error) => {
-                    self.phase = Phase::Closed;
-                    return Err(Error::Decode(error));
-                }
-            }
-        }
-    }
-
-    /// Deals with a message that may come at any time, and says whether it was one.
-    fn take_asynchronous(&mut self, len: usize) -> Result<bool, Error> {
-        let frame = self.input.filled().get(..len).unwrap_or_default();
-        if !matches!(frame.first(), Some(b'N' | b'S' | b'A')) {
-            return Ok(false);
-        }
-        match FRAMING.parse(frame) {
-            Ok(BackendMessage::NoticeResponse(fields)) => (self.on_notice)(&fields.to_server_error()),
-            Ok(BackendMessage::ParameterStatus(status)) => {
-                if let Err(error) = self.session.parameters.update(&status) {
-                    self.phase = Phase::Closed;
-                    return Err(Error::Unexpected { expected: "reported settings", got: error.to_string() });
-                }
-            }
-            // Nobody here has called LISTEN.
-            Ok(_) => {}
-            Err(error) => {
-                self.phase = Phase::Closed;
-                return Err(Error::Decode(error));
-            }
-        }
-        self.input.consume(len);
-        Ok(true)
-    }
-
-    /// Reads up to `ReadyForQuery` and throws it away.
-    pub(crate) async fn drain(&mut self) -> Result<(), Error> {
-        const DURING: &str = "reading the rest of an answer";
-        self.flush(DURING).await?;
-        while self.phase == Phase::Busy {
-            self.advance_raw(DURING).await?;
-            let ends = match self.current()? {
-                // The server waits for data that nobody will send.
-                BackendMessage::CopyInResponse(_) => {
-                    self.push(|out| FrontendMessage::CopyFail { message: b"given up" }.encode(out))?;
-                    self.flush(DURING).await?;
-                    false
-                }
-                BackendMessage::CopyBothResponse(_) => true,
-                BackendMessage::ErrorResponse(fields) => fields.severity().ends_connection(),
-                _ => false,
-            };
-            if ends {
-                self.phase = Phase::Closed;
-                return Err(Error::Closed);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes an error of the server within an answer: reads on to `ReadyForQuery`, unless the session ends.
-    pub(crate) async fn fail(&mut self, error: ServerError) -> Error {
-        if error.severity.ends_connection() {
-            self.phase = Phase::Closed;
-        } else if let Err(lost) = self.drain().await {
-            log::debug!("after {error}: {lost}");
-        }
-        Error::Server(Box::new(error))
-    }
-
-    /// Closes the connection over bytes that are no message.
-    #[cfg(feature = "replication")]
-    pub(crate) fn broken(&mut self, error: crate::codec::DecodeError) -> Error {
-        self.phase = Phase::Closed;
-        Error::Decode(error)
-    }
-
-    /// Closes the connection over a message that is not legal here.
-    pub(crate) fn unexpected(&mut self, expected: &'static str, got: impl Into<String>) -> Error {
-        self.phase = Phase::Closed;
-        Error::Unexpected { expected, got: got.into() }
-    }
-
-    fn lost(&mut self, during: &'static str, source: std::io::Error) -> Error {
-        self.phase = Phase::Closed;
-        Error::Io { during, source }
-    }
 }
-
-/// The rules for frames once the connection is made.
-const FRAMING: BackendFraming = BackendFraming { limits: Limits::DEFAULT, ready: true };
 
 impl Drop for Connection {
     fn drop(&mut self) {

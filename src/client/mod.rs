@@ -23,11 +23,14 @@
 
 mod connect;
 mod connection;
+mod conversation;
+mod extended;
 mod query;
 mod quote;
 mod row;
 
 pub use connection::{Connection, NoticeHandler};
-pub use query::{QueryEvent, SimpleQuery};
+pub use extended::Pipeline;
+pub use query::{Query, QueryEvent};
 pub use quote::{quote_ident, quote_literal};
 pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};

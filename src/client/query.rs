@@ -3,7 +3,7 @@ use std::vec::Vec;
 
 use super::connection::Connection;
 use super::row::{ResultSet, Row};
-use crate::codec::{BackendMessage, ColumnsBuf, FrontendMessage};
+use crate::codec::{BackendMessage, ColumnsBuf};
 use crate::error::Error;
 
 const DURING: &str = "reading the answer to a query";
@@ -35,23 +35,20 @@ impl Connection {
                 BackendMessage::EmptyQueryResponse => sets.push(ResultSet::default()),
                 other => {
                     let name = other.name();
-                    self.skip_copy(name).await?;
+                    self.pass_over(name)?;
                 }
             }
         }
         Ok(sets)
     }
 
-    /// COPY inside a query that is not a COPY call: data from the server are passed over, data from us are
-    /// refused, so that the query ends with an error of the server.
-    async fn skip_copy(&mut self, message: &'static str) -> Result<(), Error> {
+    /// Messages of an answer that carry no result, and COPY inside a query that is not a COPY call: data from
+    /// the server are passed over, data from us are refused, so that the query ends with an error.
+    pub(super) fn pass_over(&mut self, message: &'static str) -> Result<(), Error> {
         match message {
+            "ParseComplete" | "BindComplete" | "NoData" => Ok(()),
             "CopyOutResponse" | "CopyData" | "CopyDone" => Ok(()),
-            "CopyInResponse" => {
-                let message = b"COPY FROM STDIN is not possible in a simple query here";
-                self.push(|out| FrontendMessage::CopyFail { message }.encode(out))?;
-                self.flush(DURING).await
-            }
+            "CopyInResponse" => self.refuse_copy("COPY FROM STDIN is not possible in a query here"),
             other => Err(self.unexpected("the answer to a query", other)),
         }
     }
@@ -62,17 +59,17 @@ impl Connection {
     /// If the SQL cannot be sent.
     ///
     /// # Cancel safety
-    /// If the future or the [`SimpleQuery`] is dropped the statements go on in the server; the next call
+    /// If the future or the [`Query`] is dropped the statements go on in the server; the next call
     /// waits for their end.
-    pub async fn query(&mut self, sql: &str) -> Result<SimpleQuery<'_>, Error> {
+    pub async fn query(&mut self, sql: &str) -> Result<Query<'_>, Error> {
         self.send_query(sql).await?;
-        Ok(SimpleQuery { connection: self, columns: ColumnsBuf::new(), done: false })
+        Ok(Query::new(self))
     }
 }
 
-/// The results of [`Connection::query`] as they come.
+/// Results as they come, of [`Connection::query`] or [`Connection::query_params_rows`].
 #[derive(Debug)]
-pub struct SimpleQuery<'c> {
+pub struct Query<'c> {
     connection: &'c mut Connection,
     columns: ColumnsBuf,
     done: bool,
@@ -88,7 +85,12 @@ pub enum QueryEvent<'a> {
     Complete(String),
 }
 
-impl SimpleQuery<'_> {
+impl<'c> Query<'c> {
+    /// The results of what was just sent.
+    pub(super) fn new(connection: &'c mut Connection) -> Self {
+        Self { connection, columns: ColumnsBuf::new(), done: false }
+    }
+
     /// The next row or end of a statement; `None` after the last statement.
     ///
     /// # Errors
@@ -114,7 +116,7 @@ impl SimpleQuery<'_> {
                 BackendMessage::EmptyQueryResponse => return Ok(Some(QueryEvent::Complete(String::new()))),
                 other => {
                     let name = other.name();
-                    self.connection.skip_copy(name).await?;
+                    self.connection.pass_over(name)?;
                 }
             }
         }

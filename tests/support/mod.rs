@@ -6,6 +6,8 @@
 
 mod builder;
 pub mod certificates;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod cluster;
 pub mod oracle;
 pub mod process;

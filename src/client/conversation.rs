@@ -1,0 +1,337 @@
+//! How messages move: what is sent, what an answer consists of, and how to get back into step.
+
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::boxed::Box;
+use std::io;
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
+use tokio::io::AsyncWrite as _;
+
+use super::connection::{Answer, Connection, Phase};
+use crate::codec::{BackendFraming, BackendMessage, EncodeError, FrontendMessage, Need, ServerError};
+use crate::error::Error;
+
+/// The rules for frames once the connection is made.
+const FRAMING: BackendFraming = BackendFraming::READY;
+/// A larger output buffer is not kept once it is written.
+const USUAL_OUTPUT: usize = 256 * 1024;
+
+impl Connection {
+    /// Prepares for a command: reads what is left of an answer nobody waited for.
+    pub(crate) async fn ready(&mut self) -> Result<(), Error> {
+        match self.phase {
+            Phase::Ready => Ok(()),
+            Phase::Closed => Err(Error::Closed),
+            Phase::Busy(_) => self.drain().await,
+        }
+    }
+
+    /// Appends messages to what [`flush`](Self::flush) writes: all of them, or on an error none.
+    pub(crate) fn push(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), Error> {
+        let start = self.output.len();
+        encode(&mut self.output).map_err(|error| {
+            self.output.truncate(start);
+            Error::Encode(error)
+        })
+    }
+
+    /// Takes note that what was pushed will be answered.
+    pub(super) fn expect(&mut self, answer: Answer) {
+        self.phase = Phase::Busy(answer);
+    }
+
+    /// Sends a simple query; its answer runs to `ReadyForQuery`.
+    pub(crate) async fn send_query(&mut self, query: &str) -> Result<(), Error> {
+        self.ready().await?;
+        self.push(|out| FrontendMessage::Query { query: query.as_bytes() }.encode(out))?;
+        self.expect(Answer::SIMPLE);
+        self.flush("sending a command").await
+    }
+
+    /// Writes everything that was pushed.
+    ///
+    /// # Cancel safety
+    /// What is not written yet is written by the next call.
+    pub(crate) async fn flush(&mut self, during: &'static str) -> Result<(), Error> {
+        if self.phase == Phase::Closed {
+            return Err(Error::Closed);
+        }
+        match within(self.read_timeout, core::future::poll_fn(|cx| self.poll_send(cx))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.last_words(during, error).await),
+            Err(after) => Err(self.late(during, after)),
+        }
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.forget_output();
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_output(&mut self) {
+        self.output.clear();
+        self.output.shrink_to(USUAL_OUTPUT);
+        self.sent = 0;
+    }
+
+    /// Goes to the next message of an answer and gives its type; [`current`](Self::current) lends it.
+    /// `None` at `ReadyForQuery`. Notices and reported settings are dealt with here.
+    ///
+    /// # Errors
+    /// An error of the server, after reading on to `ReadyForQuery`, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// No message is lost when the future is dropped.
+    pub(crate) async fn advance(&mut self, during: &'static str) -> Result<Option<u8>, Error> {
+        match self.advance_raw(during).await? {
+            b'Z' => Ok(None),
+            b'E' => {
+                let error = self.current_error()?;
+                Err(self.fail(error).await)
+            }
+            tag => Ok(Some(tag)),
+        }
+    }
+
+    /// As [`advance`](Self::advance), with errors and `ReadyForQuery` as messages like the others.
+    pub(crate) async fn advance_raw(&mut self, during: &'static str) -> Result<u8, Error> {
+        self.advance_within(self.read_timeout, during).await
+    }
+
+    /// As [`advance_raw`](Self::advance_raw), where the server may be silent for any time or the one given.
+    pub(crate) async fn advance_within(
+        &mut self,
+        limit: Option<Duration>,
+        during: &'static str,
+    ) -> Result<u8, Error> {
+        loop {
+            let len = self.next_frame(limit, during).await?;
+            if self.take_asynchronous(len)? {
+                continue;
+            }
+            self.lent = len;
+            let tag = self.input.filled().first().copied().unwrap_or_default();
+            if matches!(tag, b'G' | b'Z') {
+                self.keep_step()?;
+            }
+            return Ok(tag);
+        }
+    }
+
+    /// Takes note of a message after which it is our turn.
+    fn keep_step(&mut self) -> Result<(), Error> {
+        let status = match self.current()? {
+            BackendMessage::ReadyForQuery(status) => Some(status),
+            _ => None,
+        };
+        let Phase::Busy(answer) = &mut self.phase else { return Ok(()) };
+        let Some(status) = status else {
+            answer.awaits_copy = true;
+            return Ok(());
+        };
+        answer.awaits_copy = false;
+        answer.ends = answer.ends.saturating_sub(1);
+        if answer.ends == 0 {
+            self.phase = Phase::Ready;
+        }
+        self.session.transaction_status = status;
+        Ok(())
+    }
+
+    /// The message that the last advance went to.
+    pub(crate) fn current(&mut self) -> Result<BackendMessage<'_>, Error> {
+        let frame = self.input.filled().get(..self.lent).unwrap_or_default();
+        let phase = &mut self.phase;
+        FRAMING.parse(frame).map_err(|error| {
+            *phase = Phase::Closed;
+            Error::Decode(error)
+        })
+    }
+
+    /// The error that the last advance went to.
+    pub(crate) fn current_error(&mut self) -> Result<ServerError, Error> {
+        match self.current()? {
+            BackendMessage::ErrorResponse(fields) => Ok(fields.to_server_error()),
+            other => {
+                let name = other.name();
+                Err(self.unexpected("an ErrorResponse", name))
+            }
+        }
+    }
+
+    /// The length of the frame at the start of the buffer, once it is there as a whole.
+    ///
+    /// What is still to be sent is sent meanwhile: a server that has more to say than fits on the way reads
+    /// on only after somebody has listened.
+    pub(super) async fn next_frame(
+        &mut self,
+        limit: Option<Duration>,
+        during: &'static str,
+    ) -> Result<usize, Error> {
+        if self.phase == Phase::Closed {
+            return Err(Error::Closed);
+        }
+        self.input.consume(core::mem::take(&mut self.lent));
+        loop {
+            let missing = match FRAMING.need(self.input.filled()) {
+                Ok(Need::Frame(len)) => return Ok(len),
+                Ok(Need::More(missing)) => missing,
+                Err(error) => return Err(self.broken(error)),
+            };
+            match within(limit, core::future::poll_fn(|cx| self.poll_exchange(cx, missing))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.lost(during, error)),
+                Err(after) => return Err(self.late(during, after)),
+            }
+        }
+    }
+
+    /// Reads once, and writes what can be written.
+    fn poll_exchange(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<()>> {
+        if !self.output.is_empty()
+            && let Poll::Ready(Err(error)) = self.poll_send(cx)
+        {
+            // What the server said before it went explains more, and reading comes to the end by itself.
+            log::debug!("writing to {}: {error}", self.server);
+            self.forget_output();
+        }
+        pin!(self.input.fill(&mut self.stream, missing)).poll(cx)
+    }
+
+    /// Deals with a message that may come at any time, and says whether it was one.
+    pub(super) fn take_asynchronous(&mut self, len: usize) -> Result<bool, Error> {
+        let frame = self.input.filled().get(..len).unwrap_or_default();
+        if !matches!(frame.first(), Some(b'N' | b'S' | b'A')) {
+            return Ok(false);
+        }
+        match FRAMING.parse(frame) {
+            Ok(BackendMessage::NoticeResponse(fields)) => (self.on_notice)(&fields.to_server_error()),
+            Ok(BackendMessage::ParameterStatus(status)) => {
+                if let Err(error) = self.session.parameters.update(&status) {
+                    return Err(self.unexpected("reported settings", error.to_string()));
+                }
+            }
+            // Nobody here has called LISTEN.
+            Ok(_) => {}
+            Err(error) => return Err(self.broken(error)),
+        }
+        self.input.consume(len);
+        Ok(true)
+    }
+
+    /// Reads up to the last `ReadyForQuery` and throws it away.
+    pub(crate) async fn drain(&mut self) -> Result<(), Error> {
+        while matches!(self.phase, Phase::Busy(_)) {
+            // The server may wait for data that nobody will send.
+            self.refuse_copy("given up")?;
+            match self.advance_raw("reading the rest of an answer").await? {
+                b'W' => {
+                    self.phase = Phase::Closed;
+                    return Err(Error::Closed);
+                }
+                b'E' => {
+                    let error = self.current_error()?;
+                    if error.severity.ends_connection() {
+                        return Err(self.ended(error));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a COPY to the server, if it waits for one, so that it fails for this reason. Reading sends it.
+    pub(super) fn refuse_copy(&mut self, reason: &str) -> Result<(), Error> {
+        let Phase::Busy(answer @ Answer { awaits_copy: true, .. }) = &mut self.phase else { return Ok(()) };
+        answer.awaits_copy = false;
+        let is_extended = answer.is_extended;
+        self.push(|out| {
+            FrontendMessage::CopyFail { message: reason.as_bytes() }.encode(out)?;
+            // The Sync that was sent with the statement was passed over as a part of the COPY.
+            if is_extended { FrontendMessage::Sync.encode(out) } else { Ok(()) }
+        })
+    }
+
+    /// Takes an error of the server within an answer: reads on to `ReadyForQuery`, unless the session ends.
+    pub(crate) async fn fail(&mut self, error: ServerError) -> Error {
+        if error.severity.ends_connection() {
+            return self.ended(error);
+        }
+        if let Err(lost) = self.drain().await {
+            log::debug!("after {error}: {lost}");
+        }
+        Error::Server(Box::new(error))
+    }
+
+    /// Takes an error of the server that ends the session.
+    pub(super) fn ended(&mut self, error: ServerError) -> Error {
+        self.phase = Phase::Closed;
+        Error::Server(Box::new(error))
+    }
+
+    /// Writing has failed: the connection is lost, and what the server said before it went tells why.
+    async fn last_words(&mut self, during: &'static str, error: io::Error) -> Error {
+        self.input.consume(core::mem::take(&mut self.lent));
+        loop {
+            while let Ok(Need::Frame(len)) = FRAMING.need(self.input.filled()) {
+                match FRAMING.parse(self.input.filled().get(..len).unwrap_or_default()) {
+                    Ok(BackendMessage::ErrorResponse(fields)) if fields.severity().ends_connection() => {
+                        let error = fields.to_server_error();
+                        return self.ended(error);
+                    }
+                    _ => self.input.consume(len),
+                }
+            }
+            // Only what is here already; nothing is waited for.
+            let read =
+                core::future::poll_fn(|cx| Poll::Ready(pin!(self.input.fill(&mut self.stream, 1)).poll(cx)));
+            if !matches!(read.await, Poll::Ready(Ok(()))) {
+                return self.lost(during, error);
+            }
+        }
+    }
+
+    /// Closes the connection over bytes that are no message.
+    pub(crate) fn broken(&mut self, error: crate::codec::DecodeError) -> Error {
+        self.phase = Phase::Closed;
+        Error::Decode(error)
+    }
+
+    /// Closes the connection over a message that is not legal here.
+    pub(crate) fn unexpected(&mut self, expected: &'static str, got: impl Into<String>) -> Error {
+        self.phase = Phase::Closed;
+        Error::Unexpected { expected, got: got.into() }
+    }
+
+    fn lost(&mut self, during: &'static str, source: io::Error) -> Error {
+        self.phase = Phase::Closed;
+        Error::Io { during, source }
+    }
+
+    fn late(&mut self, phase: &'static str, after: Duration) -> Error {
+        self.phase = Phase::Closed;
+        Error::Timeout { phase, after }
+    }
+}
+
+/// The outcome of `work`, or the limit where that was exceeded.
+async fn within<T>(limit: Option<Duration>, work: impl Future<Output = T>) -> Result<T, Duration> {
+    match limit {
+        Some(limit) => tokio::time::timeout(limit, work).await.map_err(|_| limit),
+        None => Ok(work.await),
+    }
+}

@@ -1,0 +1,30 @@
+//! Connections of the library, for tests.
+
+use core::time::Duration;
+
+use tapster::client::Connection;
+use tapster::conninfo::{Config, ConnInfo, Environment};
+
+/// Runs a test's future to its end.
+///
+/// # Panics
+/// After a minute: the connection waits for something that does not come.
+#[track_caller]
+pub fn block_on<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let minute = Duration::from_secs(60);
+        tokio::time::timeout(minute, test).await.expect("the test ends within a minute")
+    })
+}
+
+/// The configuration that a connection string says, whatever the environment.
+pub fn config(conninfo: &str) -> Config {
+    let conninfo: ConnInfo = conninfo.parse().expect("a connection string");
+    conninfo.resolve(&Environment::empty()).and_then(|resolved| resolved.config()).expect("a configuration")
+}
+
+/// Connects.
+pub async fn connect(conninfo: &str) -> Connection {
+    Connection::connect(&config(conninfo)).await.unwrap_or_else(|error| panic!("{error}"))
+}
