@@ -289,7 +289,7 @@ fn in_negotiated_tls_no_alpn_is_fine_and_another_protocol_is_not() {
 fn silence_within_tls_is_bounded() {
     let outcome = attack("sslmode=require connect_timeout=1", empty_home().path(), async |mut stream| {
         stream.write_all(b"S").await?;
-        std::future::pending().await
+        core::future::pending().await
     });
     assert!(outcome.result.unwrap_err().is_timeout());
 }

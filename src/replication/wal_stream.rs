@@ -19,6 +19,8 @@ use crate::types::{Lsn, PgTimestamp, TimelineId};
 const DURING: &str = "streaming WAL";
 /// As `wal_receiver_status_interval` and pg_receivewal have it.
 const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// How soon the same positions are sent again to a server that keeps asking.
+const REPEAT_AFTER: Duration = Duration::from_millis(100);
 
 /// Where physical streaming starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,7 +88,10 @@ pub struct WalStream {
     written: Lsn,
     flushed: Lsn,
     status_interval: Option<Duration>,
-    next_status: Instant,
+    /// When to send a status even if nothing else happens.
+    next_status: Option<Instant>,
+    /// The positions last sent, and when.
+    last_status: Option<(Lsn, Lsn, Instant)>,
     state: State,
 }
 
@@ -119,7 +124,8 @@ impl ReplicationConnection {
                 written: Lsn::INVALID,
                 flushed: Lsn::INVALID,
                 status_interval: Some(DEFAULT_STATUS_INTERVAL),
-                next_status: Instant::now(),
+                next_status: Some(Instant::now()),
+                last_status: None,
                 state: State::Streaming,
             })),
             Some(b'T') => match self.next_timeline().await? {
@@ -158,6 +164,7 @@ impl WalStream {
     /// is 10 s, and the first update goes out at once.
     pub fn set_status_interval(&mut self, interval: Option<Duration>) {
         self.status_interval = interval;
+        self.next_status = interval.map(|_| Instant::now());
     }
 
     /// The position behind the last byte that came: start plus everything received.
@@ -225,8 +232,8 @@ impl WalStream {
     pub async fn keep_alive(&mut self) -> Result<Infallible, Error> {
         loop {
             self.send_status_if_due().await?;
-            match self.status_interval {
-                Some(_) => tokio::time::sleep_until(self.next_status).await,
+            match self.next_status {
+                Some(at) => tokio::time::sleep_until(at).await,
                 None => core::future::pending().await,
             }
         }
@@ -246,9 +253,9 @@ impl WalStream {
         while self.state == State::Streaming {
             self.send_status_if_due().await?;
             let advance = self.connection.connection.advance_raw(DURING);
-            let tag = match self.status_interval {
+            let tag = match self.next_status {
                 None => advance.await?,
-                Some(_) => match tokio::time::timeout_at(self.next_status, advance).await {
+                Some(at) => match tokio::time::timeout_at(at, advance).await {
                     Ok(tag) => tag?,
                     Err(_) => continue,
                 },
@@ -335,9 +342,24 @@ impl WalStream {
             Err(error) => return Err(self.connection.connection.broken(error)),
         };
         if reply_requested {
-            self.send_status().await?;
+            self.reply().await?;
         }
         Ok(true)
+    }
+
+    /// Answers a request for the positions: at once, unless there is nothing new since the last answer. A server
+    /// that shuts down asks again the moment it has an answer that does not satisfy it.
+    async fn reply(&mut self) -> Result<(), Error> {
+        match self.last_status {
+            Some((written, flushed, at))
+                if (written, flushed) == (self.written, self.flushed) && at.elapsed() < REPEAT_AFTER =>
+            {
+                let again = at + REPEAT_AFTER;
+                self.next_status = Some(self.next_status.map_or(again, |next| next.min(again)));
+                Ok(())
+            }
+            _ => self.send_status().await,
+        }
     }
 
     /// Takes note of a message that ends the stream.
@@ -363,7 +385,7 @@ impl WalStream {
     }
 
     async fn send_status_if_due(&mut self) -> Result<(), Error> {
-        if self.status_interval.is_some() && Instant::now() >= self.next_status {
+        if self.next_status.is_some_and(|at| Instant::now() >= at) {
             self.send_status().await?;
         }
         Ok(())
@@ -378,9 +400,9 @@ impl WalStream {
             sent_at: PgTimestamp::from(SystemTime::now()),
             reply_requested,
         });
-        if let Some(interval) = self.status_interval {
-            self.next_status = Instant::now() + interval;
-        }
+        let now = Instant::now();
+        self.next_status = self.status_interval.map(|interval| now + interval);
+        self.last_status = Some((self.written, self.flushed, now));
         self.connection.connection.push(|out| CopyData::encode_with(out, |out| status.encode(out)))
     }
 }
