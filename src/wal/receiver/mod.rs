@@ -20,6 +20,7 @@ pub use error::{ReceiveError, Refusal};
 
 use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalDamage, WalSegment};
 use crate::conninfo::{Config, Replication};
+use crate::error::Error;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
 
@@ -169,9 +170,11 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(15);
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// A receiver that has not begun. The configuration's kind of session is set to physical replication.
+    /// A receiver that has not begun. The configuration's kind of session is set to physical replication, and
+    /// without a `connect_timeout` the receive timeout counts for connecting too.
     pub fn new(mut config: Config, options: ReceiverOptions, on_event: F) -> Self {
         config.replication = Replication::Physical;
+        config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
         Self {
             config,
             options,
@@ -229,9 +232,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
     /// One connection, from connecting to its end.
     async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let patience = self.options.receive_timeout;
         let connect = async {
             let mut connection = ReplicationConnection::connect(&self.config).await?;
-            let (archive, first) = self.prepare(&mut connection).await?;
+            let prepare = self.prepare(&mut connection);
+            let (archive, first) = within(patience, "asking the server what it has", prepare).await?;
             Ok::<_, ReceiveError>((connection, archive, first))
         };
         tokio::select! {
@@ -274,6 +279,21 @@ impl<F> core::fmt::Debug for Receiver<F> {
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         core::future::pending::<()>().await;
+    }
+}
+
+/// Waits for an answer of the server no longer than it may be silent.
+async fn within<T>(
+    limit: Option<Duration>,
+    phase: &'static str,
+    work: impl Future<Output = Result<T, ReceiveError>>,
+) -> Result<T, ReceiveError> {
+    match limit {
+        Some(after) => match tokio::time::timeout(after, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { phase, after }.into()),
+        },
+        None => work.await,
     }
 }
 

@@ -105,8 +105,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let (timeline, position) = (next.timeline(), next.start());
         if timeline == system.timeline {
             // A standby may lag behind what was received from another server, and catch up.
-            let is_standby = connection.connection().parameters().get("in_hot_standby") == Some("on");
-            if position > system.xlog_pos && !is_standby {
+            if position > system.xlog_pos && !is_standby(connection).await? {
                 return Err(
                     Refusal::ArchiveAhead { next: position, timeline, server: system.xlog_pos }.into()
                 );
@@ -189,6 +188,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         (self.on_event)(ReceiverEvent::HistoryStored(timeline));
         Ok(())
     }
+}
+
+/// Servers before 14 do not report it; there a session that is read-only tells.
+async fn is_standby(connection: &mut ReplicationConnection) -> Result<bool, Error> {
+    if let Some(value) = connection.connection().parameters().get("in_hot_standby") {
+        return Ok(value == "on");
+    }
+    Ok(connection.show("transaction_read_only").await? == "on")
 }
 
 /// Says what an error of the server means for the archive.

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::disk::{Disk, Done};
 use super::start::explain;
 use super::writing::Writing;
-use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, Stopped, stopped};
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, Stopped, stopped, within};
 use crate::error::Error;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream,
@@ -43,16 +43,16 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         archive: &Archive,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Stopped, ReceiveError> {
+        let patience = self.options.receive_timeout;
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
-            self.store_history(&mut connection, archive, timeline).await?;
-            let checker = self.checker(&connection, archive, segment).await?;
-            (self.on_event)(ReceiverEvent::Streaming { start, timeline });
-            let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
-            let started = connection.start_physical(&request).await;
-            let next = match started.map_err(|error| explain(error, start, timeline, Lsn::INVALID))? {
+            let begin = within(patience, "starting replication", self.begin(connection, archive, segment));
+            let (started, disk) = tokio::select! {
+                begun = begin => begun?,
+                () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
+            };
+            let next = match started {
                 StartedStream::Streaming(stream) => {
-                    let disk = Disk::new(archive.clone(), segment, checker);
                     match self.stream_timeline(stream, disk, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
@@ -72,6 +72,23 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             // From the start of its segment, so that the new timeline's first file is whole.
             segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
         }
+    }
+
+    /// Begins to stream at `segment`, with its timeline's history stored before the first byte.
+    async fn begin(
+        &mut self,
+        mut connection: ReplicationConnection,
+        archive: &Archive,
+        segment: WalSegment,
+    ) -> Result<(StartedStream, Disk), ReceiveError> {
+        let (timeline, start) = (segment.timeline(), segment.start());
+        self.store_history(&mut connection, archive, timeline).await?;
+        let checker = self.checker(&connection, archive, segment).await?;
+        (self.on_event)(ReceiverEvent::Streaming { start, timeline });
+        let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
+        let started = connection.start_physical(&request).await;
+        let started = started.map_err(|error| explain(error, start, timeline, Lsn::INVALID))?;
+        Ok((started, Disk::new(archive.clone(), segment, checker)))
     }
 
     /// Streams one timeline to its end, or until we stop.
