@@ -67,9 +67,17 @@ impl Limits {
     /// The limit for a message from a server, if one has this type; `ready` once authentication is over.
     #[inline]
     pub(crate) const fn backend(&self, tag: u8, ready: bool) -> Option<u32> {
+        // The two that come by the million first; the rest is out of line.
+        match tag {
+            b'd' if ready => Some(self.copy_data),
+            b'D' if ready => Some(self.data_row),
+            _ => self.backend_other(tag, ready),
+        }
+    }
+
+    #[inline(never)]
+    const fn backend_other(&self, tag: u8, ready: bool) -> Option<u32> {
         Some(match tag {
-            b'd' if ready => self.copy_data,
-            b'D' if ready => self.data_row,
             b'T' if ready => self.row_description,
             b'A' if ready => self.notification,
             b'V' if ready => self.function_result,

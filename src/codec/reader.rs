@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn value(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         let len = self.i32(field)?;
-        match slice_len(len).and_then(|len| self.rest.split_at_checked(len)) {
+        match usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len)) {
             Some((value, rest)) => {
                 self.rest = rest;
                 Ok(Some(value))
@@ -105,7 +105,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn skip_value(&mut self, field: &'static str) -> Result<(), DecodeError> {
         let len = self.i32(field)?;
-        match slice_len(len).and_then(|len| self.rest.get(len..)) {
+        match usize::try_from(len).ok().and_then(|len| self.rest.get(len..)) {
             Some(rest) => {
                 self.rest = rest;
                 Ok(())
@@ -141,13 +141,6 @@ impl<'a> Reader<'a> {
             left => Err(self.error("end", DecodeErrorKind::Trailing(left))),
         }
     }
-}
-
-/// A length as slices have them. With its sign extended, a negative one is longer than any slice, so that one
-/// comparison finds all that is wrong.
-#[inline]
-fn slice_len(len: i32) -> Option<usize> {
-    isize::try_from(len).ok().map(isize::cast_unsigned)
 }
 
 /// Where the first NUL is. Eight bytes at a time, because strings are most of what a server sends in errors
