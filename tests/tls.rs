@@ -6,9 +6,11 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 
-use support::certificates::{Authority, Identity, Key, Request, convert};
+use support::certificates::{Authority, Identity, Key, Request, convert, rehash};
 use support::cluster::Builder;
+use support::process::{clean_environment, run};
 use support::{Auth, Cluster, Server, servers};
 use tapster::client::Connection;
 use tapster::conninfo::{ConnInfo, Environment};
@@ -58,9 +60,31 @@ impl Home {
         }
     }
 
-    /// The outcome with each mode.
+    /// The outcome with each mode; libpq's is compared, once, with the server of its own version.
     fn outcomes(&self, cluster: &Cluster, options: &str) -> [String; 6] {
-        MODES.map(|mode| self.outcome(cluster, &format!("sslmode={mode} {options}")))
+        MODES.map(|mode| {
+            let options = format!("sslmode={mode} {options}");
+            let outcome = self.outcome(cluster, &options);
+            if cluster.major() != servers::packaged().major {
+                return outcome;
+            }
+            let libpqs = match self.psql(cluster, &options).as_deref() {
+                Ok("t") => "tls",
+                Ok(_) => "plain",
+                Err(_) => "a failure",
+            };
+            let ours = if matches!(&*outcome, "tls" | "plain") { &outcome } else { "a failure" };
+            assert_eq!(ours, libpqs, "{options}");
+            outcome
+        })
+    }
+
+    /// Whether psql's session is encrypted, or why there is none.
+    fn psql(&self, cluster: &Cluster, options: &str) -> Result<String, String> {
+        let mut command = Command::new(servers::packaged().bin.join("psql"));
+        clean_environment(&mut command).env("HOME", self.0.path()).args(["-XAtq", "-c", IS_ENCRYPTED]);
+        command.args(["-d", &conninfo(cluster, options)]);
+        run(command, "")
     }
 
     /// The message of the failure that has to come.
@@ -76,11 +100,7 @@ impl Home {
         then: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let environment = Environment::empty().with_user("nobody").with_home(self.0.path());
-        let conninfo: ConnInfo = format!(
-            "host={HOST} hostaddr=127.0.0.1 port={} user=repl dbname=postgres password=walrus-17 {options}",
-            cluster.port()
-        )
-        .parse()?;
+        let conninfo: ConnInfo = conninfo(cluster, options).parse()?;
         let config = conninfo.resolve(&environment)?.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -92,9 +112,18 @@ impl Home {
     }
 }
 
+fn conninfo(cluster: &Cluster, options: &str) -> String {
+    let port = cluster.port();
+    format!(
+        "host={HOST} hostaddr=127.0.0.1 port={port} user=repl dbname=postgres password=walrus-17 {options}"
+    )
+}
+
+const IS_ENCRYPTED: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+
 /// Whether the server says that the session is encrypted.
 async fn ask_for_tls(connection: &mut Connection) -> Result<bool, Error> {
-    let sets = connection.simple_query("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await?;
+    let sets = connection.simple_query(IS_ENCRYPTED).await?;
     Ok(sets[0].row(0).unwrap().text(0)? == "t")
 }
 
@@ -161,6 +190,7 @@ fn a_chain_is_verified_where_there_is_a_root_and_else_nothing_is() {
 fn an_expired_certificate_is_refused_where_the_chain_is_verified() {
     let authority = Authority::new("right", Key::P256);
     let identity = authority.issue(Request { is_expired: true, ..Request::new(HOST) });
+    let version_1 = authority.issue(Request { is_expired: true, is_version_1: true, ..Request::new(HOST) });
     servers::for_each(|server| {
         let cluster = with_tls(server, &identity).start();
         let home = Home::new();
@@ -171,6 +201,13 @@ fn an_expired_certificate_is_refused_where_the_chain_is_verified() {
         let message = home.failure(&cluster, &format!("sslrootcert={root} sslmode=require"));
         assert!(message.ends_with("certificate has expired"), "{message}");
     });
+    let cluster = with_tls(&servers::packaged(), &version_1).start();
+    let home = Home::new();
+    for trusted in [authority.certificate(), version_1.certificate] {
+        home.put("root.crt", &trusted);
+        let message = home.failure(&cluster, "sslmode=verify-ca");
+        assert!(message.ends_with("certificate has expired"), "{message}");
+    }
 }
 
 #[test]
@@ -206,10 +243,11 @@ fn a_revoked_certificate_is_refused_where_its_list_is_known() {
         fs::create_dir(&directory).unwrap();
         let options = format!("sslcrldir={}", directory.display());
         assert_eq!(home.outcomes(&cluster, &options), none_trusts, "an empty directory");
-        fs::write(directory.join("0a1b2c3d.r0"), &list_before).unwrap();
         fs::write(directory.join("README"), "no list").unwrap();
+        fs::write(directory.join("right.crl"), &list_before).unwrap();
+        rehash(&directory);
         assert_eq!(home.outcomes(&cluster, &options), all_trust);
-        fs::write(directory.join("0a1b2c3d.r0"), &list).unwrap();
+        fs::write(directory.join("right.crl"), &list).unwrap();
         assert_eq!(home.outcomes(&cluster, &options), none_trusts);
     });
 }

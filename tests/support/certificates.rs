@@ -13,7 +13,7 @@ use super::process::{clean_environment, run};
 pub enum Key {
     /// ECDSA on P-256.
     P256,
-    /// ECDSA on P-384.
+    /// ECDSA on P-384; an authority with it signs with SHA-384, all others with SHA-256.
     P384,
     /// RSA, 2048 bits.
     Rsa,
@@ -68,7 +68,7 @@ pub struct Request<'a> {
     /// As OpenSSL's configuration has them: `DNS:db1.example,IP:10.0.0.1`; empty for none.
     pub alternative_names: &'a str,
     pub key: Key,
-    /// Valid in 2020 only.
+    /// Valid until some time ago.
     pub is_expired: bool,
     pub is_authority: bool,
     /// The certificate is of version 1, without extensions, as PostgreSQL's manual had it made for long.
@@ -106,10 +106,11 @@ impl Authority {
     /// An authority with the key and the certificate of somebody, who need not be one.
     pub fn with(identity: &Identity, key: Key, between: Vec<u8>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = CONFIG.replace("HASH", if key == Key::P384 { "sha384" } else { "sha256" });
         for (name, contents) in [
             ("ca.crt", &identity.certificate[..]),
             ("ca.key", &identity.key),
-            ("config", CONFIG.as_bytes()),
+            ("config", config.as_bytes()),
             ("index", b""),
             ("serial", b"1000\n"),
             ("crlnumber", b"01\n"),
@@ -139,16 +140,17 @@ impl Authority {
             arguments.extend_from_slice(&["-addext", &names]);
         }
         openssl(dir, &arguments);
+        let days = if request.is_expired { "-1" } else { "10" };
         let mut arguments = match request.is_version_1 {
             true => {
-                vec!["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "10"]
+                vec!["x509", "-req", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", days]
             }
             false => vec!["ca", "-batch", "-notext", "-config", "config"],
         };
         if request.is_authority {
             arguments.extend_from_slice(&["-extensions", "authority"]);
         }
-        if request.is_expired {
+        if request.is_expired && !request.is_version_1 {
             arguments.extend_from_slice(&["-startdate", "20200101000000Z", "-enddate", "20201231000000Z"]);
         }
         arguments.extend_from_slice(self.key.signature_options());
@@ -181,7 +183,7 @@ database = index
 serial = serial
 crlnumber = crlnumber
 new_certs_dir = .
-default_md = sha256
+default_md = HASH
 default_days = 10
 default_crl_days = 10
 policy = policy
@@ -206,6 +208,11 @@ pub fn convert(input: &[u8], arguments: &[&str]) -> Vec<u8> {
     fs::write(dir.path().join("in"), input).expect("the directory is ours");
     openssl(dir.path(), &[arguments, &["-in", "in", "-out", "out"]].concat());
     read(dir.path(), "out")
+}
+
+/// Gives the revocation lists and certificates in a directory the names by which OpenSSL finds them.
+pub fn rehash(dir: &Path) {
+    openssl(dir, &["rehash", "."]);
 }
 
 fn openssl(dir: &Path, arguments: &[&str]) {
