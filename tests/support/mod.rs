@@ -12,6 +12,8 @@ pub mod cluster;
 pub mod oracle;
 pub mod process;
 pub mod program;
+#[cfg(feature = "cli")]
+pub mod receiver;
 pub mod servers;
 mod standby;
 mod template;
@@ -19,5 +21,9 @@ pub mod wait;
 
 pub use cluster::{Auth, Cluster, Stop};
 pub use program::{Program, tapster};
+#[cfg(feature = "cli")]
+pub use program::{assert_has, json, tapster_json};
+#[cfg(feature = "cli")]
+pub use receiver::{Archive, Receiver};
 pub use servers::Server;
 pub use wait::wait_until;

@@ -21,6 +21,38 @@ pub struct RunningProgram {
     home: TempDir,
 }
 
+/// A line of output that is a JSON document.
+#[cfg(feature = "cli")]
+#[track_caller]
+pub fn json(line: &str) -> serde_json::Value {
+    serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line:?}"))
+}
+
+/// Checks that a document has these members with these values; it may have more.
+#[cfg(feature = "cli")]
+#[track_caller]
+pub fn assert_has(document: &serde_json::Value, expected: serde_json::Value) {
+    fn has(document: &serde_json::Value, expected: &serde_json::Value) -> bool {
+        match expected.as_object() {
+            Some(members) => members.iter().all(|(name, value)| has(&document[name], value)),
+            None => document == expected,
+        }
+    }
+    assert!(has(document, &expected), "{expected} is not in {document}");
+}
+
+/// Runs `tapster` with these arguments to its end, which must be a success, and gives the one document that
+/// it printed.
+#[cfg(feature = "cli")]
+#[track_caller]
+pub fn tapster_json<S: AsRef<OsStr>>(args: &[S]) -> serde_json::Value {
+    let output = tapster(args);
+    assert!(output.status.success(), "{output:?}");
+    let stdout = String::from_utf8(output.stdout).expect("documents are UTF-8");
+    let [line] = stdout.lines().collect::<Vec<_>>()[..] else { panic!("not one document:\n{stdout}") };
+    json(line)
+}
+
 /// Runs `tapster` with these arguments to its end.
 #[track_caller]
 pub fn tapster<S: AsRef<OsStr>>(args: &[S]) -> Output {

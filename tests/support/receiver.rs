@@ -1,0 +1,155 @@
+//! `tapster receive-wal` into an archive of the test's own.
+
+use core::time::Duration;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::oracle;
+use super::process::PATIENCE;
+use super::program::{Program, RunningProgram, assert_has, json};
+use super::wait::{holds_within, wait_until};
+
+/// How long the receiver may take to stop when it is told to.
+pub const STOP_TIME: Duration = Duration::from_secs(2);
+
+/// An archive: a private directory.
+pub struct Archive {
+    dir: TempDir,
+}
+
+impl Archive {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary directory") }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The path of a file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The names of all files, in order.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).expect("the archive is there").flatten();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.file_name().into_string().expect("our names are ASCII")).collect();
+        names.sort();
+        names
+    }
+
+    /// The names of the partial segments, in order.
+    pub fn partials(&self) -> Vec<String> {
+        self.names().into_iter().filter(|name| name.ends_with(".partial")).collect()
+    }
+
+    /// Waits until a file of that name is there.
+    #[track_caller]
+    pub fn wait_for(&self, name: &str) {
+        wait_until(PATIENCE, &format!("{name} is archived"), || self.file(name).exists());
+    }
+
+    /// Compares with the server's copies, and gives the number of segments.
+    #[track_caller]
+    pub fn assert_identical(&self, servers: &Path) -> usize {
+        oracle::compare_segments(self.path(), servers)
+            .unwrap_or_else(|difference| panic!("{difference}; here are {:?}", self.names()))
+    }
+
+    /// Starts to receive into it.
+    #[track_caller]
+    pub fn receive(&self, conninfo: &str, options: &[&str]) -> Receiver {
+        let program = Program::tapster().args(&["receive-wal", conninfo, "--json", "-D"]);
+        let program = program.args(&[self.path()]).args(options).spawn();
+        Receiver { program, seen: 0 }
+    }
+}
+
+/// A running `tapster receive-wal --json`.
+pub struct Receiver {
+    program: RunningProgram,
+    /// How many events were waited for or passed over.
+    seen: usize,
+}
+
+impl Receiver {
+    /// The process.
+    pub fn id(&self) -> u32 {
+        self.program.id()
+    }
+
+    /// Every event so far. Each is a line with a document of its own.
+    pub fn events(&self) -> Vec<Value> {
+        let stdout = self.program.stdout();
+        let lines = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
+        lines.lines().map(json).collect()
+    }
+
+    /// Waits for the next event of that name.
+    #[track_caller]
+    pub fn wait_for(&mut self, event: &str) -> Value {
+        self.wait_for_one(event, |_| true)
+    }
+
+    /// Waits for the next event of that name that `is_meant`.
+    #[track_caller]
+    pub fn wait_for_one(&mut self, event: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        let mut ended = false;
+        holds_within(PATIENCE, || {
+            ended = self.program.has_ended();
+            let events = self.events();
+            found = events.iter().skip(self.seen).position(|e| e["event"] == event && is_meant(e));
+            if let Some(at) = found {
+                self.seen += at + 1;
+            }
+            found.is_some() || ended
+        });
+        match found {
+            Some(_) => self.events().swap_remove(self.seen - 1),
+            None => panic!(
+                "no event {event:?} (ended: {ended}):\n{}{}",
+                self.program.stdout(),
+                self.program.stderr()
+            ),
+        }
+    }
+
+    /// Sends the signal of that name.
+    pub fn signal(&self, name: &str) {
+        self.program.signal(name);
+    }
+
+    /// Tells it to stop by that signal, which must take effect in time and in good order, and gives its last
+    /// event.
+    #[track_caller]
+    pub fn stop(self, signal: &str) -> Value {
+        self.signal(signal);
+        self.stopped_within(STOP_TIME)
+    }
+
+    /// Waits until it has ended by itself in good order, and gives its last event.
+    #[track_caller]
+    pub fn stopped_within(self, deadline: Duration) -> Value {
+        let (code, last) = self.end_within(deadline);
+        assert_eq!(code, Some(0), "{last}");
+        assert_has(&last, serde_json::json!({ "event": "stopped", "ok": true }));
+        last
+    }
+
+    /// Waits for its end, and gives its exit code and its last document.
+    #[track_caller]
+    pub fn end_within(self, deadline: Duration) -> (Option<i32>, Value) {
+        let output = self.program.wait(deadline);
+        let stdout = String::from_utf8(output.stdout).expect("documents are UTF-8");
+        let last = stdout.lines().last().map_or(Value::Null, json);
+        (output.status.code(), last)
+    }
+}
