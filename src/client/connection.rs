@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
+use super::notification::Notifications;
 use crate::codec::{FrontendMessage, ServerError, TransactionStatus};
 use crate::error::Error;
 use crate::net::{ReadBuffer, Stream};
@@ -35,6 +36,7 @@ pub struct Connection {
     pub(super) session: Session,
     pub(super) server: String,
     pub(super) on_notice: NoticeHandler,
+    pub(super) notifications: Notifications,
     pub(super) read_timeout: Option<Duration>,
 }
 
@@ -82,6 +84,7 @@ impl Connection {
             session,
             server,
             on_notice,
+            notifications: Notifications::default(),
             read_timeout: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {

@@ -199,6 +199,58 @@ impl Connection {
         }
     }
 
+    /// As [`flush`](Self::flush), for a server that may have something to say meanwhile.
+    ///
+    /// # Errors
+    /// Its error, after reading on to `ReadyForQuery`, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// What is not written yet is written by the next call.
+    pub(super) async fn flush_and_listen(&mut self, during: &'static str) -> Result<(), Error> {
+        while !self.output.is_empty() {
+            let limit = self.read_timeout;
+            let exchange = core::future::poll_fn(|cx| {
+                let sent = self.poll_send(cx)?;
+                let read = pin!(self.input.fill(&mut self.stream, 1)).poll(cx)?;
+                if sent.is_ready() || read.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            });
+            match within(limit, exchange).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(self.last_words(during, error).await),
+                Err(after) => return Err(self.late(during, after)),
+            }
+            self.input.consume(core::mem::take(&mut self.lent));
+            while let Need::Frame(len) = FRAMING.need(self.input.filled()).map_err(|e| self.broken(e))? {
+                self.take_interjection(len).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a message while no answer is due.
+    pub(super) async fn listen(&mut self, during: &'static str) -> Result<(), Error> {
+        let len = self.next_frame(None, during).await?;
+        self.take_interjection(len).await
+    }
+
+    /// Deals with a message that comes while it is not the server's turn.
+    async fn take_interjection(&mut self, len: usize) -> Result<(), Error> {
+        if self.take_asynchronous(len)? {
+            return Ok(());
+        }
+        self.lent = len;
+        match self.current()? {
+            BackendMessage::ErrorResponse(fields) => {
+                let error = fields.to_server_error();
+                Err(self.fail(error).await)
+            }
+            other => {
+                let name = other.name();
+                Err(self.unexpected("nothing but a notice", name))
+            }
+        }
+    }
+
     /// Reads once, and writes what can be written.
     fn poll_exchange(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<()>> {
         if !self.output.is_empty()
@@ -224,7 +276,7 @@ impl Connection {
                     return Err(self.unexpected("reported settings", error.to_string()));
                 }
             }
-            // Nobody here has called LISTEN.
+            Ok(BackendMessage::NotificationResponse(notification)) => self.notifications.push(&notification),
             Ok(_) => {}
             Err(error) => return Err(self.broken(error)),
         }
@@ -256,14 +308,23 @@ impl Connection {
 
     /// Ends a COPY to the server, if it waits for one, so that it fails for this reason. Reading sends it.
     pub(super) fn refuse_copy(&mut self, reason: &str) -> Result<(), Error> {
-        let Phase::Busy(answer @ Answer { awaits_copy: true, .. }) = &mut self.phase else { return Ok(()) };
-        answer.awaits_copy = false;
-        let is_extended = answer.is_extended;
+        self.answer_copy(FrontendMessage::CopyFail { message: reason.as_bytes() })
+    }
+
+    /// Ends a COPY to the server, if it waits for one. Reading sends it.
+    pub(super) fn finish_copy(&mut self) -> Result<(), Error> {
+        self.answer_copy(FrontendMessage::CopyDone)
+    }
+
+    fn answer_copy(&mut self, message: FrontendMessage<'_>) -> Result<(), Error> {
+        let Phase::Busy(answer @ Answer { awaits_copy: true, .. }) = self.phase else { return Ok(()) };
         self.push(|out| {
-            FrontendMessage::CopyFail { message: reason.as_bytes() }.encode(out)?;
+            message.encode(out)?;
             // The Sync that was sent with the statement was passed over as a part of the COPY.
-            if is_extended { FrontendMessage::Sync.encode(out) } else { Ok(()) }
-        })
+            if answer.is_extended { FrontendMessage::Sync.encode(out) } else { Ok(()) }
+        })?;
+        self.phase = Phase::Busy(Answer { awaits_copy: false, ..answer });
+        Ok(())
     }
 
     /// Takes an error of the server within an answer: reads on to `ReadyForQuery`, unless the session ends.

@@ -24,13 +24,17 @@
 mod connect;
 mod connection;
 mod conversation;
+mod copy;
 mod extended;
+mod notification;
 mod query;
 mod quote;
 mod row;
 
 pub use connection::{Connection, NoticeHandler};
+pub use copy::{CopyIn, CopyLayout, CopyOut};
 pub use extended::Pipeline;
+pub use notification::Notification;
 pub use query::{Query, QueryEvent};
 pub use quote::{quote_ident, quote_literal};
 pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};

@@ -252,7 +252,8 @@ impl WalStream {
         // The event borrows the connection, so it is lent only after the loop has found that there is one.
         while self.state == State::Streaming {
             self.send_status_if_due().await?;
-            let advance = self.connection.connection.advance_raw(DURING);
+            // A primary that writes nothing is silent.
+            let advance = self.connection.connection.advance_within(None, DURING);
             let tag = match self.next_status {
                 None => advance.await?,
                 Some(at) => match tokio::time::timeout_at(at, advance).await {

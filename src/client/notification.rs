@@ -1,0 +1,127 @@
+use std::collections::VecDeque;
+use std::string::String;
+
+use super::connection::Connection;
+use crate::codec::NotificationResponse;
+use crate::error::Error;
+
+/// What a session said with `NOTIFY`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notification {
+    /// The server process of the session that said it.
+    pub process_id: i32,
+    /// The channel. Bytes that are not UTF-8 are replaced, here and in `payload`.
+    pub channel: String,
+    /// The text, which may be empty.
+    pub payload: String,
+}
+
+impl Connection {
+    /// The next notification, oldest first, on a channel that the session listens to by `LISTEN`. Waits for
+    /// as long as it takes: the [read timeout](Self::set_read_timeout) is for answers.
+    ///
+    /// Notifications also come along with the answers to other calls, outside of a transaction; those wait
+    /// here, up to 10,000 of them or 4 MiB. Of more the oldest are dropped, which
+    /// [`dropped_notifications`](Self::dropped_notifications) tells.
+    ///
+    /// # Errors
+    /// The server's error that ends the session, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// No notification is lost when the future is dropped.
+    pub async fn notification(&mut self) -> Result<Notification, Error> {
+        self.ready().await?;
+        loop {
+            if let Some(notification) = self.notifications.pop() {
+                return Ok(notification);
+            }
+            self.listen("waiting for a notification").await?;
+        }
+    }
+
+    /// A notification that is here already.
+    pub fn queued_notification(&mut self) -> Option<Notification> {
+        self.notifications.pop()
+    }
+
+    /// How many notifications were dropped because nobody took them.
+    #[must_use]
+    pub fn dropped_notifications(&self) -> u64 {
+        self.notifications.dropped
+    }
+}
+
+/// Notifications that nobody has asked for yet.
+#[derive(Debug, Default)]
+pub(super) struct Notifications {
+    queue: VecDeque<Notification>,
+    /// The sum of [`size`] over the queue.
+    bytes: usize,
+    dropped: u64,
+}
+
+const MAX_COUNT: usize = 10_000;
+const MAX_BYTES: usize = 4 * 1024 * 1024;
+
+impl Notifications {
+    pub(super) fn push(&mut self, message: &NotificationResponse<'_>) {
+        let notification = Notification {
+            process_id: message.process_id,
+            channel: String::from_utf8_lossy(message.channel).into_owned(),
+            payload: String::from_utf8_lossy(message.payload).into_owned(),
+        };
+        self.bytes += size(&notification);
+        self.queue.push_back(notification);
+        while self.queue.len() > MAX_COUNT || self.bytes > MAX_BYTES {
+            if self.pop().is_none() {
+                break;
+            }
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Notification> {
+        let notification = self.queue.pop_front()?;
+        self.bytes -= size(&notification);
+        Some(notification)
+    }
+}
+
+/// What a notification takes in memory.
+fn size(notification: &Notification) -> usize {
+    size_of::<Notification>() + notification.channel.len() + notification.payload.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::format;
+    use std::vec;
+
+    fn push(notifications: &mut Notifications, payload: &[u8]) {
+        notifications.push(&NotificationResponse { process_id: 1, channel: b"c", payload });
+    }
+
+    #[test]
+    fn of_too_many_the_oldest_are_dropped() {
+        let mut notifications = Notifications::default();
+        for i in 0..MAX_COUNT + 3 {
+            push(&mut notifications, format!("{i}").as_bytes());
+        }
+        assert_eq!((notifications.queue.len(), notifications.dropped), (MAX_COUNT, 3));
+        assert_eq!(notifications.pop().unwrap().payload, "3");
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut notifications = Notifications::default();
+        for _ in 0..10 {
+            push(&mut notifications, &vec![b'x'; 1024 * 1024]);
+            assert!(notifications.bytes <= MAX_BYTES);
+        }
+        assert_eq!((notifications.queue.len(), notifications.dropped), (3, 7));
+        // One that is too large alone leaves nothing behind.
+        push(&mut notifications, &vec![b'x'; MAX_BYTES]);
+        assert_eq!((notifications.queue.len(), notifications.bytes, notifications.dropped), (0, 0, 11));
+    }
+}
