@@ -9,6 +9,7 @@ readonly budgets=(
     "auth    16"
     "session 16"
     "client  26"
+    "tls     40"
     "cli     90"
 )
 

@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 readonly steps=(servers crates format clippy docs budgets licences no_std doctests units tests)
 
 # Each adds to the ones before it.
-readonly feature_sets=(none auth session conninfo client replication wal cli)
+readonly feature_sets=(none auth session conninfo client tls encrypted-key replication wal cli)
 
 main() {
     local step wanted=("${steps[@]}")

@@ -47,7 +47,11 @@ impl Home {
 
     /// What comes of connecting: `plain`, `tls`, or what kind of failure.
     fn outcome(&self, cluster: &Cluster, options: &str) -> String {
-        match self.connect(cluster, options, ask_for_tls) {
+        self.outcome_at(cluster.port(), options)
+    }
+
+    fn outcome_at(&self, port: u16, options: &str) -> String {
+        match self.connect_at(port, options, ask_for_tls) {
             Ok(true) => "tls".into(),
             Ok(false) => "plain".into(),
             Err(Error::Connect(attempts)) => match &attempts.last().unwrap().failure {
@@ -83,7 +87,7 @@ impl Home {
     fn psql(&self, cluster: &Cluster, options: &str) -> Result<String, String> {
         let mut command = Command::new(servers::packaged().bin.join("psql"));
         clean_environment(&mut command).env("HOME", self.0.path()).args(["-XAtq", "-c", IS_ENCRYPTED]);
-        command.args(["-d", &conninfo(cluster, options)]);
+        command.args(["-d", &conninfo(cluster.port(), options)]);
         run(command, "")
     }
 
@@ -99,8 +103,17 @@ impl Home {
         options: &str,
         then: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        self.connect_at(cluster.port(), options, then)
+    }
+
+    fn connect_at<T>(
+        &self,
+        port: u16,
+        options: &str,
+        then: impl AsyncFnOnce(&mut Connection) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let environment = Environment::empty().with_user("nobody").with_home(self.0.path());
-        let conninfo: ConnInfo = conninfo(cluster, options).parse()?;
+        let conninfo: ConnInfo = conninfo(port, options).parse()?;
         let config = conninfo.resolve(&environment)?.config()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
@@ -112,8 +125,7 @@ impl Home {
     }
 }
 
-fn conninfo(cluster: &Cluster, options: &str) -> String {
-    let port = cluster.port();
+fn conninfo(port: u16, options: &str) -> String {
     format!(
         "host={HOST} hostaddr=127.0.0.1 port={port} user=repl dbname=postgres password=walrus-17 {options}"
     )
@@ -124,7 +136,9 @@ const IS_ENCRYPTED: &str = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_p
 /// Whether the server says that the session is encrypted.
 async fn ask_for_tls(connection: &mut Connection) -> Result<bool, Error> {
     let sets = connection.simple_query(IS_ENCRYPTED).await?;
-    Ok(sets[0].row(0).unwrap().text(0)? == "t")
+    let is_encrypted = sets[0].row(0).unwrap().text(0)? == "t";
+    assert_eq!(connection.is_encrypted(), is_encrypted);
+    Ok(is_encrypted)
 }
 
 fn with_tls(server: &Server, identity: &Identity) -> Builder {
@@ -309,6 +323,17 @@ fn allow_uses_tls_only_where_it_has_to() {
         .start();
     let home = Home::new();
     assert_eq!(home.outcomes(&cluster, ""), ["28000", "tls", "tls", "tls", "File", "File"]);
+}
+
+#[test]
+fn a_server_without_tls_tells_why_it_refuses_a_session() {
+    let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
+    let home = Home::new();
+    for mode in ["disable", "allow", "prefer"] {
+        let options = format!("sslmode={mode} password=wrong");
+        assert_eq!(home.outcome(&cluster, &options), "28P01");
+        assert_eq!(home.failure(&cluster, &options).lines().count(), 1);
+    }
 }
 
 #[test]
@@ -599,6 +624,30 @@ fn the_keys_of_a_session_are_logged_where_that_is_asked_for() {
     let lengths: Vec<_> = secret.split(' ').map(str::len).collect();
     assert!(lengths[1] == 64 && lengths[2] >= 64, "{secret}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn the_systems_certificates_are_those_that_openssl_would_use() {
+    // The variable is read from the environment of the process, so this test runs itself with it.
+    if let Ok(port) = std::env::var("TAPSTER_TEST_PORT") {
+        let home = Home::new();
+        println!("outcome: {}", home.outcome_at(port.parse().unwrap(), "sslrootcert=system"));
+        return;
+    }
+    let authority = Authority::new("system", Key::P256);
+    let cluster = with_tls(&servers::packaged(), &authority.issue(Request::new(HOST))).start();
+    let home = Home::new();
+    let certificates = home.put("system.crt", &authority.certificate());
+    for (file, outcome) in [(certificates.as_str(), "tls"), ("/dev/null", "File")] {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        clean_environment(&mut command)
+            .args(["--exact", "the_systems_certificates_are_those_that_openssl_would_use", "--nocapture"])
+            .env("TAPSTER_TEST_PORT", cluster.port().to_string())
+            .env("SSL_CERT_FILE", file)
+            .env("SSL_CERT_DIR", "/nonexistent");
+        let said = run(command, "").unwrap();
+        assert!(said.contains(&format!("outcome: {outcome}")), "{said}");
+    }
 }
 
 #[test]

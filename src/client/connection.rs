@@ -128,6 +128,12 @@ impl Connection {
         &self.server
     }
 
+    /// Whether the session is in TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.stream.is_tls()
+    }
+
     /// What cancels this session's statements; some poolers give none.
     #[must_use]
     pub fn cancel_key(&self) -> Option<&CancelKey> {

@@ -43,3 +43,63 @@ pub(super) fn falls_back(tried: Encryption, in_tls: bool, failure: &ConnectFailu
             _ => false,
         }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conninfo::{ConnInfo, Environment};
+
+    fn plan_of(conninfo: &str, is_tcp: bool) -> Result<(Encryption, Option<Encryption>), ConnectFailure> {
+        let environment = Environment::empty().with_user("u");
+        let resolved = conninfo.parse::<ConnInfo>().unwrap().resolve(&environment).unwrap();
+        plan(&resolved.config().unwrap().tls, is_tcp)
+    }
+
+    #[cfg(feature = "tls")]
+    #[test]
+    fn the_mode_says_what_comes_first_and_what_next() {
+        for (conninfo, expected) in [
+            ("sslmode=disable", (Encryption::Plain, None)),
+            ("sslmode=allow", (Encryption::Plain, Some(Encryption::Tls))),
+            ("", (Encryption::TlsIfOffered, Some(Encryption::Plain))),
+            ("sslmode=require", (Encryption::Tls, None)),
+            ("sslmode=verify-ca", (Encryption::Tls, None)),
+            ("sslmode=verify-full", (Encryption::Tls, None)),
+            ("sslmode=require sslnegotiation=direct", (Encryption::DirectTls, None)),
+        ] {
+            assert_eq!(plan_of(conninfo, true).unwrap(), expected, "{conninfo}");
+            assert_eq!(plan_of(conninfo, false).unwrap(), (Encryption::Plain, None), "{conninfo}");
+        }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_build_without_tls_says_so_where_it_is_required() {
+        for mode in ["disable", "allow", "prefer"] {
+            assert_eq!(plan_of(&std::format!("sslmode={mode}"), true).unwrap(), (Encryption::Plain, None));
+        }
+        for mode in ["require", "verify-ca", "verify-full"] {
+            let failure = plan_of(&std::format!("sslmode={mode}"), true).unwrap_err();
+            let message =
+                std::format!("sslmode value \"{mode}\" invalid when SSL support is not compiled in");
+            assert_eq!(std::format!("{failure}"), message);
+            assert!(plan_of(&std::format!("sslmode={mode}"), false).is_ok(), "Unix sockets have none");
+        }
+    }
+
+    #[test]
+    fn only_what_the_other_encryption_may_mend_falls_back() {
+        let tls = |kind| ConnectFailure::Tls(TlsError::new(kind, ""));
+        let refused = || ConnectFailure::Handshake(HandshakeError::OldStyleServer("no".into()));
+        let before_tls = ConnectFailure::Handshake(HandshakeError::BytesBeforeTls);
+        let wish = Encryption::TlsIfOffered;
+        assert!(falls_back(wish, true, &tls(TlsErrorKind::Untrusted)));
+        assert!(falls_back(wish, true, &tls(TlsErrorKind::Protocol)));
+        assert!(!falls_back(wish, true, &tls(TlsErrorKind::Forged)));
+        assert!(falls_back(wish, true, &refused()));
+        assert!(!falls_back(wish, false, &refused()), "it was asked in clear already");
+        assert!(falls_back(Encryption::Plain, false, &refused()));
+        assert!(!falls_back(wish, true, &before_tls));
+        assert!(!falls_back(wish, true, &ConnectFailure::Random));
+    }
+}

@@ -142,9 +142,19 @@ impl Search<'_> {
         };
         match fallback {
             Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
+                log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
                 self.failed(server.into(), failure, host);
                 attempt = Attempt { encryption, in_tls: false, ..attempt };
-                attempt.connect(&mut self.tls).await
+                match (attempt.connect(&mut self.tls).await, self.attempts.pop()) {
+                    // That the server has no TLS is not why it refused the session in clear.
+                    (Err(ConnectFailure::Handshake(HandshakeError::TlsRefused)), Some(first)) => {
+                        Err(first.failure)
+                    }
+                    (result, first) => {
+                        self.attempts.extend(first);
+                        result
+                    }
+                }
             }
             _ => Err(failure),
         }
