@@ -27,6 +27,7 @@ enum Kind {
     Authentication,
     Refused,
     Storage,
+    Damage,
 }
 
 impl Kind {
@@ -39,6 +40,7 @@ impl Kind {
             Self::Authentication => ("authentication", 4),
             Self::Refused => ("refused", 5),
             Self::Storage => ("storage", 6),
+            Self::Damage => ("damage", 7),
         }
     }
 }
@@ -50,6 +52,10 @@ impl Failure {
 
     pub(super) fn storage(message: impl Into<String>) -> Self {
         Self::new(Kind::Storage, message)
+    }
+
+    pub(super) fn damage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Damage, message)
     }
 
     pub(super) fn other(message: impl Into<String>) -> Self {

@@ -8,6 +8,7 @@ mod password;
 mod receive_wal;
 mod slot;
 mod status;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -36,6 +37,9 @@ enum Command {
     /// List, create and drop replication slots
     #[command(subcommand)]
     Slot(slot::Command),
+    /// Verify an archive: holes, sizes, histories, and every page and record of its WAL
+    #[command(after_long_help = verify::AFTER_HELP)]
+    Verify(verify::Args),
     /// Show which connection parameters would be used, and where each comes from
     #[command(after_long_help = conninfo::AFTER_HELP)]
     Conninfo(conninfo::Args),
@@ -79,6 +83,7 @@ impl Command {
             Self::ReceiveWal(args) => args.json,
             Self::Status(args) => args.json,
             Self::Slot(command) => command.json(),
+            Self::Verify(args) => args.json,
             Self::Conninfo(args) => args.json,
         }
     }
@@ -93,6 +98,7 @@ impl Command {
                 Self::ReceiveWal(args) => receive_wal::run(args).await,
                 Self::Status(args) => status::run(args).await,
                 Self::Slot(command) => slot::run(command).await,
+                Self::Verify(args) => verify::run(&args),
                 Self::Conninfo(args) => conninfo::run(&args),
             }
         });

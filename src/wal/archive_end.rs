@@ -175,19 +175,27 @@ impl Archive {
         Ok(None)
     }
 
-    /// Takes a complete segment back: it is a partial one again, to be received anew.
+    /// Takes complete segments back, which follow each other: the first is partial again, to be received anew,
+    /// and the others are removed, as is the partial segment behind them.
     ///
     /// # Errors
-    /// If it cannot be renamed durably.
-    pub fn retract(&self, segment: WalSegment) -> Result<(), ArchiveError> {
-        let of = |partial| {
+    /// If a file cannot be removed or renamed durably.
+    pub fn retract(&self, segments: &[WalSegment]) -> Result<(), ArchiveError> {
+        let name = |segment, partial| {
             let compression = Compression::None;
             ArchiveFileName::Segment { segment, compression, partial }.to_string()
         };
-        match self.directory().entry(&of(false))? {
-            Some(_) => self.directory().rename(&of(false), &of(true)),
+        let [first, others @ ..] = segments else { return Ok(()) };
+        if let Some(behind) = segments.last().and_then(|last| last.next()) {
+            self.directory().remove(&name(behind, true))?;
+        }
+        for segment in others.iter().rev() {
+            self.directory().remove(&name(*segment, false))?;
+        }
+        match self.directory().entry(&name(*first, false))? {
+            Some(_) => self.directory().rename(&name(*first, false), &name(*first, true)),
             // Whoever ships finished segments away was faster.
-            None => Ok(()),
+            None => self.directory().sync(),
         }
     }
 

@@ -91,6 +91,14 @@ impl Directory {
         self.sync()
     }
 
+    /// Removes a file, if it is there; durable with the next [`Directory::sync`].
+    pub(super) fn remove(&self, name: &str) -> Result<(), ArchiveError> {
+        match rustix::fs::unlinkat(&self.file, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(source) => Err(io_error("remove", self.path_of(name), source)),
+        }
+    }
+
     /// Makes the names in it durable.
     pub(super) fn sync(&self) -> Result<(), ArchiveError> {
         match rustix::fs::fsync(&self.file) {

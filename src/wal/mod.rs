@@ -28,6 +28,7 @@ mod preallocate;
 mod receiver;
 mod segment;
 mod segment_writer;
+mod verify;
 
 pub use archive::{Archive, ArchiveLock};
 pub use archive_end::{ArchiveEnd, ArchiveWarning, NewestSegment, WarningKind};
@@ -38,3 +39,4 @@ pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory}
 pub use receiver::{ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Stopped};
 pub use segment::WalSegment;
 pub use segment_writer::{SegmentSync, SegmentWriter};
+pub use verify::{ArchiveProblem, SegmentRun, Verification, verify};

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod oracle;
 pub mod process;
 pub mod program;
+pub mod proxy;
 #[cfg(feature = "cli")]
 pub mod receiver;
 pub mod servers;

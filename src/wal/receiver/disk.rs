@@ -98,9 +98,7 @@ impl Disk {
         let checked = usize::try_from(checker.position().saturating_sub(batch.start)).unwrap_or(usize::MAX);
         let Some(unchecked) = batch.data.get(checked..) else { return Ok(()) };
         if let Err(damage) = checker.check(checker.position(), unchecked) {
-            for segment in &self.unproven {
-                self.archive.retract(*segment)?;
-            }
+            self.archive.retract(&self.unproven)?;
             return Err(ReceiveError::Damage(damage));
         }
         Ok(())

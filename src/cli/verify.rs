@@ -1,0 +1,77 @@
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use tapster::wal::{SegmentRun, verify};
+
+use super::failure::Failure;
+use super::output;
+
+pub(super) const AFTER_HELP: &str = "Examples:
+  tapster verify /wal
+  tapster verify /wal --json
+
+Compressed segments are counted and not looked into. Nothing is changed.
+
+Exit codes:
+  0  nothing is wrong
+  2  usage
+  6  the directory or a file cannot be read
+  7  something is wrong";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The archive's directory
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let found = verify(&args.directory)?;
+    let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
+    let verdict = match problems.len() {
+        0 => Ok(()),
+        1 => Err(Failure::damage("1 problem found")),
+        n => Err(Failure::damage(format!("{n} problems found"))),
+    };
+    if args.json {
+        let mut document = json!({
+            "schema": "tapster.verify/1",
+            "ok": verdict.is_ok(),
+            "system_identifier": found.system_id.map(|id| id.to_string()),
+            "segments": found.segments(),
+            "compressed": found.compressed,
+            "runs": found.runs.iter().map(run_to_json).collect::<Vec<_>>(),
+            "problems": problems,
+        });
+        if let Err(failure) = &verdict {
+            document["error"] = failure.to_json();
+        }
+        output::print_json(&document);
+        return verdict.map_err(Failure::already_told);
+    }
+    for run in &found.runs {
+        output::print(&run.to_string());
+    }
+    for problem in &problems {
+        output::print(problem);
+    }
+    if found.compressed > 0 {
+        output::note(&format!("{} compressed segments were not looked into", found.compressed));
+    }
+    if found.runs.is_empty() {
+        output::note("no complete segment that could be looked into");
+    }
+    verdict
+}
+
+fn run_to_json(run: &SegmentRun) -> Value {
+    json!({
+        "timeline": run.first.timeline().get(),
+        "first": run.first.to_string(),
+        "last": run.last.to_string(),
+        "partial_end": run.partial_end.map(|end| end.to_string()),
+    })
+}
