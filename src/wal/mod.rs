@@ -5,17 +5,20 @@
 //! | name | is |
 //! |---|---|
 //! | `<segment>` | a complete segment: 24 upper-case hexadecimal digits, exactly the cluster's segment size |
-//! | `<segment>.partial` | the segment in progress, or where a timeline was left; full size, zeros at the end |
+//! | `<segment>.partial` | the segment in progress, or where a timeline was left; it has the full size from the beginning, with zeros for what never came |
 //! | `<timeline>.history` | the ancestors of a timeline, as the server sent them |
 //! | `*.tmp` | a file in the making; of no meaning after a crash |
 //!
-//! and, compressed, `.gz`, `.lz4` or `.zst` before `.partial`. The lock is on the directory itself.
+//! and, where it is compressed, `.gz`, `.lz4` or `.zst` before `.partial`. The lock is on the directory itself.
 //!
 //! # What holds at every moment, also after a crash
 //! - A complete name has complete, durable bytes: [`SegmentWriter::finish`] syncs, renames, and syncs the name.
 //! - A partial file is received again from the start of its segment, and so needs no mending.
 //! - A position that [`SegmentWriter`] calls durable is; after a failed fsync it never calls one so again.
 //! - A complete segment and a history are never overwritten by other content.
+//!
+//! [`WalChecker`] tells whether bytes are the log that a server wrote, before they are trusted. It is pure
+//! computation and serves streams and files alike.
 
 mod archive;
 mod archive_end;
