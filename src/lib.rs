@@ -35,6 +35,8 @@ mod net;
 pub mod replication;
 #[cfg(feature = "session")]
 pub mod session;
+#[cfg(feature = "test-server")]
+pub mod test_server;
 pub mod types;
 #[cfg(feature = "wal")]
 pub mod wal;
