@@ -45,7 +45,7 @@ fn main() {
         walk_ours,
         walk_theirs,
     );
-    decode("ErrorResponse, fields walked", 1.0, &error(), walk_ours, walk_theirs);
+    decode("ErrorResponse, fields walked", 0.9, &error(), walk_ours, walk_theirs);
     encode_query();
     encode_bind();
     wal("XLogData of 128 KiB", 128 << 10);

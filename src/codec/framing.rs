@@ -141,10 +141,7 @@ fn total(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> 
 /// What a buffer of `have` bytes needs for a frame of `total`.
 #[inline]
 const fn frame(total: usize, have: usize) -> Need {
-    match total.checked_sub(have) {
-        None | Some(0) => Need::Frame(total),
-        Some(missing) => Need::More(missing),
-    }
+    if have >= total { Need::Frame(total) } else { Need::More(total.saturating_sub(have)) }
 }
 
 /// The type and body of a whole frame, whose length word must agree with its size.

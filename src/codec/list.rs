@@ -175,9 +175,10 @@ impl<'a, T: Item> Iterator for ListIter<'a, T> {
 
     #[inline]
     fn next(&mut self) -> Option<T::Item<'a>> {
-        self.left = self.left.checked_sub(1)?;
-        // The list was checked when it was parsed; should this fail all the same, the list ends here.
-        T::read(&mut self.reader).ok()
+        // No item is empty and the list was checked when it was parsed, so this fails where the list ends.
+        let item = T::read(&mut self.reader).ok()?;
+        self.left = self.left.saturating_sub(1);
+        Some(item)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
