@@ -2,6 +2,7 @@
 
 use super::error::{DecodeError, DecodeErrorKind};
 use super::limits::Limits;
+use super::reader::find_nul;
 use super::{BackendMessage, FrontendMessage, StartupPacket};
 
 /// What stands at the beginning of a buffer.
@@ -114,7 +115,7 @@ impl BackendFraming {
 
 fn old_style_error(input: &[u8], limit: u32) -> Result<Need, DecodeError> {
     let limit_bytes = usize::try_from(limit).unwrap_or(usize::MAX);
-    match input.iter().take(limit_bytes).position(|&b| b == 0) {
+    match find_nul(input.get(..limit_bytes).unwrap_or(input)) {
         Some(end) => Ok(Need::Frame(end.saturating_add(1))),
         None if input.len() < limit_bytes => Ok(Need::More(1)),
         None => {
