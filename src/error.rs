@@ -54,7 +54,7 @@ pub enum Error {
     Closed,
     /// A result has another shape than the server's version should give.
     Column(ColumnError),
-    /// The call makes no sense here; nothing was sent.
+    /// The call makes no sense here.
     Usage(&'static str),
 }
 
@@ -265,6 +265,12 @@ impl From<io::Error> for ConnectFailure {
     /// A server that does not like the client's certificate says so when it is read from next.
     fn from(error: io::Error) -> Self {
         TlsError::from_io(error).map_or_else(Self::Io, Self::Tls)
+    }
+}
+
+impl From<HandshakeError> for ConnectFailure {
+    fn from(error: HandshakeError) -> Self {
+        Self::Handshake(error)
     }
 }
 

@@ -17,9 +17,9 @@ fn damage_that_does_not_come_again_is_got_past() {
     servers::for_each(|server| {
         let cluster = Cluster::builder(server).archive().start();
         create_slot(&cluster);
-        let proxy = Proxy::flipping(&cluster, OFFSET, 1);
+        let proxy = Proxy::flipping(cluster.port(), OFFSET, 1);
         let archive = Archive::new();
-        let mut receiver = archive.receive(&proxy.conninfo(&cluster, "repl"), &["-S", "tap"]);
+        let mut receiver = archive.receive(&through(&proxy, &cluster), &["-S", "tap"]);
         // Servers before 15 do not tell where the slot is, so only what comes from now on is received.
         receiver.wait_for("streaming");
         let last = write_segments(&cluster, 2);
@@ -39,22 +39,22 @@ fn damage_that_comes_again_is_refused_and_leaves_a_sound_archive() {
     // One record over four segments: three are complete before its checksum is known to be wrong.
     cluster.write_wal(3_500_000);
     let last = cluster.switch_wal();
-    let proxy = Proxy::flipping(&cluster, OFFSET, usize::MAX);
+    let proxy = Proxy::flipping(cluster.port(), OFFSET, usize::MAX);
     let archive = Archive::new();
-    let receiver = archive.receive(&proxy.conninfo(&cluster, "repl"), &["-S", "tap"]);
+    let receiver = archive.receive(&through(&proxy, &cluster), &["-S", "tap"]);
     let (code, error) = receiver.end_within(Duration::from_secs(30));
     assert_eq!(code, Some(5), "{error}");
     assert_has(&error, json!({ "schema": "tapster.error/1", "ok": false }));
     let message = error["error"]["message"].as_str().unwrap_or_default();
     assert!(message.contains("damaged WAL twice: WAL at 0/"), "{message}");
-    assert!(proxy.connections() >= 2, "it was fetched once more");
+    assert!(proxy.heard().len() >= 2, "it was fetched once more");
 
     assert_eq!(archive.names(), archive.partials(), "nothing of the record has a complete name");
     assert_eq!(archive.names().len(), 1, "it begins with the record's first segment: {:?}", archive.names());
 
     // Without the check it is stored as it comes, and verify finds it.
     let unchecked = ["-S", "tap", "--no-check-wal"];
-    let mut receiver = archive.receive(&proxy.conninfo(&cluster, "repl"), &unchecked);
+    let mut receiver = archive.receive(&through(&proxy, &cluster), &unchecked);
     receiver.wait_for_one("segment", |event| event["name"] == last);
     receiver.stop("INT");
     let found = Program::tapster().args(&["verify"]).args(&[archive.path()]).run();
@@ -93,6 +93,11 @@ fn verify_finds_what_is_missing_short_or_changed() {
     ] {
         assert!(text.contains(&expected), "{expected:?} is not in:\n{text}");
     }
+}
+
+/// The connection string of the receiver through the proxy.
+fn through(proxy: &Proxy, cluster: &Cluster) -> String {
+    format!("{} hostaddr=127.0.0.1 port={}", cluster.conninfo("repl"), proxy.port())
 }
 
 fn create_slot(cluster: &Cluster) {

@@ -1,11 +1,12 @@
 use core::fmt;
 use core::time::Duration;
 use std::boxed::Box;
-use std::string::String;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
+use super::connect::Route;
 use super::notification::Notifications;
 use crate::codec::{FrontendMessage, ServerError, TransactionStatus};
 use crate::error::Error;
@@ -34,7 +35,7 @@ pub struct Connection {
     pub(super) sent: usize,
     pub(super) phase: Phase,
     pub(super) session: Session,
-    pub(super) server: String,
+    pub(super) route: Arc<Route>,
     pub(super) on_notice: NoticeHandler,
     pub(super) notifications: Notifications,
     pub(super) read_timeout: Option<Duration>,
@@ -72,7 +73,7 @@ impl Answer {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, input: ReadBuffer, session: Session, server: String) -> Self {
+    pub(super) fn new(stream: Stream, input: ReadBuffer, session: Session, route: Route) -> Self {
         let on_notice = Box::new(|notice: &ServerError| log::info!("{notice}"));
         let mut connection = Self {
             stream,
@@ -82,7 +83,7 @@ impl Connection {
             sent: 0,
             phase: Phase::Ready,
             session,
-            server,
+            route: Arc::new(route),
             on_notice,
             notifications: Notifications::default(),
             read_timeout: None,
@@ -125,7 +126,7 @@ impl Connection {
     /// The server as error messages name it: `server at "db1" (10.0.0.1), port 5432`.
     #[must_use]
     pub fn server(&self) -> &str {
-        &self.server
+        &self.route.server
     }
 
     /// Whether the session is in TLS.
@@ -191,7 +192,7 @@ impl Drop for Connection {
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
-            .field("server", &self.server)
+            .field("server", &self.route.server)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
     }

@@ -257,7 +257,7 @@ impl Connection {
             && let Poll::Ready(Err(error)) = self.poll_send(cx)
         {
             // What the server said before it went explains more, and reading comes to the end by itself.
-            log::debug!("writing to {}: {error}", self.server);
+            log::debug!("writing to {}: {error}", self.route.server);
             self.forget_output();
         }
         pin!(self.input.fill(&mut self.stream, missing)).poll(cx)

@@ -20,7 +20,7 @@ impl Connection {
     ///
     /// # Cancel safety
     /// If the future or the [`CopyOut`] is dropped, the COPY goes on in the server; the next call reads what
-    /// is left and throws it away. For a large table a cancel is quicker.
+    /// is left and throws it away. For a large table a [`CancelToken`](super::CancelToken) is quicker.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>, Error> {
         let layout = self.begin_copy(sql, b'H', "the SQL holds no COPY ... TO STDOUT").await?;
         Ok(CopyOut { connection: self, layout, state: Out::Data, rows: 0 })

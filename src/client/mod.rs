@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod cancel;
 mod connect;
 mod connection;
 mod conversation;
@@ -31,6 +32,8 @@ mod query;
 mod quote;
 mod row;
 
+pub use cancel::CancelToken;
+pub use connect::Connector;
 pub use connection::{Connection, NoticeHandler};
 pub use copy::{CopyIn, CopyLayout, CopyOut};
 pub use extended::Pipeline;

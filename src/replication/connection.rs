@@ -1,7 +1,7 @@
 use std::format;
 use std::string::String;
 
-use crate::client::{Connection, ResultSet, Row};
+use crate::client::{Connection, Connector, ResultSet, Row};
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
 
@@ -25,12 +25,20 @@ impl ReplicationConnection {
     /// # Cancel safety
     /// As [`Connection::connect`].
     pub async fn connect(config: &Config) -> Result<Self, Error> {
-        if config.replication == Replication::None {
-            return Err(Error::Usage(
-                "a replication connection needs replication=true or replication=database",
-            ));
-        }
+        check(config)?;
         Connection::connect(config).await.map(|connection| Self { connection })
+    }
+
+    /// As [`connect`](Self::connect), with a [`Connector`], which makes a second time cheaper.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn connect_with(connector: &Connector) -> Result<Self, Error> {
+        check(connector.config())?;
+        connector.connect().await.map(|connection| Self { connection })
     }
 
     /// The connection itself. With `replication=database` it takes SQL as simple queries.
@@ -72,6 +80,15 @@ impl ReplicationConnection {
             (1, Some(row)) => read(row),
             (rows, _) => Err(Error::Unexpected { expected: "one row", got: format!("{rows} rows") }),
         }
+    }
+}
+
+fn check(config: &Config) -> Result<(), Error> {
+    match config.replication {
+        Replication::None => {
+            Err(Error::Usage("a replication connection needs replication=true or replication=database"))
+        }
+        Replication::Physical | Replication::Database => Ok(()),
     }
 }
 

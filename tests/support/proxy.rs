@@ -1,76 +1,92 @@
-//! A proxy between a client and a server, that does what networks do.
+//! A relay between a client and a server, which hears what the client says and may change what it hears.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::Cluster;
-
-/// Forwards connections to a cluster for as long as the process lives.
+/// Listens at a port of its own, for as long as the test process lives.
 pub struct Proxy {
     port: u16,
-    connections: Arc<AtomicUsize>,
+    heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl Proxy {
-    /// Flips a bit of the byte at `offset` of what the server sends, on the first `times` connections that get
+    /// Relays the first `relayed` connections to the server at `port`. Later ones are taken and never
+    /// answered.
+    pub fn start(port: u16, relayed: usize) -> Self {
+        Self::with_changes(port, relayed, |_, _| {})
+    }
+
+    /// Flips a bit of the byte at `offset` of what the server says, on the first `times` connections that get
     /// that far.
-    pub fn flipping(cluster: &Cluster, offset: usize, times: usize) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        let server = (cluster.host(), cluster.port());
-        let connections = Arc::new(AtomicUsize::new(0));
-        let flipped = Arc::new(AtomicUsize::new(0));
-        let seen = Arc::clone(&connections);
+    pub fn flipping(port: u16, offset: usize, times: usize) -> Self {
+        let flipped = AtomicUsize::new(0);
+        Self::with_changes(port, usize::MAX, move |before, bytes| {
+            if let Some(byte) = offset.checked_sub(before).and_then(|at| bytes.get_mut(at))
+                && flipped.fetch_add(1, Ordering::SeqCst) < times
+            {
+                *byte ^= 0x10;
+            }
+        })
+    }
+
+    /// `change` gets how many bytes the server said before on the connection, and those it says now.
+    fn with_changes(
+        port: u16,
+        relayed: usize,
+        change: impl Fn(usize, &mut [u8]) + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let own_port = listener.local_addr().expect("it is bound").port();
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let record = Arc::clone(&heard);
+        let change = Arc::new(change);
         thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                seen.fetch_add(1, Ordering::SeqCst);
-                let Ok(server) = TcpStream::connect(server) else { continue };
-                let (Ok(from_client), Ok(to_client)) = (client.try_clone(), client.try_clone()) else {
-                    continue;
-                };
-                let (Ok(to_server), from_server) = (server.try_clone(), server) else { continue };
-                let flipped = Arc::clone(&flipped);
-                thread::spawn(move || forward(from_client, to_server, |_, _| {}));
+            for (index, client) in listener.incoming().map_while(Result::ok).enumerate() {
+                record.lock().expect("no panic while locked").push(Vec::new());
+                let server =
+                    (index < relayed).then(|| TcpStream::connect(("127.0.0.1", port)).expect("a server"));
+                let record = Arc::clone(&record);
+                if let Some(server) = &server {
+                    let (from, to) =
+                        (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+                    let change = Arc::clone(&change);
+                    thread::spawn(move || relay(from, Some(to), |before, bytes| change(before, bytes)));
+                }
                 thread::spawn(move || {
-                    forward(from_server, to_client, |before, bytes| {
-                        let at = offset.checked_sub(before).and_then(|at| bytes.get_mut(at));
-                        if let Some(byte) = at
-                            && flipped.fetch_add(1, Ordering::SeqCst) < times
-                        {
-                            *byte ^= 0x10;
-                        }
+                    relay(client, server, |_, bytes| {
+                        record.lock().expect("no panic while locked")[index].extend_from_slice(bytes);
                     });
                 });
             }
         });
-        Self { port, connections }
+        Self { port: own_port, heard }
     }
 
-    /// The connection string of a user through the proxy.
-    pub fn conninfo(&self, cluster: &Cluster, user: &str) -> String {
-        format!("{} hostaddr=127.0.0.1 port={}", cluster.conninfo(user), self.port)
+    /// Where it listens, at 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
-    /// How many connections there were.
-    pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
+    /// What the client has said on each connection so far.
+    pub fn heard(&self) -> Vec<Vec<u8>> {
+        self.heard.lock().expect("no panic while locked").clone()
     }
 }
 
-/// Moves bytes until one side ends; `change` gets the number of bytes before these.
-fn forward(mut from: TcpStream, mut to: TcpStream, mut change: impl FnMut(usize, &mut [u8])) {
-    let mut buffer = vec![0; 64 * 1024];
+fn relay(mut from: TcpStream, mut to: Option<TcpStream>, mut pass: impl FnMut(usize, &mut [u8])) {
+    let mut chunk = [0; 16 * 1024];
     let mut before = 0;
-    while let Ok(read @ 1..) = from.read(&mut buffer) {
-        change(before, &mut buffer[..read]);
-        before += read;
-        if to.write_all(&buffer[..read]).is_err() {
+    while let Ok(n @ 1..) = from.read(&mut chunk) {
+        pass(before, &mut chunk[..n]);
+        before += n;
+        if to.as_mut().is_some_and(|to| to.write_all(&chunk[..n]).is_err()) {
             break;
         }
     }
-    let _ = to.shutdown(std::net::Shutdown::Both);
-    let _ = from.shutdown(std::net::Shutdown::Both);
+    if let Some(to) = to {
+        drop(to.shutdown(Shutdown::Write));
+    }
 }

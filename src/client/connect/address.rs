@@ -10,6 +10,7 @@ use crate::conninfo::{Endpoint, HostConfig, HostTarget};
 use crate::error::ConnectFailure;
 
 /// One address of a host.
+#[derive(Clone, Debug)]
 pub(super) enum Address {
     Tcp(SocketAddr),
     Socket(PathBuf),

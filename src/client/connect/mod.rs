@@ -2,7 +2,9 @@
 
 mod address;
 mod attempt;
+mod connector;
 mod encryption;
+mod route;
 mod session_attrs;
 mod startup;
 
@@ -10,10 +12,14 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::format;
 use std::string::String;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use self::address::{Address, addresses, server_name};
 use self::attempt::Attempt;
+pub use self::connector::Connector;
+use self::connector::KeySlot;
+pub(super) use self::route::Route;
 use self::session_attrs::unwanted;
 use super::connection::Connection;
 use crate::conninfo::{self, Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
@@ -35,29 +41,34 @@ impl Connection {
     /// # Cancel safety
     /// If the future is dropped, no connection is left behind.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
-        let mut search = Search { config, tls: None, attempts: Vec::new() };
-        let passes: &[_] = match config.target_session_attrs {
-            TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
-            ref attrs => core::slice::from_ref(attrs),
-        };
-        for attrs in passes {
-            for host in in_order(&config.hosts, config.load_balance_hosts) {
-                match search.host(host, *attrs).await {
-                    Outcome::Connected(connection) => return Ok(*connection),
-                    Outcome::NextHost => {}
-                    Outcome::Stop => return Err(Error::Connect(search.attempts)),
-                }
+        search(config, &KeySlot::for_hosts(config)).await
+    }
+}
+
+/// Goes through the list of servers. `keys` has one slot for each host.
+async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connection, Error> {
+    let mut search = Search { config, tls: None, attempts: Vec::new() };
+    let passes: &[_] = match config.target_session_attrs {
+        TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
+        ref attrs => core::slice::from_ref(attrs),
+    };
+    for attrs in passes {
+        for (host, keys) in in_order(config.hosts.iter().zip(keys), config.load_balance_hosts) {
+            match search.host(host, keys, *attrs).await {
+                Outcome::Connected(connection) => return Ok(*connection),
+                Outcome::NextHost => {}
+                Outcome::Stop => return Err(Error::Connect(search.attempts)),
             }
         }
-        Err(Error::Connect(search.attempts))
     }
+    Err(Error::Connect(search.attempts))
 }
 
 /// The way through the list of servers, with what failed so far.
 struct Search<'a> {
     config: &'a Config,
     /// What the TLS parameters name, read when the first server agrees to TLS.
-    tls: Option<Tls>,
+    tls: Option<Arc<Tls>>,
     attempts: Vec<ConnectAttempt>,
 }
 
@@ -68,7 +79,7 @@ enum Outcome {
 }
 
 impl Search<'_> {
-    async fn host(&mut self, host: &HostConfig, attrs: TargetSessionAttrs) -> Outcome {
+    async fn host(&mut self, host: &HostConfig, keys: &KeySlot, attrs: TargetSessionAttrs) -> Outcome {
         let endpoint = match &host.endpoint {
             Ok(endpoint) => endpoint,
             Err(error) => {
@@ -89,10 +100,10 @@ impl Search<'_> {
                 return Outcome::NextHost;
             }
         };
-        for address in in_order(&addresses, self.config.load_balance_hosts) {
-            let server = server_name(host, endpoint, address);
+        for address in in_order(addresses, self.config.load_balance_hosts) {
+            let server = server_name(host, endpoint, &address);
             let timeout = self.config.connect_timeout;
-            let failure = match within(timeout, self.address(host, address, &server)).await {
+            let failure = match within(timeout, self.address(host, keys, &address, &server)).await {
                 Ok(mut connection) => match unwanted(&mut connection, attrs).await {
                     Ok(None) => return Outcome::Connected(connection.into()),
                     Ok(Some(reason)) => {
@@ -130,12 +141,13 @@ impl Search<'_> {
     async fn address(
         &mut self,
         host: &HostConfig,
+        keys: &KeySlot,
         address: &Address,
         server: &str,
     ) -> Result<Connection, ConnectFailure> {
         let (first, fallback) = encryption::plan(&self.config.tls, address.is_tcp())?;
         let config = self.config;
-        let mut attempt = Attempt { config, host, address, server, encryption: first, in_tls: false };
+        let mut attempt = Attempt { config, host, keys, address, server, encryption: first, in_tls: false };
         let failure = match attempt.connect(&mut self.tls).await {
             Ok(connection) => return Ok(connection),
             Err(failure) => failure,
@@ -178,9 +190,9 @@ fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> 
     }
 }
 
-/// A copy of references in the order in which they are to be tried.
-fn in_order<T>(items: &[T], order: LoadBalanceHosts) -> Vec<&T> {
-    let mut items: Vec<&T> = items.iter().collect();
+/// Items in the order in which they are to be tried.
+fn in_order<T>(items: impl IntoIterator<Item = T>, order: LoadBalanceHosts) -> Vec<T> {
+    let mut items: Vec<T> = items.into_iter().collect();
     if order == LoadBalanceHosts::Random {
         for unplaced in (2..=items.len()).rev() {
             // Without random numbers the order stays; the handshake will say why it fails.

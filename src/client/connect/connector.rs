@@ -1,0 +1,76 @@
+use core::iter;
+use std::sync::{Mutex, PoisonError};
+use std::vec::Vec;
+
+use super::{Connection, search};
+use crate::auth::DerivedKeys;
+use crate::conninfo::Config;
+use crate::error::Error;
+
+/// Connects again and again with one configuration, and keeps the keys that SCRAM has derived from each host's
+/// password. The next connection to it then spares the costliest part of a login, for as long as the server
+/// keeps its salt and iteration count.
+///
+/// The keys are as secret as the passwords in the configuration, and are overwritten when it is dropped.
+///
+/// ```no_run
+/// # async fn example(config: tapster::conninfo::Config) -> Result<(), tapster::Error> {
+/// let connector = tapster::client::Connector::new(config);
+/// let first = connector.connect().await?;
+/// let second = connector.connect().await?; // without PBKDF2
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Connector {
+    config: Config,
+    keys: Vec<KeySlot>,
+}
+
+impl Connector {
+    /// A connector that has no keys yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let keys = KeySlot::for_hosts(&config);
+        Self { config, keys }
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Connects; see [`Connection::connect`].
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        search(&self.config, &self.keys).await
+    }
+}
+
+/// The keys of one host's user and password, once there was a login.
+#[derive(Debug, Default)]
+pub(super) struct KeySlot(Mutex<Option<DerivedKeys>>);
+
+impl KeySlot {
+    /// An empty one for each host.
+    pub(super) fn for_hosts(config: &Config) -> Vec<Self> {
+        iter::repeat_with(Self::default).take(config.hosts.len()).collect()
+    }
+
+    pub(super) fn get(&self) -> Option<DerivedKeys> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps the newest keys; a login without SCRAM has none and changes nothing.
+    pub(super) fn set(&self, keys: Option<DerivedKeys>) {
+        if keys.is_some() {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+        }
+    }
+}

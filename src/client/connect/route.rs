@@ -1,0 +1,110 @@
+use core::time::Duration;
+use std::format;
+use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::address::Address;
+use crate::codec::{EncryptionReply, StartupPacket};
+use crate::conninfo::{self, Config, HostConfig};
+use crate::error::ConnectFailure;
+use crate::net::{Stream, TcpOptions, Tls};
+use crate::session::HandshakeError;
+
+/// The way to one address of a server. It can be gone a second time, to cancel a statement.
+#[derive(Clone, Debug)]
+pub(in crate::client) struct Route {
+    /// The server's name for messages.
+    pub(in crate::client) server: String,
+    pub(in crate::client) connect_timeout: Option<Duration>,
+    address: Address,
+    tcp_options: TcpOptions,
+    required_peer: Option<String>,
+    host: Option<String>,
+    /// With what TLS was begun, if the session is in it.
+    pub(super) tls: Option<TlsRoute>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TlsRoute {
+    pub(super) tls: Arc<Tls>,
+    /// Whether TLS begins with the first byte, without asking for it.
+    pub(super) is_direct: bool,
+}
+
+impl Route {
+    pub(super) fn new(config: &Config, host: &HostConfig, address: &Address, server: &str) -> Self {
+        let keepalives = config.keepalives.unwrap_or_default();
+        Self {
+            server: server.into(),
+            connect_timeout: config.connect_timeout,
+            address: address.clone(),
+            tcp_options: TcpOptions {
+                keepalives: config.keepalives.is_some(),
+                keepalives_idle: keepalives.idle,
+                keepalives_interval: keepalives.interval,
+                keepalives_count: keepalives.count,
+                user_timeout: config.tcp_user_timeout,
+            },
+            required_peer: config.require_peer.clone(),
+            host: host.name.clone(),
+            tls: None,
+        }
+    }
+
+    /// The bare connection, to a peer who may be behind it.
+    pub(super) async fn open(&self) -> Result<Stream, ConnectFailure> {
+        let stream = match &self.address {
+            Address::Tcp(address) => Stream::connect_tcp(*address, &self.tcp_options).await?,
+            Address::Socket(path) => Stream::connect_unix(path).await?,
+            #[cfg(target_os = "linux")]
+            Address::Abstract(name) => Stream::connect_abstract(name).await?,
+            #[cfg(not(target_os = "linux"))]
+            Address::Abstract(_) => return Err(std::io::Error::from(std::io::ErrorKind::Unsupported).into()),
+        };
+        if let Some(required) = &self.required_peer {
+            check_peer(&stream, required)?;
+        }
+        Ok(stream)
+    }
+
+    /// Puts the connection into TLS, and gives what authentication can be bound to.
+    pub(super) async fn start_tls(
+        &self,
+        stream: Stream,
+        with: &TlsRoute,
+    ) -> Result<(Stream, Option<Vec<u8>>), ConnectFailure> {
+        Ok(stream.start_tls(&with.tls, self.host.as_deref(), with.is_direct).await?)
+    }
+
+    /// A second connection, as well protected as the session that went this way.
+    pub(in crate::client) async fn open_again(&self) -> Result<Stream, ConnectFailure> {
+        let mut stream = self.open().await?;
+        let Some(with) = &self.tls else { return Ok(stream) };
+        if !with.is_direct {
+            let mut request = Vec::new();
+            StartupPacket::SslRequest.encode(&mut request).map_err(HandshakeError::from)?;
+            stream.write_all(&request).await?;
+            // Exactly one byte: what somebody puts behind it in the clear is TLS's to refuse.
+            let reply = EncryptionReply::parse(stream.read_u8().await?).map_err(HandshakeError::from)?;
+            if reply != EncryptionReply::Tls {
+                return Err(HandshakeError::TlsRefused.into());
+            }
+        }
+        let (stream, _) = self.start_tls(stream, with).await?;
+        Ok(stream)
+    }
+}
+
+/// `requirepeer`: the server behind a Unix socket has to run as this user.
+fn check_peer(stream: &Stream, required: &str) -> Result<(), ConnectFailure> {
+    let Stream::Unix(unix) = stream else { return Ok(()) };
+    let uid = unix.peer_cred()?.uid();
+    let actual = conninfo::system_user_name(uid).unwrap_or_else(|| format!("{uid}"));
+    if actual == required {
+        return Ok(());
+    }
+    Err(ConnectFailure::Peer { required: required.into(), actual })
+}
