@@ -146,11 +146,16 @@ async fn create_slot(
     Ok(connection.close().await?)
 }
 
+/// The same number on every Linux architecture but MIPS.
+const SIGXFSZ: i32 = 25;
+
 /// True once SIGINT or SIGTERM has come. A second one ends the process.
 fn stop_signals() -> Result<watch::Receiver<bool>, Failure> {
     let listen =
         |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    // A file size limit is an error of the write then, and not the end of the process.
+    let _too_large = listen(SignalKind::from_raw(SIGXFSZ))?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         next(&mut interrupt, &mut terminate).await;

@@ -9,9 +9,11 @@ use zeroize::Zeroizing;
 use super::error::ConnInfoErrorKind;
 use super::numbers::{integer, positive, seconds};
 use super::{
-    ChannelBinding, ConnInfoError, HostConfig, LoadBalanceHosts, ProtocolVersion, Replication, RequireAuth,
-    Resolved, ScramKey, TargetSessionAttrs, TlsConfig,
+    ConnInfoError, HostConfig, LoadBalanceHosts, Replication, Resolved, ScramKey, TargetSessionAttrs,
+    TlsConfig, options,
 };
+use crate::auth::{AuthMethod, AuthMethods, ChannelBindingMode, ParseAuthMethodsError};
+use crate::codec::ProtocolVersion;
 
 /// Everything a connection needs to know, checked.
 ///
@@ -51,9 +53,9 @@ pub struct Config {
     /// TLS.
     pub tls: TlsConfig,
     /// Whether SCRAM has to be tied to the TLS connection.
-    pub channel_binding: ChannelBinding,
+    pub channel_binding: ChannelBindingMode,
     /// Which methods of authentication are acceptable.
-    pub require_auth: RequireAuth,
+    pub require_auth: AuthMethods,
     /// The oldest version of the protocol to agree to.
     pub min_protocol_version: ProtocolVersion,
     /// The version to ask for, not below `min_protocol_version`.
@@ -85,8 +87,8 @@ impl Resolved {
         let text = |keyword| self.get(keyword).unwrap_or_default();
         let given = |keyword| self.get(keyword).filter(|value| !value.is_empty()).map(String::from);
         // In libpq's order, so that the same one of several mistakes is told.
-        let require_auth = RequireAuth::parse(text("require_auth"))?;
-        let channel_binding = ChannelBinding::parse(text("channel_binding"))?;
+        let require_auth = require_auth(text("require_auth"))?;
+        let channel_binding = channel_binding(text("channel_binding"))?;
         let tls = TlsConfig::new(self)?;
         self.refuse_unsupported()?;
         let target_session_attrs = TargetSessionAttrs::parse(text("target_session_attrs"))?;
@@ -147,11 +149,11 @@ impl Resolved {
     /// the latest.
     fn protocol_versions(&self) -> Result<(ProtocolVersion, ProtocolVersion), ConnInfoError> {
         let parse =
-            |keyword: &str| self.get(keyword).map(|word| ProtocolVersion::parse(keyword, word)).transpose();
+            |keyword| self.get(keyword).map(|word| options::protocol_version(keyword, word)).transpose();
         let min = parse("min_protocol_version")?.unwrap_or(ProtocolVersion::V3_0);
         let max = match parse("max_protocol_version")? {
             Some(max) => max,
-            None if min > ProtocolVersion::V3_0 => ProtocolVersion::LATEST,
+            None if min > ProtocolVersion::V3_0 => options::LATEST_PROTOCOL,
             None => ProtocolVersion::V3_0,
         };
         if min > max {
@@ -183,6 +185,25 @@ impl Resolved {
     }
 }
 
+fn channel_binding(word: &str) -> Result<ChannelBindingMode, ConnInfoError> {
+    word.parse().map_err(|_| ConnInfoError::invalid_value("channel_binding", word))
+}
+
+/// The list has to allow something that can be done here.
+fn require_auth(text: &str) -> Result<AuthMethods, ConnInfoError> {
+    let methods: AuthMethods = text.parse().map_err(|error| match error {
+        ParseAuthMethodsError::Unknown(word) => ConnInfoError::invalid_value("require_auth", &word),
+        conflict => ConnInfoError::conflict(conflict.to_string()),
+    })?;
+    let possible = [AuthMethod::None, AuthMethod::Password, AuthMethod::Md5, AuthMethod::ScramSha256];
+    if possible.into_iter().any(|method| methods.contains(method)) {
+        return Ok(methods);
+    }
+    Err(ConnInfoError::unsupported(format!(
+        "require_auth \"{text}\" allows none of the supported methods: none, password, md5, scram-sha-256"
+    )))
+}
+
 /// 32 bytes in base64.
 fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
     let error = |message: String| ConnInfoError::new(ConnInfoErrorKind::InvalidValue, message);
@@ -197,7 +218,7 @@ fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conninfo::{AuthMethod, ConnInfo, Environment};
+    use crate::conninfo::{ConnInfo, Environment};
 
     fn config(conninfo: &str) -> Result<Config, String> {
         let environment = Environment::empty().with_user("jane").with_variable("PGTZ", "UTC");
@@ -217,8 +238,8 @@ mod tests {
         assert_eq!(config.keepalives, Some(Keepalives::default()));
         assert_eq!(config.target_session_attrs, TargetSessionAttrs::Any);
         assert_eq!(config.load_balance_hosts, LoadBalanceHosts::Disable);
-        assert_eq!(config.channel_binding, ChannelBinding::Prefer);
-        assert!(config.require_auth.allows(AuthMethod::None));
+        assert_eq!(config.channel_binding, ChannelBindingMode::Prefer);
+        assert!(config.require_auth.contains(AuthMethod::None));
         assert_eq!(config.min_protocol_version, ProtocolVersion::V3_0);
         assert_eq!(config.max_protocol_version, ProtocolVersion::V3_0);
         assert_eq!(config.require_peer, None);
@@ -275,7 +296,8 @@ mod tests {
 
     #[test]
     fn protocol_versions_form_a_range() {
-        use ProtocolVersion::{V3_0, V3_2};
+        const V3_0: ProtocolVersion = ProtocolVersion::V3_0;
+        const V3_2: ProtocolVersion = ProtocolVersion::V3_2;
         let range = |conninfo| {
             config(conninfo).map(|config| (config.min_protocol_version, config.max_protocol_version))
         };
@@ -349,6 +371,31 @@ mod tests {
         assert!(shown.contains("password: Some(***)"), "{shown}");
         for secret in ["s3cret", "[1, 1", "AQEB", "115, 51"] {
             assert!(!shown.contains(secret), "{secret}: {shown}");
+        }
+    }
+
+    #[test]
+    fn words_of_authentication_are_refused_as_libpq_does() {
+        for (text, message) in [
+            ("channel_binding=no", "invalid channel_binding value: \"no\""),
+            ("channel_binding=' prefer'", "invalid channel_binding value: \" prefer\""),
+            ("require_auth=MD5", "invalid require_auth value: \"MD5\""),
+            ("require_auth=md5,", "invalid require_auth value: \"\""),
+            ("require_auth=md5,md5", "require_auth method \"md5\" is specified more than once"),
+        ] {
+            assert_eq!(
+                config(text).map_err(|error| error.to_string()).err().as_deref(),
+                Some(message),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_list_of_nothing_that_can_be_done_is_refused() {
+        for list in ["gss", "sspi,oauth", "!password,!md5,!scram-sha-256,!none"] {
+            let message = config(&format!("require_auth={list}")).unwrap_err().to_string();
+            assert!(message.contains("allows none of the supported methods"), "{list}: {message}");
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::prelude::v1::*;
 
 use super::ConnInfoError;
+use crate::codec::ProtocolVersion;
 
 /// Finds a word in a list of them, which is case-sensitive as in libpq.
 pub(super) fn choose<T: Copy>(keyword: &str, word: &str, words: &[(&str, T)]) -> Result<T, ConnInfoError> {
@@ -61,41 +62,13 @@ impl LoadBalanceHosts {
     }
 }
 
-/// `channel_binding`: whether SCRAM is tied to the TLS connection it runs in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum ChannelBinding {
-    /// Never.
-    Disable,
-    /// If the server offers it.
-    #[default]
-    Prefer,
-    /// Or no connection.
-    Require,
-}
+/// What `latest` means.
+pub(super) const LATEST_PROTOCOL: ProtocolVersion = ProtocolVersion::V3_2;
 
-impl ChannelBinding {
-    pub(super) fn parse(word: &str) -> Result<Self, ConnInfoError> {
-        let words = [("disable", Self::Disable), ("prefer", Self::Prefer), ("require", Self::Require)];
-        choose("channel_binding", word, &words)
-    }
-}
-
-/// A version of the protocol. There never was a 3.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum ProtocolVersion {
-    /// 3.0, of every server.
-    V3_0,
-    /// 3.2, of PostgreSQL 18.
-    V3_2,
-}
-
-impl ProtocolVersion {
-    /// What `latest` means.
-    pub const LATEST: Self = Self::V3_2;
-
-    pub(super) fn parse(keyword: &str, word: &str) -> Result<Self, ConnInfoError> {
-        choose(keyword, word, &[("latest", Self::LATEST), ("3.0", Self::V3_0), ("3.2", Self::V3_2)])
-    }
+/// A version of the protocol by its word. There never was a 3.1.
+pub(super) fn protocol_version(keyword: &str, word: &str) -> Result<ProtocolVersion, ConnInfoError> {
+    let words = [("latest", LATEST_PROTOCOL), ("3.0", ProtocolVersion::V3_0), ("3.2", ProtocolVersion::V3_2)];
+    choose(keyword, word, &words)
 }
 
 /// `replication`: what kind of session is asked for.
@@ -141,24 +114,18 @@ mod tests {
     fn words_are_exact() {
         assert_eq!(TargetSessionAttrs::parse("prefer-standby"), Ok(TargetSessionAttrs::PreferStandby));
         assert_eq!(LoadBalanceHosts::parse("random"), Ok(LoadBalanceHosts::Random));
-        assert_eq!(ChannelBinding::parse("require"), Ok(ChannelBinding::Require));
         for error in [
             TargetSessionAttrs::parse("").unwrap_err(),
             TargetSessionAttrs::parse("Any").unwrap_err(),
             LoadBalanceHosts::parse("on").unwrap_err(),
-            ChannelBinding::parse(" prefer").unwrap_err(),
         ] {
             assert!(error.to_string().starts_with("invalid "), "{error}");
         }
-        assert_eq!(
-            ChannelBinding::parse("no").map_err(|error| error.to_string()),
-            Err("invalid channel_binding value: \"no\"".into())
-        );
     }
 
     #[test]
     fn there_are_two_protocol_versions() {
-        let parse = |word| ProtocolVersion::parse("max_protocol_version", word).ok();
+        let parse = |word| protocol_version("max_protocol_version", word).ok();
         assert_eq!(parse("3.0"), Some(ProtocolVersion::V3_0));
         assert_eq!(parse("3.2"), Some(ProtocolVersion::V3_2));
         assert_eq!(parse("latest"), Some(ProtocolVersion::V3_2));

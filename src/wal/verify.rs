@@ -273,9 +273,8 @@ impl Verifier {
     fn checker(&self, first: WalSegment) -> WalChecker {
         let timeline = first.timeline();
         let checker = WalChecker::new(self.segment_size, self.found.system_id, timeline, first.start());
-        let parent = self.histories.get(&timeline).and_then(|history| history.entries().last());
-        match parent {
-            Some(parent) => checker.with_switchpoint(parent.switchpoint),
+        match self.histories.get(&timeline).and_then(TimelineHistory::began_at) {
+            Some(switchpoint) => checker.with_switchpoint(switchpoint),
             None => checker,
         }
     }

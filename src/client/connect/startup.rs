@@ -1,7 +1,7 @@
 use zeroize::Zeroizing;
 
-use crate::auth::{AuthMethods, AuthPolicy, ChannelBindingMode, ScramKeys};
-use crate::codec::{EncodeError, ParametersBuf, ProtocolVersion};
+use crate::auth::{AuthPolicy, ScramKeys};
+use crate::codec::{EncodeError, ParametersBuf};
 use crate::conninfo::{self, Config, HostConfig};
 use crate::session::{Encryption, HandshakeConfig};
 
@@ -37,27 +37,16 @@ pub(super) fn handshake_config(
         _ => None,
     };
     Ok(HandshakeConfig {
-        max_version: protocol_version(config.max_protocol_version),
-        min_version: protocol_version(config.min_protocol_version),
+        max_version: config.max_protocol_version,
+        min_version: config.min_protocol_version,
         encryption,
         policy: AuthPolicy {
-            allowed: config.require_auth.as_str().parse().unwrap_or(AuthMethods::ANY),
-            channel_binding: match config.channel_binding {
-                conninfo::ChannelBinding::Disable => ChannelBindingMode::Disable,
-                conninfo::ChannelBinding::Prefer => ChannelBindingMode::Prefer,
-                conninfo::ChannelBinding::Require => ChannelBindingMode::Require,
-            },
+            allowed: config.require_auth,
+            channel_binding: config.channel_binding,
             ..AuthPolicy::default()
         },
         password: host.password.as_ref().map(|password| Zeroizing::new(password.as_bytes().to_vec())),
         scram_keys,
         ..HandshakeConfig::new(parameters)
     })
-}
-
-fn protocol_version(version: conninfo::ProtocolVersion) -> ProtocolVersion {
-    match version {
-        conninfo::ProtocolVersion::V3_0 => ProtocolVersion::V3_0,
-        conninfo::ProtocolVersion::V3_2 => ProtocolVersion::V3_2,
-    }
 }

@@ -144,8 +144,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let checker = WalChecker::new(archive.segment_size(), self.system_id, timeline, first.start());
         let archive = archive.clone();
         let history = on_disk(move || archive.read_history(timeline)).await?;
-        Ok(Some(match history.as_ref().and_then(|history| history.entries().last()) {
-            Some(parent) => checker.with_switchpoint(parent.switchpoint),
+        Ok(Some(match history.and_then(|history| history.began_at()) {
+            Some(switchpoint) => checker.with_switchpoint(switchpoint),
             None => checker,
         }))
     }
