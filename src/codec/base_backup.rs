@@ -132,4 +132,18 @@ mod tests {
         not_encodable::<BaseBackup>(BaseBackupMessage::NewArchive { name: b"a\0b", tablespace_path: b"" });
         not_encodable::<BaseBackup>(BaseBackupMessage::NewArchive { name: b"a", tablespace_path: b"\0" });
     }
+
+    #[test]
+    fn debug_shows_names_and_sizes_but_no_data() {
+        let archive = BaseBackupMessage::NewArchive { name: b"base.tar", tablespace_path: b"" };
+        for (message, shown) in [
+            (archive, r#"NewArchive { name: "base.tar", tablespace_path: "" }"#),
+            (BaseBackupMessage::Manifest, "Manifest"),
+            (BaseBackupMessage::Data(b"secret"), "Data(6 bytes)"),
+            (BaseBackupMessage::Progress(-1), "Progress(-1)"),
+            (BaseBackupMessage::Unknown { kind: b'z', body: b"secret" }, "Unknown('z', 6 bytes)"),
+        ] {
+            assert_eq!(alloc::format!("{message:?}"), shown);
+        }
+    }
 }
