@@ -159,6 +159,8 @@ pub struct Receiver<F> {
     on_event: F,
     archive: Option<(Archive, ArchiveLock)>,
     system_id: Option<SystemId>,
+    /// Where the server was when it was connected to.
+    server_position: Lsn,
     /// Damage that was seen and not got past yet.
     damage: Option<WalDamage>,
     segments: u64,
@@ -181,6 +183,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             on_event,
             archive: None,
             system_id: None,
+            server_position: Lsn::INVALID,
             damage: None,
             segments: 0,
             bytes: 0,

@@ -26,6 +26,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
         }
         self.system_id = Some(system.system_id);
+        self.server_position = system.xlog_pos;
         let archive = self.open_archive(connection).await?;
         let end = {
             let archive = archive.clone();

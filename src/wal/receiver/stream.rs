@@ -87,7 +87,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         (self.on_event)(ReceiverEvent::Streaming { start, timeline });
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
-        let started = started.map_err(|error| explain(error, start, timeline, Lsn::INVALID))?;
+        let started = started.map_err(|error| explain(error, start, timeline, self.server_position))?;
         Ok((started, Disk::new(archive.clone(), segment, checker)))
     }
 
@@ -107,7 +107,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         // Whatever has come is kept, also when the connection is lost.
         let closed = self.close(&mut stream, writing).await;
         let ended = ended.map_err(|error| match error {
-            ReceiveError::Connection(error) => explain(error, first.start(), timeline, stream.server_end()),
+            ReceiveError::Connection(error) => {
+                let server = stream.server_end().max(self.server_position);
+                explain(error, stream.received(), timeline, server)
+            }
             other => other,
         })?;
         let (flushed, partial) = closed?;
