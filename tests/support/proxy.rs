@@ -12,51 +12,62 @@ pub struct Proxy {
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
+/// What becomes of the server's words on their way.
+struct Way {
+    /// How many connections are relayed.
+    relayed: usize,
+    /// The largest piece that is sent at once, in bytes.
+    piece: usize,
+    /// Gets how many bytes the server said before on the connection, and those it says now.
+    change: Box<dyn Fn(usize, &mut [u8]) + Send + Sync>,
+}
+
 impl Proxy {
     /// Relays the first `relayed` connections to the server at `port`. Later ones are taken and never
     /// answered.
     pub fn start(port: u16, relayed: usize) -> Self {
-        Self::with_changes(port, relayed, |_, _| {})
+        Self::with(port, Way { relayed, piece: usize::MAX, change: Box::new(|_, _| {}) })
+    }
+
+    /// Relays in pieces of a few bytes, as from a network that is as bad as can be.
+    pub fn dribbling(port: u16) -> Self {
+        Self::with(port, Way { relayed: usize::MAX, piece: 7, change: Box::new(|_, _| {}) })
     }
 
     /// Flips a bit of the byte at `offset` of what the server says, on the first `times` connections that get
     /// that far.
     pub fn flipping(port: u16, offset: usize, times: usize) -> Self {
         let flipped = AtomicUsize::new(0);
-        Self::with_changes(port, usize::MAX, move |before, bytes| {
+        let change = move |before, bytes: &mut [u8]| {
             if let Some(byte) = offset.checked_sub(before).and_then(|at| bytes.get_mut(at))
                 && flipped.fetch_add(1, Ordering::SeqCst) < times
             {
                 *byte ^= 0x10;
             }
-        })
+        };
+        Self::with(port, Way { relayed: usize::MAX, piece: usize::MAX, change: Box::new(change) })
     }
 
-    /// `change` gets how many bytes the server said before on the connection, and those it says now.
-    fn with_changes(
-        port: u16,
-        relayed: usize,
-        change: impl Fn(usize, &mut [u8]) + Send + Sync + 'static,
-    ) -> Self {
+    fn with(port: u16, way: Way) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let own_port = listener.local_addr().expect("it is bound").port();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&heard);
-        let change = Arc::new(change);
+        let way = Arc::new(way);
         thread::spawn(move || {
             for (index, client) in listener.incoming().map_while(Result::ok).enumerate() {
                 record.lock().expect("no panic while locked").push(Vec::new());
                 let server =
-                    (index < relayed).then(|| TcpStream::connect(("127.0.0.1", port)).expect("a server"));
+                    (index < way.relayed).then(|| TcpStream::connect(("127.0.0.1", port)).expect("a server"));
                 let record = Arc::clone(&record);
                 if let Some(server) = &server {
                     let (from, to) =
                         (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
-                    let change = Arc::clone(&change);
-                    thread::spawn(move || relay(from, Some(to), |before, bytes| change(before, bytes)));
+                    let way = Arc::clone(&way);
+                    thread::spawn(move || relay(from, Some(to), way.piece, &way.change));
                 }
                 thread::spawn(move || {
-                    relay(client, server, |_, bytes| {
+                    relay(client, server, usize::MAX, |_, bytes| {
                         record.lock().expect("no panic while locked")[index].extend_from_slice(bytes);
                     });
                 });
@@ -76,13 +87,14 @@ impl Proxy {
     }
 }
 
-fn relay(mut from: TcpStream, mut to: Option<TcpStream>, mut pass: impl FnMut(usize, &mut [u8])) {
+fn relay(mut from: TcpStream, mut to: Option<TcpStream>, piece: usize, pass: impl Fn(usize, &mut [u8])) {
     let mut chunk = [0; 16 * 1024];
     let mut before = 0;
     while let Ok(n @ 1..) = from.read(&mut chunk) {
         pass(before, &mut chunk[..n]);
         before += n;
-        if to.as_mut().is_some_and(|to| to.write_all(&chunk[..n]).is_err()) {
+        let Some(to) = &mut to else { continue };
+        if chunk[..n].chunks(piece).any(|piece| to.write_all(piece).is_err()) {
             break;
         }
     }
