@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests come last, so that the output ends with their summary.
-readonly steps=(servers crates format clippy docs budgets licences no_std doctests units tests)
+readonly steps=(servers crates format clippy docs budgets licences no_std quickstart doctests units tests)
 
 # Each adds to the ones before it.
 readonly feature_sets=(none auth session conninfo client tls encrypted-key replication wal cli)
@@ -102,6 +102,15 @@ step_licences() {
 step_no_std() {
     tests/no_std/check.sh
     tests/no_std/check.sh auth,session
+}
+
+step_quickstart() {
+    local said
+    said=$(examples/quickstart.sh 2>&1) || {
+        echo "$said"
+        return 1
+    }
+    tail -n 1 <<<"$said"
 }
 
 step_doctests() {

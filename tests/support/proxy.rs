@@ -12,14 +12,16 @@ pub struct Proxy {
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
+/// Gets how many bytes the server said before on the connection, and those it says now.
+type Change = dyn Fn(usize, &mut [u8]) + Send + Sync;
+
 /// What becomes of the server's words on their way.
 struct Way {
     /// How many connections are relayed.
     relayed: usize,
     /// The largest piece that is sent at once, in bytes.
     piece: usize,
-    /// Gets how many bytes the server said before on the connection, and those it says now.
-    change: Box<dyn Fn(usize, &mut [u8]) + Send + Sync>,
+    change: Box<Change>,
 }
 
 impl Proxy {
