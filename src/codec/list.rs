@@ -287,6 +287,7 @@ mod tests {
         assert_eq!(list.as_list().iter().len(), 3);
         assert_eq!((list.as_list().get(2), list.as_list().get(3)), (Some(Some(&b""[..])), None));
         assert_eq!(list.as_list().to_buf(), list);
+        assert_ne!(list, ValuesBuf::new());
         assert_eq!(format!("{list:?}"), "[Some([97]), None, Some([])]");
     }
 

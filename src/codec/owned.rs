@@ -191,4 +191,20 @@ mod tests {
         let owned = OwnedMessage::<Frontend>::new(&message).unwrap();
         assert_eq!(format!("{owned:?}"), "AuthenticationResponse(***)");
     }
+
+    #[test]
+    fn what_came_from_the_wire_is_kept_byte_for_byte() {
+        let (sync, flush) = (b"S\0\0\0\x04", b"H\0\0\0\x04");
+        let owned = OwnedMessage::<Frontend>::from_wire(sync).unwrap();
+        assert_eq!(
+            (&owned[..], owned.as_ref(), owned.parse()),
+            (&sync[..], &sync[..], Ok(FrontendMessage::Sync))
+        );
+        assert_eq!(owned, OwnedMessage::new(&FrontendMessage::Sync).unwrap());
+        assert_ne!(owned, OwnedMessage::from_wire(flush).unwrap());
+        assert_eq!(owned.clone().into_bytes(), sync);
+        for wrong in [&sync[..4], b"S\0\0\0\x04H", b"S\0\0\0\x05\0", b""] {
+            assert!(OwnedMessage::<Frontend>::from_wire(wrong).is_err(), "{}", wrong.escape_ascii());
+        }
+    }
 }
