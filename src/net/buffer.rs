@@ -12,8 +12,9 @@ pub(crate) struct ReadBuffer {
     bytes: BytesMut,
 }
 
-/// Room for one `XLogData` of a walsender, 128 KiB and its headers, and for reading on behind it.
-const USUAL_CAPACITY: usize = 256 * 1024;
+/// Room for two `XLogData` of a walsender, each 128 KiB and its headers: with less, half of each second one would
+/// be moved to the front of the buffer.
+const USUAL_CAPACITY: usize = 264 * 1024;
 /// The least room to read into.
 const MIN_READ: usize = 8 * 1024;
 
