@@ -7,10 +7,10 @@ use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::process::{PATIENCE, signal};
 use support::receiver::STOP_TIME;
-use support::{Archive, Auth, Cluster, Stop, assert_has, servers, tapster_json, wait_until};
+use support::{Archive, Auth, Cluster, Stop, assert_has, lsn, servers, tapster_json, wait_until};
 use tapster::types::Lsn;
 
 const SLOT: &str = "tap";
@@ -31,13 +31,13 @@ fn every_major_delivers_its_segments_byte_for_byte() {
         cluster.write_wal(1000);
 
         // Servers before 15 do not tell a slot's position on a replication connection.
-        let first = if server.major < 15 { current_position(&cluster) } else { kept };
+        let first = if server.major < 15 { cluster.position() } else { kept };
         let archive = Archive::new();
         let mut receiver = archive.receive(&conninfo, &["-S", SLOT]);
         let start = lsn(&receiver.wait_for("streaming")["start_lsn"]);
-        assert_eq!(start, segment_start(&cluster, first));
+        assert_eq!(start, cluster.segment_start(first));
 
-        let last = write_segments(&cluster, 5);
+        let last = cluster.write_segments(5);
         receiver.wait_for_one("segment", |event| event["name"] == last);
         // Not only soon: whoever sees that the segment is complete sees the next one.
         assert_eq!(archive.partials(), [format!("{}.partial", current_segment(&cluster))]);
@@ -48,13 +48,13 @@ fn every_major_delivers_its_segments_byte_for_byte() {
         wait_for_walsender(&cluster, "sent_lsn = pg_current_wal_lsn()");
         let stopped = receiver.stop("TERM");
         assert_eq!(lsn(&stopped["flush_lsn"]), slot_position(&cluster), "the server was told the last word");
-        assert!(lsn(&stopped["flush_lsn"]) > segment_start(&cluster, current_position(&cluster)));
+        assert!(lsn(&stopped["flush_lsn"]) > cluster.segment_start(cluster.position()));
         assert_eq!(stopped["partial"], true);
     });
 }
 
 fn status_tells_of_the_receiver(cluster: &Cluster) {
-    let written = segment_start(cluster, current_position(cluster));
+    let written = cluster.segment_start(cluster.position());
     let system = cluster.sql("SELECT system_identifier FROM pg_control_system()").unwrap();
     for user in ["postgres", "repl"] {
         let status = tapster_json(&["status", &cluster.conninfo(user), "--json"]);
@@ -118,7 +118,7 @@ fn every_major_goes_on_where_the_archive_ends() {
         for (state, make) in states {
             // In the middle of a segment.
             cluster.write_wal(5000);
-            let end = current_position(&cluster);
+            let end = cluster.position();
             let mut receiver = archive.receive(&conninfo, &["--endpos", &end.to_string()]);
             let begun = lsn(&receiver.wait_for("streaming")["start_lsn"]);
             assert_eq!(begun, *start.get_or_insert(begun));
@@ -131,12 +131,12 @@ fn every_major_goes_on_where_the_archive_ends() {
             let segment = current_segment(&cluster);
             let mut receiver = archive.receive(&conninfo, &[]);
             let resumed = lsn(&receiver.wait_for("streaming")["start_lsn"]);
-            assert_eq!(resumed, segment_start(&cluster, end), "the partial segment is {state}");
-            assert_eq!(write_segments(&cluster, 1), segment);
+            assert_eq!(resumed, cluster.segment_start(end), "the partial segment is {state}");
+            assert_eq!(cluster.write_segments(1), segment);
             receiver.wait_for_one("segment", |event| event["name"] == segment);
             receiver.stop("INT");
             assert_eq!(archive.partials(), [format!("{}.partial", current_segment(&cluster))]);
-            start = Some(segment_start(&cluster, current_position(&cluster)));
+            start = Some(cluster.segment_start(cluster.position()));
         }
         assert_eq!(archive.assert_identical(&cluster.archive_dir()), states.len());
     });
@@ -149,13 +149,13 @@ fn every_major_stops_at_the_end_position() {
         let conninfo = cluster.socket_conninfo("repl");
         let archive = Archive::new();
         cluster.write_wal(1000);
-        let begin = segment_start(&cluster, current_position(&cluster));
+        let begin = cluster.segment_start(cluster.position());
 
         // Between two segments, so that the next run has nothing to receive.
         let between = begin.get() + cluster.segment_size();
         let between = Lsn::new(between).to_string();
         let receiver = archive.receive(&conninfo, &["--endpos", &between]);
-        let last = write_segments(&cluster, 1);
+        let last = cluster.write_segments(1);
         let stopped = receiver.stopped_within(PATIENCE);
         assert_has(&stopped, json!({ "flush_lsn": between, "partial": true }));
         assert!(archive.file(&last).exists());
@@ -165,7 +165,7 @@ fn every_major_stops_at_the_end_position() {
             let stopped = archive.receive(&conninfo, &["--endpos", &end]).stopped_within(STOP_TIME);
             assert_eq!(stopped["flush_lsn"], between.as_str());
         }
-        let end = current_position(&cluster);
+        let end = cluster.position();
         let stopped = archive.receive(&conninfo, &["--endpos", &end.to_string()]).stopped_within(PATIENCE);
         assert!(lsn(&stopped["flush_lsn"]) >= end);
         assert_eq!(archive.assert_identical(&cluster.archive_dir()), 1);
@@ -228,7 +228,7 @@ fn every_major_may_be_frozen_while_it_stops() {
                 let mut receiver = archive.receive(&conninfo, &["--synchronous"]);
                 receiver.wait_for("streaming");
                 cluster.write_wal(1000);
-                let end = current_position(&cluster);
+                let end = cluster.position();
                 wait_for_walsender(&cluster, &format!("write_lsn >= '{end}'"));
                 let walsender = walsender(&cluster, "pid").parse().expect("a process id");
                 if is_frozen {
@@ -284,7 +284,7 @@ fn every_major_may_come_and_go() {
             cluster.start();
             receiver.wait_for("streaming");
             cluster.write_wal(1000);
-            let last = write_segments(&cluster, 1);
+            let last = cluster.write_segments(1);
             receiver.wait_for_one("segment", |event| event["name"] == last);
 
             cluster.write_wal(1000);
@@ -292,7 +292,7 @@ fn every_major_may_come_and_go() {
             receiver.wait_for("disconnected");
             cluster.start();
             receiver.wait_for("streaming");
-            let last = write_segments(&cluster, 1);
+            let last = cluster.write_segments(1);
             receiver.wait_for_one("segment", |event| event["name"] == last);
             assert!(archive.assert_identical(&cluster.archive_dir()) >= 2);
 
@@ -319,39 +319,13 @@ fn told_not_to_wait_it_ends_with_the_connection() {
     }
 }
 
-/// Writes that many whole segments, and gives the last one's name.
-fn write_segments(cluster: &Cluster, count: u64) -> String {
-    if count > 1 {
-        cluster.write_wal(usize::try_from(cluster.segment_size() * (count - 1)).expect("some MiB"));
-    }
-    cluster.write_wal(1000);
-    cluster.switch_wal()
-}
-
-fn lsn(value: &Value) -> Lsn {
-    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no position"))
-}
-
-fn query_lsn(cluster: &Cluster, expression: &str) -> Lsn {
-    cluster.sql(&format!("SELECT {expression}")).unwrap().parse().expect("a position")
-}
-
-fn current_position(cluster: &Cluster) -> Lsn {
-    query_lsn(cluster, "pg_current_wal_lsn()")
-}
-
 fn slot_position(cluster: &Cluster) -> Lsn {
-    query_lsn(cluster, "restart_lsn FROM pg_replication_slots")
+    cluster.query_lsn("restart_lsn FROM pg_replication_slots")
 }
 
 /// The name of the segment that the next byte goes to.
 fn current_segment(cluster: &Cluster) -> String {
-    let (position, size) = (current_position(cluster).get(), cluster.segment_size());
-    format!("{:08X}{:08X}{:08X}", 1, position >> 32, (position & 0xffff_ffff) / size)
-}
-
-fn segment_start(cluster: &Cluster, position: Lsn) -> Lsn {
-    Lsn::new(position.get() / cluster.segment_size() * cluster.segment_size())
+    cluster.segment_name(1, cluster.position())
 }
 
 /// What `pg_stat_replication` says of the one receiver.

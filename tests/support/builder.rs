@@ -193,10 +193,8 @@ impl Builder {
             set("fsync", "off");
         }
         if self.archive {
-            let dir = archive_dir.display();
             set("archive_mode", "on");
-            // Renamed, so that a name in the directory stands for a whole copy.
-            set("archive_command", &format!("cp %p '{dir}/%f.tmp' && mv '{dir}/%f.tmp' '{dir}/%f'"));
+            set("archive_command", &archive_command(archive_dir));
         }
         for (name, value) in &self.settings {
             set(name, value);
@@ -213,6 +211,12 @@ impl Builder {
         }
         lines.join("\n") + "\n"
     }
+}
+
+/// Copies a segment. Renamed, so that a name in the directory stands for a whole copy.
+pub(super) fn archive_command(dir: &std::path::Path) -> String {
+    let dir = dir.display();
+    format!("cp %p '{dir}/%f.tmp' && mv '{dir}/%f.tmp' '{dir}/%f'")
 }
 
 /// A literal of SQL, and of `postgresql.conf` as well.

@@ -215,7 +215,7 @@ impl Cluster {
     #[track_caller]
     pub fn switch_wal(&self) -> String {
         let name = self.sql("SELECT pg_walfile_name(pg_switch_wal())").unwrap();
-        if self.sql("SHOW archive_mode").as_deref() == Ok("on") {
+        if self.sql("SHOW archive_mode").as_deref() != Ok("off") {
             let copy = self.archive_dir().join(&name);
             wait_until(DEADLINE, "the server has archived its segment", || copy.exists());
         }

@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod client;
 pub mod cluster;
 pub mod oracle;
+mod positions;
 pub mod process;
 pub mod program;
 pub mod proxy;
@@ -25,6 +26,6 @@ pub use program::{Program, tapster};
 #[cfg(feature = "cli")]
 pub use program::{assert_has, json, tapster_json};
 #[cfg(feature = "cli")]
-pub use receiver::{Archive, Receiver};
+pub use receiver::{Archive, Receiver, lsn};
 pub use servers::Server;
 pub use wait::wait_until;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tapster::types::Lsn;
 use tempfile::TempDir;
 
 use super::oracle;
@@ -70,6 +71,12 @@ impl Archive {
         let program = program.args(&[self.path()]).args(options).spawn();
         Receiver { program, seen: 0 }
     }
+}
+
+/// The position that a document gives as text.
+#[track_caller]
+pub fn lsn(value: &Value) -> Lsn {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no position"))
 }
 
 /// A running `tapster receive-wal --json`.

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::builder::archive_command;
 use super::cluster::{Cluster, psql};
 use super::servers::give_to_server_user;
 use super::wait::wait_until;
@@ -41,6 +42,9 @@ impl Cluster {
         let primary_conninfo = quote(&primary.socket_conninfo("repl"));
         let mut conf = fs::read_to_string(self.data_dir().join("postgresql.conf")).expect("it is there");
         conf.push_str("\n# of the standby\nhot_standby = on\n");
+        // If it archives as its primary does, then not over the primary's files.
+        let archive_command = quote(&archive_command(&self.archive_dir()));
+        conf.push_str(&format!("archive_command = {archive_command}\n"));
         for (name, value) in settings {
             conf.push_str(&format!("{name} = {}\n", quote(value)));
         }
