@@ -96,7 +96,7 @@ fn connecting_can_be_given_up_at_any_point() {
 }
 
 const QUERIES: usize = 800;
-const ROWS: &str = "SELECT i, md5(i::text) FROM generate_series(1, 150) AS i";
+const ROWS: &str = "SELECT i, md5(i::text) FROM generate_series(1, 90) AS i";
 
 #[test]
 fn statements_can_be_given_up_at_any_point() {
@@ -111,7 +111,7 @@ fn statements_can_be_given_up_at_any_point() {
         let mut stored = 0;
         for turn in 0..QUERIES {
             let connection = &mut connections[turn % 2];
-            let (kind, polls) = (random.below(8), random.polls());
+            let (kind, polls) = (random.below(10), random.polls());
             if give_up_after(polls, statement(kind, connection)).await.is_none() {
                 given_up += 1;
             }
@@ -131,11 +131,13 @@ fn statements_can_be_given_up_at_any_point() {
 
 /// The rows that one COPY stores.
 const COPIED: usize = 30_000;
+/// The bytes of a large statement.
+const LARGE: usize = 4_000_000;
 
 async fn statement(kind: u64, connection: &mut Connection) {
     match kind {
-        0 => assert_eq!(connection.simple_query(ROWS).await.unwrap()[0].len(), 150),
-        1 => assert_eq!(connection.query_params(ROWS, &[]).await.unwrap().len(), 150),
+        0 => assert_eq!(connection.simple_query(ROWS).await.unwrap()[0].len(), 90),
+        1 => assert_eq!(connection.query_params(ROWS, &[]).await.unwrap().len(), 90),
         2 => {
             let sql = "SELECT 1; SELECT 1 / (3 - i) FROM generate_series(1, 5) AS i; SELECT 'not run'";
             let error = connection.simple_query(sql).await.unwrap_err();
@@ -150,7 +152,7 @@ async fn statement(kind: u64, connection: &mut Connection) {
                     assert_eq!(row.parse("i"), Ok(count));
                 }
             }
-            assert_eq!(count, 150);
+            assert_eq!(count, 90);
         }
         4 => {
             let mut pipeline = connection.pipeline();
@@ -169,7 +171,7 @@ async fn statement(kind: u64, connection: &mut Connection) {
                 count += 1;
                 assert!(row.starts_with(format!("{count}\t").as_bytes()));
             }
-            assert_eq!((count, copy.rows()), (150, 150));
+            assert_eq!((count, copy.rows()), (90, 90));
         }
         6 => {
             let mut copy = connection.copy_in("COPY t FROM STDIN").await.unwrap();
@@ -178,6 +180,16 @@ async fn statement(kind: u64, connection: &mut Connection) {
                 copy.send(tenth.as_bytes()).await.unwrap();
             }
             assert_eq!(copy.finish().await.unwrap(), COPIED as u64);
+        }
+        // More than fits on the way at once.
+        7 => {
+            let sql = format!("SELECT length('{}')", "x".repeat(LARGE));
+            let sets = connection.simple_query(&sql).await.unwrap();
+            assert_eq!(sets[0].row(0).unwrap().parse(0), Ok(LARGE));
+        }
+        8 => {
+            let set = connection.query_params("SELECT length($1)", &[Some(&"x".repeat(LARGE))]).await;
+            assert_eq!(set.unwrap().row(0).unwrap().parse(0), Ok(LARGE));
         }
         _ => {
             let mut copy = connection.copy_in("COPY t FROM STDIN").await.unwrap();
