@@ -182,7 +182,9 @@ impl WalStream {
     /// Reports how far the WAL was written to a file, and how far it is durable, from now on. Nothing is sent
     /// yet; see [`send_status`](Self::send_status).
     ///
-    /// Leave `flushed` invalid to never take part in synchronous replication and never move a slot.
+    /// Leave `flushed` invalid to never take part in synchronous replication and never move a slot. Report
+    /// `written` even so: a server that shuts down waits until all it sent is reported, up to
+    /// `wal_sender_timeout`.
     ///
     /// # Errors
     /// [`Error::Usage`] if a position lies behind what was received, or `flushed` behind `written`.
