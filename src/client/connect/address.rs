@@ -1,4 +1,4 @@
-use core::net::SocketAddr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::format;
 use std::path::PathBuf;
@@ -51,10 +51,19 @@ pub(super) async fn addresses(
         }
         HostTarget::Tcp { host } => {
             let lookup = async {
-                let found = tokio::net::lookup_host((host.as_str(), endpoint.port)).await;
-                found.map_err(ConnectFailure::NameLookup)
+                match tokio::net::lookup_host((host.as_str(), endpoint.port)).await {
+                    Ok(found) => Ok(found.map(Address::Tcp).collect()),
+                    // Where there is no /etc/hosts, as in an empty container, the name means what RFC 6761 says.
+                    Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(loopback(endpoint.port).into()),
+                    Err(error) => Err(ConnectFailure::NameLookup(error)),
+                }
             };
-            within(timeout, lookup).await?.map(Address::Tcp).collect()
+            within(timeout, lookup).await?
         }
     })
+}
+
+fn loopback(port: u16) -> [Address; 2] {
+    let addresses = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
+    addresses.map(|ip| Address::Tcp(SocketAddr::new(ip, port)))
 }

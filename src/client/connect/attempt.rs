@@ -14,7 +14,7 @@ use super::startup::handshake_config;
 use crate::auth::Nonce;
 use crate::conninfo::{Config, HostConfig, SslCertMode};
 use crate::error::ConnectFailure;
-use crate::net::{ReadBuffer, Stream, Tls, TlsError};
+use crate::net::{ReadBuffer, Stream, Tls, TlsError, random};
 use crate::session::{Action, Encryption, Handshake, HandshakeConfig, Progress, Session};
 
 pub(super) struct Attempt<'a> {
@@ -34,14 +34,14 @@ impl Attempt<'_> {
     pub(super) async fn connect(&mut self, tls: &mut Option<Arc<Tls>>) -> Result<Connection, ConnectFailure> {
         let mut route = Route::new(self.config, self.host, self.address, self.server);
         let stream = route.open().await?;
-        let mut random = [0; 18];
-        getrandom::fill(&mut random).map_err(|_| ConnectFailure::Random)?;
+        let mut nonce = [0; 18];
+        random::fill(&mut nonce).map_err(|_| ConnectFailure::Random)?;
         let config = HandshakeConfig {
             derived_keys: self.keys.get(),
             ..handshake_config(self.config, self.host, self.encryption)
                 .map_err(|error| ConnectFailure::Handshake(error.into()))?
         };
-        let handshake = Handshake::new(config, Nonce::from_random(random));
+        let handshake = Handshake::new(config, Nonce::from_random(nonce));
         let mut input = ReadBuffer::new();
         let (stream, session) = self.drive(handshake, stream, &mut input, &mut route, tls).await?;
         if !self.in_tls && self.config.tls.certificate_mode == SslCertMode::Require {

@@ -24,7 +24,7 @@ use self::session_attrs::unwanted;
 use super::connection::Connection;
 use crate::conninfo::{self, Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
 use crate::error::{ConnectAttempt, ConnectFailure, Error};
-use crate::net::Tls;
+use crate::net::{Tls, random};
 use crate::session::HandshakeError;
 use crate::types::SqlState;
 
@@ -196,7 +196,7 @@ fn in_order<T>(items: impl IntoIterator<Item = T>, order: LoadBalanceHosts) -> V
     if order == LoadBalanceHosts::Random {
         for unplaced in (2..=items.len()).rev() {
             // Without random numbers the order stays; the handshake will say why it fails.
-            let random = getrandom::u64().unwrap_or_default();
+            let random = random::number();
             items.swap(unplaced - 1, usize::try_from(random % unplaced as u64).unwrap_or_default());
         }
     }

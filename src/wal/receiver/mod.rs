@@ -21,6 +21,7 @@ pub use error::{ReceiveError, Refusal};
 use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalDamage, WalSegment};
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
+use crate::net::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
 
@@ -318,6 +319,6 @@ async fn blocking<T: Send + 'static>(
 
 /// Between half and all of the time, so that many receivers of one server do not come back all at once.
 fn with_jitter(time: Duration) -> Duration {
-    let random = u32::try_from(getrandom::u64().unwrap_or_default() % 1000).unwrap_or_default();
+    let random = u32::try_from(random::number() % 1000).unwrap_or_default();
     time / 2 + time / 2 * random / 1000
 }
