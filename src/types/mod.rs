@@ -16,5 +16,5 @@ pub use server_version::{ParseServerVersionError, ServerVersion};
 pub use sqlstate::{ParseSqlStateError, SqlState};
 pub use system_id::{ParseSystemIdError, SystemId};
 pub use timeline::{ParseTimelineError, TimelineId};
-pub use timestamp::PgTimestamp;
+pub use timestamp::{ParseTimestampError, PgTimestamp};
 pub use wal_segment_size::{InvalidWalSegmentSize, WalSegmentSize};
