@@ -12,6 +12,7 @@
 //! | `conninfo` | connection strings, environment, service and password file | `conninfo` |
 //! | `client` | `Connection`: connecting and simple queries, on tokio | `client`; TLS: `tls`, `encrypted-key` |
 //! | `replication` | replication commands and the WAL stream | `replication` |
+//! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |
 //! | `wal` | segment names, archive directory, WAL receiver | `wal` |
 #![no_std]
 #![forbid(unsafe_code)]
@@ -31,6 +32,8 @@ pub mod conninfo;
 mod error;
 #[cfg(feature = "client")]
 mod net;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 #[cfg(feature = "replication")]
 pub mod replication;
 #[cfg(feature = "session")]

@@ -14,8 +14,8 @@ cd "$(dirname "$0")/.."
 # The tests come last, so that the output ends with their summary.
 readonly steps=(servers crates format clippy docs budgets licences no_std quickstart doctests units tests)
 
-# Each adds to the ones before it.
-readonly feature_sets=(none auth session conninfo client tls encrypted-key replication wal cli)
+# Each adds to the ones before it, but `postgres` and `wal` to each other.
+readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal cli)
 
 main() {
     local step wanted=("${steps[@]}")

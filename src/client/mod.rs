@@ -27,6 +27,7 @@ mod connection;
 mod conversation;
 mod copy;
 mod extended;
+mod liveness;
 mod notification;
 mod query;
 mod quote;

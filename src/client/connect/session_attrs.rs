@@ -18,21 +18,22 @@ pub(super) async fn unwanted(
         TargetSessionAttrs::Primary => (None, Some(false)),
         TargetSessionAttrs::Standby => (None, Some(true)),
     };
-    let reported = |name: &str| connection.parameters().get(name).map(|value| value == "on");
-    let (is_read_only, is_standby) =
-        match (reported("default_transaction_read_only"), reported("in_hot_standby")) {
-            (Some(read_only), Some(standby)) => (read_only || standby, standby),
-            _ => {
-                let read_only = is_on(connection, "SHOW transaction_read_only").await?;
-                let standby = match is_on(connection, "SELECT pg_catalog.pg_is_in_recovery()").await {
-                    Err(Error::Server(error)) if error.sqlstate == SqlState::FEATURE_NOT_SUPPORTED => {
-                        read_only
-                    }
-                    answer => answer?,
-                };
-                (read_only, standby)
-            }
-        };
+    // A block, as nothing of the connection may be borrowed while it is asked: the future would not be Send.
+    let reported = {
+        let reported = |name: &str| connection.parameters().get(name).map(|value| value == "on");
+        (reported("default_transaction_read_only"), reported("in_hot_standby"))
+    };
+    let (is_read_only, is_standby) = match reported {
+        (Some(read_only), Some(standby)) => (read_only || standby, standby),
+        _ => {
+            let read_only = is_on(connection, "SHOW transaction_read_only").await?;
+            let standby = match is_on(connection, "SELECT pg_catalog.pg_is_in_recovery()").await {
+                Err(Error::Server(error)) if error.sqlstate == SqlState::FEATURE_NOT_SUPPORTED => read_only,
+                answer => answer?,
+            };
+            (read_only, standby)
+        }
+    };
     Ok(match (wants_read_only, wants_standby) {
         (Some(false), _) if is_read_only => Some("session is read-only"),
         (Some(true), _) if !is_read_only => Some("session is not read-only"),

@@ -1,0 +1,312 @@
+use core::fmt::Display;
+use std::format;
+use std::string::{String, ToString as _};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use super::error::PostgresError;
+use super::session::{Connected, Link, Session};
+use crate::conninfo::ConnInfo;
+use crate::types::ServerVersion;
+
+pub(super) mod sealed {
+    use std::sync::Arc;
+
+    use tokio::sync::Mutex;
+
+    use super::{Link, Session};
+
+    /// What the classes have in common inside.
+    pub trait Object: Sync {
+        /// The kind of connection.
+        type Link: Link;
+        /// What `fetch_remote_status` gives.
+        type RemoteStatus: Send + Sync;
+
+        fn session(&self) -> &Session<Self::Link>;
+        fn remembered(&self) -> &Mutex<Option<Arc<Self::RemoteStatus>>>;
+    }
+}
+
+/// What the classes have in common: one connection or none, made when it is needed.
+///
+/// An object can be shared and called from several tasks at once; calls take turns on its connection. A
+/// connection that was lost, wherever that was noticed, is made again by the next call, unless
+/// [`set_allow_reconnect`](Self::set_allow_reconnect) forbids it. No call asks the server beforehand whether
+/// the connection still works: a loss shows at the socket, and a call that only reads is repeated once on a
+/// new connection.
+///
+/// # Cancel safety
+/// If the future of any call is dropped half way its statement goes on in the server; the next call waits for
+/// its end.
+pub trait PostgreSQL: sealed::Object {
+    /// What [`check_connection`](Self::check_connection) asks.
+    const CHECK_QUERY: &'static str;
+    /// The oldest server that is supported, 9.6.
+    const MINIMAL_VERSION: ServerVersion = ServerVersion::from_num(90_600);
+
+    /// The connection string: as it was given, or as the class has changed it. It may hold a password.
+    fn conninfo(&self) -> &str {
+        self.session().conninfo()
+    }
+
+    /// The parameters of [`conninfo`](Self::conninfo).
+    fn conn_parameters(&self) -> &ConnInfo {
+        self.session().parameters()
+    }
+
+    /// Whether a lost connection may be replaced by another; true unless told.
+    fn allow_reconnect(&self) -> bool {
+        self.session().allow_reconnect()
+    }
+
+    /// Says whether a lost connection may be replaced by another. Between the start and the stop of a backup it
+    /// never is, as only the session that started a backup can stop it.
+    fn set_allow_reconnect(&self, allow: bool) {
+        self.session().set_allow_reconnect(allow);
+    }
+
+    /// Reads a connection string: key/value pairs or a URI, as libpq does.
+    ///
+    /// # Errors
+    /// [`PostgresError::Conninfo`], without the text, which may hold a password.
+    fn parse_dsn(text: &str) -> Result<ConnInfo, PostgresError>
+    where
+        Self: Sized,
+    {
+        Ok(text.parse()?)
+    }
+
+    /// The key/value string of these parameters, sorted by key, **with passwords**. It reads back as it was.
+    #[must_use]
+    fn encode_dsn(parameters: &ConnInfo) -> String
+    where
+        Self: Sized,
+    {
+        sorted(parameters).encode()
+    }
+
+    /// A connection string for a client program: ours, with this application name and a safe `search_path`
+    /// where it says nothing about `application_name` and `options`.
+    #[must_use]
+    fn get_connection_string(&self, application_name: Option<&str>) -> String {
+        let mut added = ConnInfo::new();
+        let name = application_name.filter(|name| !name.is_empty());
+        for (keyword, value) in [("application_name", name), ("options", Some("-csearch_path="))] {
+            if let Some(value) = value.filter(|_| self.conn_parameters().get(keyword).is_none()) {
+                // A value with a NUL can be in no connection string.
+                let _ = added.set(keyword, value);
+            }
+        }
+        let is_uri =
+            ["postgresql://", "postgres://"].iter().any(|scheme| self.conninfo().starts_with(scheme));
+        let own = if is_uri { self.conn_parameters().encode() } else { self.conninfo().to_string() };
+        match added.encode() {
+            added if added.is_empty() => own,
+            added => format!("{own} {added}"),
+        }
+    }
+
+    /// The connection, made if there is none, for statements of the caller's own. While the answer is held all
+    /// other calls of this object wait.
+    ///
+    /// # Errors
+    /// [`PostgresError::Connection`], or [`PostgresError::ReconnectForbidden`].
+    fn connect(&self) -> impl Future<Output = Result<Connected<'_, Self::Link>, PostgresError>> + Send {
+        self.session().connect()
+    }
+
+    /// Asks the server whether the connection works: false if there was none, or it turned out to be lost.
+    ///
+    /// # Errors
+    /// [`PostgresError::ReconnectForbidden`] if it is lost and another one is not allowed.
+    fn check_connection(&self) -> impl Future<Output = Result<bool, PostgresError>> + Send {
+        async {
+            if !self.session().has_connection().await {
+                return Ok(false);
+            }
+            let mut link = self.session().connect().await?;
+            let connection = link.connection();
+            let answer = connection.simple_query(Self::CHECK_QUERY).await;
+            drop(link);
+            match answer {
+                Ok(_) => Ok(true),
+                Err(error) if self.allow_reconnect() => {
+                    log::debug!("checking the connection: {error}");
+                    Ok(false)
+                }
+                Err(error) => Err(PostgresError::ReconnectForbidden { reason: error.to_string() }),
+            }
+        }
+    }
+
+    /// Whether there is a connection, as far as is known. Nothing is asked.
+    fn has_connection(&self) -> impl Future<Output = bool> + Send {
+        self.session().has_connection()
+    }
+
+    /// Closes the connection in good order, if there is one. A call after it makes another.
+    fn close(&self) -> impl Future<Output = ()> + Send {
+        self.session().close()
+    }
+
+    /// The server's version, from what it told when the connection was made. No round trip.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    fn server_version(&self) -> impl Future<Output = Result<ServerVersion, PostgresError>> + Send {
+        async {
+            let mut link = self.session().connect().await?;
+            link.connection().server_version().map_err(PostgresError::Connection)
+        }
+    }
+
+    /// The server's version as text: `15.18`, `9.6.24`, `19devel`. No round trip.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    fn server_txt_version(&self) -> impl Future<Output = Result<String, PostgresError>> + Send {
+        async {
+            let mut link = self.session().connect().await?;
+            let connection = link.connection();
+            let version = connection.server_version().map_err(PostgresError::Connection)?;
+            Ok(txt_version(version, connection.parameters().get("server_version").unwrap_or_default()))
+        }
+    }
+
+    /// The server's major version as text: `15`, `9.6`. No round trip.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    fn server_major_version(&self) -> impl Future<Output = Result<String, PostgresError>> + Send {
+        async { Ok(major_version(&self.server_txt_version().await?)) }
+    }
+
+    /// The oldest version that is supported, as text.
+    #[must_use]
+    fn minimal_txt_version(&self) -> String {
+        Self::MINIMAL_VERSION.to_string()
+    }
+
+    /// A version number as text: 90624 is `9.6.24`, 150018 is `15.18`.
+    ///
+    /// From 10 on the middle pair of digits means nothing; should it not be 0, that is logged and ignored.
+    #[must_use]
+    fn int_version_to_string_version(num: u32) -> String
+    where
+        Self: Sized,
+    {
+        let (major, middle, patch) = (num / 10_000, num / 100 % 100, num % 100);
+        if major < 10 {
+            return format!("{major}.{middle}.{patch}");
+        }
+        if middle != 0 {
+            log::warn!("unexpected version number {num}");
+        }
+        format!("{major}.{patch}")
+    }
+
+    /// Whether the server is not older than [`MINIMAL_VERSION`](Self::MINIMAL_VERSION). No round trip.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    fn is_minimal_postgres_version(&self) -> impl Future<Output = Result<bool, PostgresError>> + Send {
+        async { Ok(self.server_version().await? >= Self::MINIMAL_VERSION) }
+    }
+
+    /// Everything that there is to know about the server, in one round trip. It never fails: what is missing
+    /// is told in the answer.
+    fn fetch_remote_status(&self) -> impl Future<Output = Self::RemoteStatus> + Send;
+
+    /// What [`fetch_remote_status`](Self::fetch_remote_status) gave when this was first called.
+    fn get_remote_status(&self) -> impl Future<Output = Arc<Self::RemoteStatus>> + Send {
+        async {
+            let mut remembered = self.remembered().lock().await;
+            if let Some(status) = remembered.as_ref() {
+                return Arc::clone(status);
+            }
+            let status = Arc::new(self.fetch_remote_status().await);
+            *remembered = Some(Arc::clone(&status));
+            status
+        }
+    }
+
+    /// Has the next [`get_remote_status`](Self::get_remote_status) ask again.
+    fn reset_remote_status(&self) -> impl Future<Output = ()> + Send {
+        async { *self.remembered().lock().await = None }
+    }
+}
+
+/// The same parameters in the order of their keywords.
+pub(super) fn sorted(parameters: &ConnInfo) -> ConnInfo {
+    let mut list: Vec<(&str, &str)> = parameters.iter().collect();
+    list.sort_unstable();
+    let mut sorted = ConnInfo::new();
+    for (keyword, value) in list {
+        // They come from parameters that were accepted.
+        let _ = sorted.set(keyword, value);
+    }
+    sorted
+}
+
+/// `15.18` of the parameter `15.18 (Debian 15.18-0+deb12u1)`. EnterpriseDB's servers up to 10 add a part.
+fn txt_version(version: ServerVersion, parameter: &str) -> String {
+    let word = parameter.split_whitespace().next().unwrap_or_default();
+    let parts = if version.major() < 10 { 3 } else { 2 };
+    word.split('.').take(parts).collect::<Vec<_>>().join(".")
+}
+
+/// `15` of `15.18`, `9.6` of `9.6.24`, `19` of `19devel`.
+fn major_version(txt_version: &str) -> String {
+    match txt_version.rsplit_once('.') {
+        Some((major, last)) if last.bytes().all(|b| b.is_ascii_digit()) => major.into(),
+        _ => {
+            let end =
+                txt_version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(txt_version.len());
+            txt_version.get(..end).unwrap_or_default().into()
+        }
+    }
+}
+
+/// The first line of an error with its causes, as a status tells it.
+pub(super) fn first_line(error: &dyn core::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = join(&text, &cause);
+        source = cause.source();
+    }
+    text.lines().next().unwrap_or_default().trim().into()
+}
+
+fn join(text: &str, cause: &dyn Display) -> String {
+    format!("{text}: {cause}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_have_their_text() {
+        for (parameter, text, major) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", "15.18", "15"),
+            ("10.23", "10.23", "10"),
+            ("10.23.33", "10.23", "10"),
+            ("9.6.24", "9.6.24", "9.6"),
+            ("9.6.23.31", "9.6.23", "9.6"),
+            ("19devel", "19devel", "19"),
+            ("16beta2", "16beta2", "16"),
+        ] {
+            let version = parameter.parse().unwrap();
+            assert_eq!(txt_version(version, parameter), text);
+            assert_eq!(major_version(text), major, "{text}");
+        }
+    }
+
+    #[test]
+    fn strings_are_sorted_and_read_back() {
+        let parameters: ConnInfo = "user=u host='/a b' dbname=d".parse().unwrap();
+        assert_eq!(sorted(&parameters).encode(), "dbname=d host='/a b' user=u");
+    }
+}

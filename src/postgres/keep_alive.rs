@@ -1,0 +1,118 @@
+use core::time::Duration;
+use std::boxed::Box;
+
+use tokio::time::{Instant, sleep};
+
+use super::connection::PostgreSQLConnection;
+use super::error::PostgresError;
+use super::session::Connected;
+use crate::client::Connection;
+
+/// Keeps a connection alive while work is done elsewhere, and ends the work when the connection is lost.
+///
+/// It makes and closes no connection. While a statement runs on the connection there is no heartbeat, as the
+/// statement itself meets a loss. There is no thread, no task and no signal: the heartbeats are sent by the
+/// future of [`run`](Self::run), and when that is done or dropped nothing is left.
+///
+/// ```no_run
+/// # async fn example(postgres: &tapster::postgres::PostgreSQLConnection) -> Result<(), tapster::postgres::PostgresError> {
+/// # async fn copy_files() {}
+/// use core::time::Duration;
+/// use tapster::postgres::PostgresKeepAlive;
+///
+/// postgres.start_concurrent_backup("nightly").await?;
+/// PostgresKeepAlive::new(postgres, Duration::from_secs(60), true).run(copy_files()).await?;
+/// let stopped = postgres.stop_concurrent_backup().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct PostgresKeepAlive<'a> {
+    postgres: &'a PostgreSQLConnection,
+    interval: Duration,
+    deadline: Duration,
+    raise_exception: bool,
+}
+
+/// How long a heartbeat may take, unless told.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+impl<'a> PostgresKeepAlive<'a> {
+    /// A heartbeat at once and then one per `interval`; an interval of zero is none at all. With
+    /// `raise_exception` a loss ends the work, without it nothing does.
+    #[must_use]
+    pub fn new(postgres: &'a PostgreSQLConnection, interval: Duration, raise_exception: bool) -> Self {
+        Self { postgres, interval, deadline: DEADLINE.min(interval), raise_exception }
+    }
+
+    /// Sets how long a heartbeat may take before the connection counts as lost; 10 s or the interval, whichever
+    /// is less, unless told.
+    #[must_use]
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    /// Does the work, with heartbeats whenever it waits.
+    ///
+    /// # Errors
+    /// [`PostgresError::ConnectionLost`], within one interval and the deadline of a heartbeat; the work is
+    /// dropped at the point where it waits.
+    ///
+    /// # Cancel safety
+    /// The work is dropped as well. The connection can be used at once.
+    pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, PostgresError> {
+        if self.interval.is_zero() {
+            return Ok(work.await);
+        }
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            lost = self.watch() => Err(lost),
+        }
+    }
+
+    /// Ends only with a loss that is to be told.
+    async fn watch(&self) -> PostgresError {
+        let mut answered = Instant::now();
+        loop {
+            match self.beat().await {
+                Ok(()) => answered = Instant::now(),
+                Err(error) if self.raise_exception && is_loss(&error) => {
+                    return PostgresError::ConnectionLost {
+                        silent: answered.elapsed(),
+                        source: Box::new(error),
+                    };
+                }
+                Err(error) => log::debug!("keep-alive: {error}"),
+            }
+            sleep(self.interval).await;
+        }
+    }
+
+    async fn beat(&self) -> Result<(), PostgresError> {
+        let Some(connection) = self.postgres.session.idle().await? else { return Ok(()) };
+        let mut limited = Limited::new(connection, self.deadline);
+        let answer = limited.0.simple_query(PostgreSQLConnection::HEARTBEAT_QUERY).await;
+        answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))
+    }
+}
+
+fn is_loss(error: &PostgresError) -> bool {
+    matches!(error, PostgresError::Connection(_))
+}
+
+/// A connection whose answers have to come in time, for as long as this is held.
+struct Limited<'a>(Connected<'a, Connection>);
+
+impl<'a> Limited<'a> {
+    fn new(mut connection: Connected<'a, Connection>, limit: Duration) -> Self {
+        connection.set_read_timeout(Some(limit));
+        Self(connection)
+    }
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        self.0.set_read_timeout(None);
+    }
+}

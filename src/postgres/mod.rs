@@ -1,0 +1,54 @@
+//! Control over a server: its status, WAL, and backups, as Barman's module `barman.postgres` has it.
+//!
+//! The classes and their members have the names they have there, so that Barman's manual is a manual for them.
+//! What differs: an answer that Barman gives as `None` for any trouble is an error with its reason here, and a
+//! member is one round trip.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), tapster::postgres::PostgresError> {
+//! use tapster::postgres::{PostgreSQL, PostgreSQLConnection};
+//!
+//! let postgres = PostgreSQLConnection::new("host=db1 user=barman dbname=postgres")?;
+//! let status = postgres.fetch_remote_status().await;
+//! println!("{:?} at {:?}", status.server_txt_version, status.current_lsn);
+//! if let Some(segment) = postgres.switch_wal().await? {
+//!     println!("{segment} is finished");
+//! }
+//! postgres.close().await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod backup;
+mod base;
+mod connection;
+mod error;
+mod keep_alive;
+mod live;
+mod name_map;
+mod privileges;
+mod replication_stats;
+mod rows;
+mod session;
+mod sql;
+mod standby;
+mod standby_names;
+mod status;
+mod streaming;
+
+pub use base::PostgreSQL;
+pub use connection::{ConnectionOptions, PostgreSQLConnection};
+pub use error::PostgresError;
+pub use keep_alive::PostgresKeepAlive;
+pub use live::{close_all, live_connections};
+pub use name_map::NameMap;
+pub use privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
+pub use replication_stats::{ClientType, ReplicationStats};
+pub use rows::{
+    ArchiverStats, ConfigurationFiles, ExclusiveBackup, ReplicationSlot, StartedBackup, StoppedBackup,
+    Tablespace, XlogInfo,
+};
+pub use session::{Connected, Link};
+pub use standby::{StandbyOptions, StandbyPostgreSQLConnection};
+pub use status::{PostgresStatus, StatusError};
+pub use streaming::{StreamingConnection, StreamingStatus};

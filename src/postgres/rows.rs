@@ -1,0 +1,248 @@
+//! What members give, as typed rows.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
+use crate::client::{ColumnError, ColumnErrorKind, Row};
+use crate::types::{Lsn, PgTimestamp, TimelineId};
+
+/// Where a server is in its WAL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct XlogInfo {
+    /// On a primary the position that is written to; on a standby the last one that was replayed, if any.
+    pub location: Option<Lsn>,
+    /// The name of the segment that ends at or holds `location`; `None` on a standby. At the boundary of two
+    /// segments it is the earlier one, whatever the server's version.
+    pub file_name: Option<String>,
+    /// The offset of `location` in its segment, 0 at a boundary; `None` on a standby.
+    pub file_offset: Option<u32>,
+    /// When the server said this.
+    pub timestamp: PgTimestamp,
+}
+
+/// A tablespace outside of the data directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tablespace {
+    /// Its name.
+    pub name: String,
+    /// Its number, which is also that of the link in `pg_tblspc`.
+    pub oid: u32,
+    /// Its directory.
+    pub location: String,
+}
+
+/// Where the server's configuration is. Empty for a role that may not see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConfigurationFiles {
+    /// `config_file`, `hba_file` and `ident_file` by these names.
+    pub files: BTreeMap<String, String>,
+    /// Other files that a setting comes from, sorted.
+    pub included_files: Vec<String>,
+}
+
+impl ConfigurationFiles {
+    /// Takes a row of the statement; false if the key is another's.
+    pub(super) fn take(&mut self, key: &str, value: &str) -> bool {
+        match key {
+            "config_file" | "hba_file" | "ident_file" => {
+                self.files.insert(key.into(), value.into());
+            }
+            "included_files" => {
+                let at = self.included_files.binary_search_by(|file| file.as_str().cmp(value));
+                if let Err(at) = at {
+                    self.included_files.insert(at, value.into());
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// What the archiver has done so far: `pg_stat_archiver`.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct ArchiverStats {
+    /// How many files were archived.
+    pub archived_count: u64,
+    /// The last one.
+    pub last_archived_wal: Option<String>,
+    /// When that was.
+    pub last_archived_time: Option<PgTimestamp>,
+    /// How many attempts failed.
+    pub failed_count: u64,
+    /// The file of the last one.
+    pub last_failed_wal: Option<String>,
+    /// When that was.
+    pub last_failed_time: Option<PgTimestamp>,
+    /// Since when all this is counted.
+    pub stats_reset: Option<PgTimestamp>,
+    /// Whether archiving is on and its last attempt did not fail.
+    pub is_archiving: bool,
+    /// Files per second since `stats_reset`.
+    pub current_archived_wals_per_second: Option<f64>,
+}
+
+/// A physical replication slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplicationSlot {
+    /// Its name.
+    pub slot_name: String,
+    /// Whether somebody uses it.
+    pub active: bool,
+    /// The oldest WAL that it keeps; `None` if it keeps none.
+    pub restart_lsn: Option<Lsn>,
+}
+
+/// A concurrent backup that was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StartedBackup {
+    /// Where recovery from this backup begins.
+    pub location: Lsn,
+    /// The timeline of the server's last checkpoint.
+    pub timeline: TimelineId,
+    /// When the start was asked for, before its checkpoint.
+    pub timestamp: PgTimestamp,
+    /// When it was done, after its checkpoint.
+    pub finished: PgTimestamp,
+}
+
+/// A concurrent backup that was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StoppedBackup {
+    /// How far recovery has to go: last byte + 1.
+    pub location: Lsn,
+    /// The timeline of `location`.
+    pub timeline: TimelineId,
+    /// The text of the file `backup_label`.
+    pub backup_label: String,
+    /// The text of the file `tablespace_map`; empty if there is nothing to be written.
+    pub tablespace_map: String,
+    /// When the stop was asked for, before any waiting.
+    pub timestamp: PgTimestamp,
+    /// When it was done, after the WAL was archived.
+    pub finished: PgTimestamp,
+}
+
+/// The start or the stop of an exclusive backup, which servers before 15 have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExclusiveBackup {
+    /// The position.
+    pub location: Lsn,
+    /// The name of the segment that ends at or holds it.
+    pub file_name: String,
+    /// Its offset there.
+    pub file_offset: u32,
+    /// When this was asked for.
+    pub timestamp: PgTimestamp,
+    /// When it was done.
+    pub finished: PgTimestamp,
+}
+
+impl XlogInfo {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            location: row.optional("location")?,
+            file_name: owned(row, "file_name")?,
+            file_offset: row.optional("file_offset")?,
+            timestamp: row.parse("timestamp")?,
+        })
+    }
+}
+
+impl Tablespace {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        let text = |column: &str| row.text(column).map(str::to_string);
+        Ok(Self { name: text("name")?, oid: row.parse("oid")?, location: text("location")? })
+    }
+}
+
+impl ArchiverStats {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            archived_count: row.parse("archived_count")?,
+            last_archived_wal: owned(row, "last_archived_wal")?,
+            last_archived_time: row.optional("last_archived_time")?,
+            failed_count: row.parse("failed_count")?,
+            last_failed_wal: owned(row, "last_failed_wal")?,
+            last_failed_time: row.optional("last_failed_time")?,
+            stats_reset: row.optional("stats_reset")?,
+            is_archiving: flag(row, "is_archiving")?,
+            current_archived_wals_per_second: row.optional("current_archived_wals_per_second")?,
+        })
+    }
+}
+
+impl ReplicationSlot {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            slot_name: row.text("slot_name")?.to_string(),
+            active: flag(row, "active")?,
+            restart_lsn: row.optional("restart_lsn")?,
+        })
+    }
+}
+
+impl StartedBackup {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            location: row.parse("location")?,
+            timeline: row.parse("timeline")?,
+            timestamp: row.parse("timestamp")?,
+            finished: row.parse("finished")?,
+        })
+    }
+}
+
+impl StoppedBackup {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            location: row.parse("location")?,
+            timeline: row.parse("timeline")?,
+            backup_label: row.text("backup_label")?.to_string(),
+            tablespace_map: owned(row, "tablespace_map")?.unwrap_or_default(),
+            timestamp: row.parse("timestamp")?,
+            finished: row.parse("finished")?,
+        })
+    }
+}
+
+impl ExclusiveBackup {
+    pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
+        Ok(Self {
+            location: row.parse("location")?,
+            file_name: row.text("file_name")?.to_string(),
+            file_offset: row.parse("file_offset")?,
+            timestamp: row.parse("timestamp")?,
+            finished: row.parse("finished")?,
+        })
+    }
+}
+
+/// A boolean, which the server prints as `t` or `f`.
+pub(super) fn flag(row: Row<'_>, column: &str) -> Result<bool, ColumnError> {
+    match row.text(column)? {
+        "t" => Ok(true),
+        "f" => Ok(false),
+        other => Err(ColumnError { column: column.into(), kind: ColumnErrorKind::Parse(other.into()) }),
+    }
+}
+
+pub(super) fn owned(row: Row<'_>, column: &str) -> Result<Option<String>, ColumnError> {
+    Ok(row.optional_text(column)?.map(str::to_string))
+}
+
+/// An interval that the statement gives in microseconds; the server's clock may have gone back.
+pub(super) fn lag(row: Row<'_>, column: &str) -> Result<Option<Duration>, ColumnError> {
+    let micros: Option<i64> = row.optional(column)?;
+    Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default())))
+}

@@ -1,0 +1,289 @@
+//! One object, one connection or none: made when it is needed, made again when it was lost.
+
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::pin::Pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::boxed::Box;
+use std::string::{String, ToString as _};
+use std::sync::Arc;
+use std::vec::Vec;
+
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
+
+use super::error::PostgresError;
+use super::live::{self, Live};
+use crate::client::{Connection, ResultSet};
+use crate::conninfo::{Config, ConnInfo};
+use crate::error::Error;
+use crate::replication::ReplicationConnection;
+use crate::types::ServerVersion;
+
+/// The two kinds of connections that an object can hold.
+pub trait Link: Sized + Send + 'static {
+    /// Makes one.
+    fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send;
+    /// The connection itself.
+    fn connection(&mut self) -> &mut Connection;
+    /// Ends it in good order.
+    fn close(self) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+impl Link for Connection {
+    fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send {
+        Self::connect(config)
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self
+    }
+
+    fn close(self) -> impl Future<Output = Result<(), Error>> + Send {
+        self.close()
+    }
+}
+
+impl Link for ReplicationConnection {
+    fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send {
+        Self::connect(config)
+    }
+
+    fn connection(&mut self) -> &mut Connection {
+        self.connection()
+    }
+
+    fn close(self) -> impl Future<Output = Result<(), Error>> + Send {
+        self.close()
+    }
+}
+
+/// The connection of an object and everything to make it again.
+pub struct Session<C: Link> {
+    shared: Arc<Shared<C>>,
+}
+
+struct Shared<C> {
+    class: &'static str,
+    /// As the caller gave it.
+    conninfo: String,
+    parameters: ConnInfo,
+    make_config: Box<dyn Fn() -> Result<Config, PostgresError> + Send + Sync>,
+    allow_reconnect: AtomicBool,
+    /// Whether a backup was started on this connection: another one could not stop it.
+    is_in_backup: AtomicBool,
+    state: Mutex<State<C>>,
+}
+
+struct State<C> {
+    link: Option<C>,
+    /// Why the connection was lost, until the object is closed or there is another.
+    lost: Option<String>,
+}
+
+impl<C: Link> Session<C> {
+    pub(super) fn new(
+        class: &'static str,
+        conninfo: String,
+        parameters: ConnInfo,
+        make_config: impl Fn() -> Result<Config, PostgresError> + Send + Sync + 'static,
+    ) -> Self {
+        let shared = Shared {
+            class,
+            conninfo,
+            parameters,
+            make_config: Box::new(make_config),
+            allow_reconnect: AtomicBool::new(true),
+            is_in_backup: AtomicBool::new(false),
+            state: Mutex::new(State { link: None, lost: None }),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    pub(super) fn conninfo(&self) -> &str {
+        &self.shared.conninfo
+    }
+
+    pub(super) fn parameters(&self) -> &ConnInfo {
+        &self.shared.parameters
+    }
+
+    pub(super) fn allow_reconnect(&self) -> bool {
+        self.shared.allow_reconnect.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_allow_reconnect(&self, allow: bool) {
+        self.shared.allow_reconnect.store(allow, Ordering::Relaxed);
+    }
+
+    /// Takes note that the connection is more than a means to ask: no other can take its place until the
+    /// backup is stopped or the object closed.
+    pub(super) fn set_in_backup(&self, is_in_backup: bool) {
+        self.shared.is_in_backup.store(is_in_backup, Ordering::Relaxed);
+    }
+
+    /// The connection, for as long as the answer is held. Nothing is sent over one that there is: whether the
+    /// server has ended it shows at the socket.
+    pub(super) async fn connect(&self) -> Result<Connected<'_, C>, PostgresError> {
+        let mut state = self.shared.state.lock().await;
+        if let Some(link) = &mut state.link {
+            let Some(error) = link.connection().ended_by_server().await else {
+                return Connected::new(state, false);
+            };
+            self.forget(&mut state, &error);
+        }
+        let is_in_backup = self.shared.is_in_backup.load(Ordering::Relaxed);
+        if let Some(reason) = state.lost.as_ref().filter(|_| is_in_backup || !self.allow_reconnect()) {
+            return Err(PostgresError::ReconnectForbidden { reason: reason.clone() });
+        }
+        let config = (self.shared.make_config)()?;
+        state.link = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
+        state.lost = None;
+        live::register(&self.shared);
+        Connected::new(state, true)
+    }
+
+    /// The connection that there is; none is made.
+    pub(super) async fn held(&self) -> Result<Connected<'_, C>, PostgresError> {
+        Connected::new(self.shared.state.lock().await, false)
+    }
+
+    /// The connection that there is, if nobody uses it now.
+    pub(super) async fn idle(&self) -> Result<Option<Connected<'_, C>>, PostgresError> {
+        let Ok(mut state) = self.shared.state.try_lock() else { return Ok(None) };
+        let Some(link) = &mut state.link else { return Err(PostgresError::NoConnection) };
+        if let Some(error) = link.connection().ended_by_server().await {
+            self.forget(&mut state, &error);
+            return Err(PostgresError::Connection(error));
+        }
+        Connected::new(state, false).map(Some)
+    }
+
+    pub(super) async fn has_connection(&self) -> bool {
+        self.shared.state.lock().await.link.is_some()
+    }
+
+    fn forget(&self, state: &mut State<C>, error: &Error) {
+        state.link = None;
+        state.lost = Some(error.to_string());
+        live::unregister(Arc::as_ptr(&self.shared).cast());
+    }
+
+    pub(super) async fn close(&self) {
+        Live::close(self.shared.as_ref()).await;
+    }
+}
+
+/// A statement and its parameters.
+pub(super) type Statement<'a> = (&'a str, &'a [Option<&'a str>]);
+
+impl Session<Connection> {
+    /// Runs a statement that only reads: where the connection turns out to be lost, once more on another one.
+    pub(super) async fn read(
+        &self,
+        what: &'static str,
+        sql: impl Fn(ServerVersion) -> String,
+        params: &[Option<&str>],
+    ) -> Result<ResultSet, PostgresError> {
+        let connection = self.connect().await?;
+        let sql = sql(connection.server_version().map_err(PostgresError::Connection)?);
+        drop(connection);
+        let results = self.read_all(what, &[(&sql, params)]).await?;
+        let result = results.into_iter().next().unwrap_or(Err(Error::Closed));
+        result.map_err(|error| PostgresError::failed(what, error))
+    }
+
+    /// Runs statements that only read in one round trip; each has its own result.
+    pub(super) async fn read_all(
+        &self,
+        what: &'static str,
+        statements: &[Statement<'_>],
+    ) -> Result<Vec<Result<ResultSet, Error>>, PostgresError> {
+        let mut connection = self.connect().await?;
+        match run(&mut connection, statements).await {
+            Err(error) if error.is_connection_lost() && !connection.is_new => {}
+            result => return result.map_err(|error| PostgresError::failed(what, error)),
+        }
+        drop(connection);
+        let mut connection = self.connect().await?;
+        run(&mut connection, statements).await.map_err(|error| PostgresError::failed(what, error))
+    }
+}
+
+async fn run(
+    connection: &mut Connection,
+    statements: &[Statement<'_>],
+) -> Result<Vec<Result<ResultSet, Error>>, Error> {
+    let mut pipeline = connection.pipeline();
+    for (sql, params) in statements {
+        pipeline.query(sql, params)?;
+    }
+    pipeline.run().await
+}
+
+impl<C: Link> Live for Shared<C> {
+    fn class(&self) -> &'static str {
+        self.class
+    }
+
+    fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let mut state = self.state.lock().await;
+            let link = state.link.take();
+            state.lost = None;
+            self.is_in_backup.store(false, Ordering::Relaxed);
+            live::unregister(core::ptr::from_ref(self).cast());
+            drop(state);
+            if let Some(link) = link
+                && let Err(error) = link.close().await
+            {
+                log::debug!("closing a connection: {error}");
+            }
+        })
+    }
+}
+
+/// The connection of an object, which nobody else uses while this is held.
+pub struct Connected<'a, C: Link> {
+    link: MappedMutexGuard<'a, C>,
+    is_new: bool,
+}
+
+impl<'a, C: Link> Connected<'a, C> {
+    fn new(state: MutexGuard<'a, State<C>>, is_new: bool) -> Result<Self, PostgresError> {
+        match MutexGuard::try_map(state, |state| state.link.as_mut()) {
+            Ok(link) => Ok(Self { link, is_new }),
+            Err(_) => Err(PostgresError::NoConnection),
+        }
+    }
+
+    /// Whether the connection was made for this call.
+    pub(super) const fn is_new(&self) -> bool {
+        self.is_new
+    }
+}
+
+impl<C: Link> Deref for Connected<'_, C> {
+    type Target = C;
+
+    fn deref(&self) -> &C {
+        &self.link
+    }
+}
+
+impl<C: Link> DerefMut for Connected<'_, C> {
+    fn deref_mut(&mut self) -> &mut C {
+        &mut self.link
+    }
+}
+
+impl<C: Link> fmt::Debug for Connected<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connected").field("is_new", &self.is_new).finish_non_exhaustive()
+    }
+}
+
+impl<C: Link> fmt::Debug for Session<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct(self.shared.class).field("parameters", &self.shared.parameters).finish_non_exhaustive()
+    }
+}

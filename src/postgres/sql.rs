@@ -1,0 +1,388 @@
+//! Every text of SQL that the classes send, by the server's version.
+//!
+//! All names are qualified and all values are parameters; where a text says what the caller must bind, `$1` is
+//! it. Nothing here depends on the session's settings.
+
+use std::format;
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
+use super::name_map::NameMap;
+use super::privileges::{Privilege, backup_privileges, checkpoint_privileges, has, monitoring_privileges};
+use super::replication_stats::ClientType;
+use crate::types::ServerVersion;
+
+pub(super) const IS_IN_RECOVERY: &str = "pg_catalog.pg_is_in_recovery()";
+pub(super) const IS_SUPERUSER: &str =
+    "(SELECT usesuper FROM pg_catalog.pg_user WHERE usename = CURRENT_USER)";
+pub(super) const SYSTEM_ID: &str = "(SELECT system_identifier FROM pg_catalog.pg_control_system())";
+/// Before 11 segments are counted in blocks.
+const SEGMENT_SIZE_IN_BYTES: ServerVersion = ServerVersion::release(11);
+/// From 17 on a position on the boundary of two segments belongs to the later one.
+const BOUNDARY_IS_NEXT_SEGMENT: ServerVersion = ServerVersion::release(17);
+const V10: ServerVersion = ServerVersion::release(10);
+const V12: ServerVersion = ServerVersion::release(12);
+const V13: ServerVersion = ServerVersion::release(13);
+const V14: ServerVersion = ServerVersion::release(14);
+const V15: ServerVersion = ServerVersion::release(15);
+
+/// One row with one column, `value`.
+pub(super) fn scalar(expression: &str) -> String {
+    format!("SELECT {expression} AS value")
+}
+
+pub(super) fn has_monitoring_privileges(version: ServerVersion) -> String {
+    has(&monitoring_privileges(version))
+}
+
+pub(super) fn has_backup_privileges(version: ServerVersion) -> String {
+    has(&backup_privileges(version))
+}
+
+pub(super) fn has_checkpoint_privileges(version: ServerVersion) -> String {
+    has(&checkpoint_privileges(version))
+}
+
+/// One row with a boolean for each of them, in order.
+pub(super) fn each_privilege(privileges: &[Privilege]) -> String {
+    let columns = privileges.iter().map(|privilege| format!("({IS_SUPERUSER} OR {})", privilege.condition));
+    format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
+}
+
+/// A moment as [`PgTimestamp`](crate::types::PgTimestamp) reads it, whatever `DateStyle` and `TimeZone` are.
+fn utc(moment: &str) -> String {
+    format!("pg_catalog.to_char(pg_catalog.timezone('UTC', {moment}), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+}
+
+/// A call without arguments of a function under the name of this version.
+fn call(version: ServerVersion, function: &'static str) -> String {
+    format!("pg_catalog.{}()", NameMap::new(version).name(function))
+}
+
+/// The segment that ends at or holds `position`: at a boundary the earlier one, on every version.
+fn walfile_name(version: ServerVersion, position: &str) -> String {
+    let function = NameMap::new(version).name("pg_walfile_name");
+    if version < BOUNDARY_IS_NEXT_SEGMENT {
+        format!("pg_catalog.{function}({position})")
+    } else {
+        format!("pg_catalog.{function}({position} - 1)")
+    }
+}
+
+/// `location`, `file_name`, `file_offset`, `timestamp`: where the primary writes or the standby replays.
+pub(super) fn current_xlog_info(version: ServerVersion) -> String {
+    let name_offset = NameMap::new(version).name("pg_walfile_name_offset");
+    format!(
+        "SELECT location, CASE WHEN NOT recovers THEN {file_name} END AS file_name, \
+         CASE WHEN NOT recovers THEN (pg_catalog.{name_offset}(location)).file_offset END AS file_offset, \
+         {timestamp} AS timestamp \
+         FROM (SELECT {IS_IN_RECOVERY} AS recovers, {location} AS location OFFSET 0) AS here",
+        file_name = walfile_name(version, "location"),
+        timestamp = utc("pg_catalog.now()"),
+        location = position(version, "pg_last_wal_replay_lsn"),
+    )
+}
+
+/// On a primary where it writes, on a standby what the function says.
+fn position(version: ServerVersion, on_standby: &'static str) -> String {
+    format!(
+        "CASE WHEN {IS_IN_RECOVERY} THEN {} ELSE {} END",
+        call(version, on_standby),
+        call(version, "pg_current_wal_lsn")
+    )
+}
+
+/// The number in `pg_settings`, in the setting's unit.
+pub(super) fn number_setting(name: &str) -> String {
+    format!("(SELECT setting FROM pg_catalog.pg_settings WHERE name = '{name}')")
+}
+
+pub(super) fn xlog_segment_size(version: ServerVersion) -> String {
+    let size = format!("{}::pg_catalog.int8", number_setting("wal_segment_size"));
+    if version >= SEGMENT_SIZE_IN_BYTES {
+        return size;
+    }
+    format!("{size} * {}::pg_catalog.int8", number_setting("wal_block_size"))
+}
+
+/// The size of all tablespaces for a role that may ask for it, else NULL.
+pub(super) fn current_size(version: ServerVersion) -> String {
+    format!(
+        "CASE WHEN {} THEN (SELECT pg_catalog.sum(pg_catalog.pg_tablespace_size(oid)) \
+         FROM pg_catalog.pg_tablespace) END",
+        has_backup_privileges(version)
+    )
+}
+
+/// The setting named `$1` as `SHOW` prints it.
+pub(super) const GET_SETTING: &str = "SELECT pg_catalog.current_setting($1::pg_catalog.text) AS value";
+
+pub(super) const TABLESPACES: &str = "SELECT spcname AS name, oid, location FROM (SELECT spcname, oid, \
+     pg_catalog.pg_tablespace_location(oid) AS location FROM pg_catalog.pg_tablespace) AS all_of_them \
+     WHERE location <> '' ORDER BY oid";
+
+/// `key` and `value`: the three files, and other files that settings come from. No row for a role that may
+/// not see them.
+pub(super) const CONFIGURATION_FILES: &str = "SELECT name::pg_catalog.text AS key, setting AS value \
+     FROM pg_catalog.pg_settings WHERE name IN ('config_file', 'hba_file', 'ident_file') \
+     UNION ALL SELECT DISTINCT 'included_files', sourcefile FROM pg_catalog.pg_settings \
+     WHERE sourcefile IS NOT NULL AND sourcefile NOT IN (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'config_file')";
+
+/// The columns of `pg_stat_archiver`, and two that are computed.
+pub(super) fn archiver_stats() -> String {
+    // A failure to archive a history file of a timeline that has had segments archived since is over.
+    let is_archiving = "coalesce(pg_catalog.current_setting('archive_mode') IN ('on', 'always') AND \
+         (last_failed_wal IS NULL OR last_failed_time <= last_archived_time OR \
+         (last_failed_wal LIKE '%.history' AND \
+         pg_catalog.substr(last_failed_wal, 1, 8) <= pg_catalog.substr(last_archived_wal, 1, 8))), false)";
+    format!(
+        "SELECT archived_count, last_archived_wal, {} AS last_archived_time, failed_count, last_failed_wal, \
+         {} AS last_failed_time, {} AS stats_reset, {is_archiving} AS is_archiving, archived_count / \
+         nullif(pg_catalog.date_part('epoch', pg_catalog.now() - stats_reset), 0) \
+         AS current_archived_wals_per_second FROM pg_catalog.pg_stat_archiver",
+        utc("last_archived_time"),
+        utc("last_failed_time"),
+        utc("stats_reset"),
+    )
+}
+
+/// The physical slot named `$1`.
+pub(super) const REPLICATION_SLOT: &str = "SELECT slot_name, active, restart_lsn \
+     FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' \
+     AND slot_name::pg_catalog.text = $1::pg_catalog.text";
+
+/// `allowed`, and if that is true a row for each client, or one of NULLs if there is none.
+pub(super) fn replication_stats(version: ServerVersion, clients: ClientType) -> String {
+    let names = NameMap::new(version);
+    let lsn = |key: &'static str| format!("stat.{} AS {key}", names.name(key));
+    let mut columns: Vec<String> = Vec::from(
+        [
+            "stat.pid",
+            "stat.usesysid",
+            "stat.usename",
+            "stat.application_name",
+            "pg_catalog.host(stat.client_addr) AS client_addr",
+            "stat.client_hostname",
+            "stat.client_port",
+        ]
+        .map(str::to_string),
+    );
+    columns.push(format!("{} AS backend_start", utc("stat.backend_start")));
+    columns.extend(["stat.backend_xmin".to_string(), "stat.state".to_string()]);
+    columns.extend(["sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"].map(lsn));
+    if version >= V10 {
+        columns.extend(["write_lag", "flush_lag", "replay_lag"].map(|lag| {
+            format!("(pg_catalog.date_part('epoch', stat.{lag}) * 1000000)::pg_catalog.int8 AS {lag}")
+        }));
+    }
+    columns.extend(["stat.sync_priority".to_string(), "stat.sync_state".to_string()]);
+    if version >= V12 {
+        columns.push(format!("{} AS reply_time", utc("stat.reply_time")));
+    }
+    let replay = names.name("replay_lsn");
+    let wanted = match clients {
+        ClientType::Standby => format!("stat.{replay} IS NOT NULL"),
+        ClientType::WalStreamer => format!("stat.{replay} IS NULL"),
+        ClientType::AnyStreamingClient => "true".to_string(),
+    };
+    format!(
+        "SELECT may.allowed, client.* FROM (SELECT {allowed} AS allowed) AS may LEFT JOIN LATERAL \
+         (SELECT {columns}, slot.slot_name, {IS_IN_RECOVERY} AS is_in_recovery, {current} AS current_lsn \
+         FROM pg_catalog.pg_stat_replication AS stat LEFT JOIN pg_catalog.pg_replication_slots AS slot \
+         ON slot.active_pid = stat.pid WHERE {wanted} AND (slot.slot_type IS NULL OR slot.slot_type = 'physical') \
+         ) AS client ON may.allowed ORDER BY client.sync_state DESC, client.sync_priority, client.pid",
+        allowed = has_monitoring_privileges(version),
+        columns = columns.join(", "),
+        current = position(version, "pg_last_wal_receive_lsn"),
+    )
+}
+
+/// The position of a new restore point named `$1`; NULL on a standby.
+pub(super) fn create_restore_point() -> String {
+    scalar(&format!(
+        "CASE WHEN NOT {IS_IN_RECOVERY} THEN pg_catalog.pg_create_restore_point($1::pg_catalog.text) END"
+    ))
+}
+
+/// `allowed` and `recovers`, and if there is nothing against it the names of the segments with the insert
+/// position `before` and `after` a switch.
+pub(super) fn switch_wal(version: ServerVersion) -> String {
+    let insert = call(version, "pg_current_wal_insert_lsn");
+    // A subquery with volatile functions is computed as a whole, from left to right, before what is around it.
+    format!(
+        "SELECT allowed, recovers, CASE WHEN switched IS NOT NULL THEN {before} END AS before, \
+         CASE WHEN switched IS NOT NULL THEN {after} END AS after \
+         FROM (SELECT allowed, recovers, CASE WHEN allowed AND NOT recovers THEN {insert} END AS position, \
+         CASE WHEN allowed AND NOT recovers THEN {switch} END AS switched \
+         FROM (SELECT {allowed} AS allowed, {IS_IN_RECOVERY} AS recovers OFFSET 0) AS may OFFSET 0) AS done",
+        before = walfile_name(version, "position"),
+        after = walfile_name(version, &insert),
+        switch = call(version, "pg_switch_wal"),
+        allowed = has_backup_privileges(version),
+    )
+}
+
+/// Starts a concurrent backup with the label `$1`, fast or not as `$2` says, and keeps the session from being
+/// ended for idling: `location`, `timeline`, `timestamp`, `finished`.
+pub(super) fn start_concurrent_backup(version: ServerVersion) -> String {
+    let function = NameMap::new(version).name("pg_backup_start");
+    let exclusive = if version < V15 { ", false" } else { "" };
+    let keep = if version >= V14 {
+        ", (SELECT pg_catalog.set_config('idle_session_timeout', '0', false)) AS idle_session_timeout"
+    } else {
+        ""
+    };
+    format!(
+        "SELECT start.location, (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) AS timeline, \
+         {} AS timestamp, {} AS finished{keep} FROM pg_catalog.{function}($1::pg_catalog.text, \
+         $2::pg_catalog.bool{exclusive}) AS start (location)",
+        utc("pg_catalog.now()"),
+        utc("pg_catalog.clock_timestamp()"),
+    )
+}
+
+/// Stops the concurrent backup: `location`, `timeline`, `backup_label`, `tablespace_map`, `timestamp`,
+/// `finished`.
+pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
+    let function = NameMap::new(version).name("pg_backup_stop");
+    let exclusive = if version < V15 { "false" } else { "" };
+    // What RESET would do, in an expression.
+    let keep = if version >= V14 {
+        ", (SELECT pg_catalog.set_config('idle_session_timeout', reset_val, false) \
+         FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout') AS idle_session_timeout"
+    } else {
+        ""
+    };
+    format!(
+        "SELECT stop.lsn AS location, CASE WHEN {IS_IN_RECOVERY} \
+         THEN (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()) \
+         ELSE (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END AS timeline, \
+         stop.labelfile AS backup_label, stop.spcmapfile AS tablespace_map, \
+         {} AS timestamp, {} AS finished{keep} FROM pg_catalog.{function}({exclusive}) AS stop",
+        utc("pg_catalog.now()"),
+        utc("pg_catalog.clock_timestamp()"),
+    )
+}
+
+/// Starts an exclusive backup with the label `$1`, fast or not as `$2` says.
+pub(super) fn start_exclusive_backup(version: ServerVersion) -> String {
+    exclusive_backup(version, "pg_catalog.pg_start_backup($1::pg_catalog.text, $2::pg_catalog.bool)")
+}
+
+/// Stops the exclusive backup.
+pub(super) fn stop_exclusive_backup(version: ServerVersion) -> String {
+    exclusive_backup(version, "pg_catalog.pg_stop_backup()")
+}
+
+/// `location`, `file_name`, `file_offset`, `timestamp`, `finished`.
+fn exclusive_backup(version: ServerVersion, call: &str) -> String {
+    let name_offset = NameMap::new(version).name("pg_walfile_name_offset");
+    format!(
+        "SELECT done.location, file.file_name, file.file_offset, {} AS timestamp, {} AS finished \
+         FROM {call} AS done (location), pg_catalog.{name_offset}(done.location) AS file",
+        utc("pg_catalog.now()"),
+        utc("pg_catalog.clock_timestamp()"),
+    )
+}
+
+/// A statement of a status, which gives rows of `key` and `value`, and the keys that are missing without it.
+#[derive(Clone, Debug)]
+pub(super) struct StatusPart {
+    pub(super) keys: &'static [&'static str],
+    pub(super) sql: String,
+}
+
+/// The statements of a status: all of them are one with `UNION ALL`. With a slot its name is `$1`.
+pub(super) fn status_parts(version: ServerVersion, with_slot: bool) -> Vec<StatusPart> {
+    let mut parts = Vec::from([
+        StatusPart {
+            keys: &["is_superuser", "is_in_recovery", "has_backup_privileges", "has_monitoring_privileges"],
+            sql: pairs(&[
+                ("is_superuser", IS_SUPERUSER.into()),
+                ("is_in_recovery", IS_IN_RECOVERY.into()),
+                ("has_backup_privileges", has_backup_privileges(version)),
+                ("has_monitoring_privileges", has_monitoring_privileges(version)),
+            ]),
+        },
+        StatusPart {
+            keys: &["current_lsn", "current_xlog"],
+            sql: format!(
+                "SELECT pair.key, pair.value FROM ({}) AS info, LATERAL (VALUES \
+                 ('current_lsn', info.location::pg_catalog.text), ('current_xlog', info.file_name)) \
+                 AS pair (key, value)",
+                current_xlog_info(version)
+            ),
+        },
+        StatusPart { keys: SHOWN_SETTINGS, sql: shown_settings(version) },
+        StatusPart {
+            keys: &["archive_timeout", "checkpoint_timeout", "xlog_segment_size"],
+            sql: pairs(&[
+                ("archive_timeout", number_setting("archive_timeout")),
+                ("checkpoint_timeout", number_setting("checkpoint_timeout")),
+                ("xlog_segment_size", xlog_segment_size(version)),
+            ]),
+        },
+        StatusPart {
+            keys: &["config_file", "hba_file", "ident_file", "included_files"],
+            sql: CONFIGURATION_FILES.into(),
+        },
+        StatusPart { keys: &["current_size"], sql: pairs(&[("current_size", current_size(version))]) },
+        StatusPart { keys: &["postgres_systemid"], sql: pairs(&[("postgres_systemid", SYSTEM_ID.into())]) },
+    ]);
+    if with_slot {
+        parts.push(StatusPart {
+            keys: &["replication_slot"],
+            sql: format!(
+                "SELECT pair.key, pair.value FROM ({REPLICATION_SLOT}) AS slot, LATERAL (VALUES \
+                 ('slot_name', slot.slot_name::pg_catalog.text), ('slot_active', slot.active::pg_catalog.text), \
+                 ('slot_restart_lsn', slot.restart_lsn::pg_catalog.text)) AS pair (key, value)"
+            ),
+        });
+    }
+    parts
+}
+
+const SHOWN_SETTINGS: &[&str] = &[
+    "data_directory",
+    "wal_level",
+    "hot_standby",
+    "max_wal_senders",
+    "data_checksums",
+    "max_replication_slots",
+    "wal_compression",
+    "wal_keep_segments",
+    "wal_keep_size",
+    "synchronous_standby_names",
+];
+
+fn shown_settings(version: ServerVersion) -> String {
+    let exists = |name: &&str| match *name {
+        "wal_keep_segments" => version < V13,
+        "wal_keep_size" => version >= V13,
+        // Only a role with backup privileges is told.
+        "data_directory" => false,
+        _ => true,
+    };
+    let names: Vec<String> =
+        SHOWN_SETTINGS.iter().copied().filter(|name| exists(name)).map(|name| format!("'{name}'")).collect();
+    format!(
+        "SELECT name::pg_catalog.text AS key, pg_catalog.current_setting(name) AS value \
+         FROM pg_catalog.pg_settings WHERE name IN ({}) OR (name = 'data_directory' AND {})",
+        names.join(", "),
+        has_backup_privileges(version)
+    )
+}
+
+/// Rows of `key` and `value`.
+fn pairs(pairs: &[(&str, String)]) -> String {
+    let pairs: Vec<String> = pairs
+        .iter()
+        .map(|(key, expression)| format!("('{key}'::pg_catalog.text, ({expression})::pg_catalog.text)"))
+        .collect();
+    format!("SELECT pair.key, pair.value FROM (VALUES {}) AS pair (key, value)", pairs.join(", "))
+}
+
+/// One statement of all parts.
+pub(super) fn status(parts: &[StatusPart]) -> String {
+    parts.iter().map(|part| part.sql.as_str()).collect::<Vec<_>>().join(" UNION ALL ")
+}

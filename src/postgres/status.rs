@@ -1,0 +1,247 @@
+use core::str::FromStr;
+use std::string::{String, ToString as _};
+use std::vec::Vec;
+
+use super::base::{PostgreSQL, first_line};
+use super::connection::PostgreSQLConnection;
+use super::error::PostgresError;
+use super::rows::{ConfigurationFiles, ReplicationSlot};
+use super::sql::{self, StatusPart};
+use super::standby_names;
+use crate::client::{ColumnError, ColumnErrorKind, ResultSet};
+use crate::error::Error;
+use crate::types::{Lsn, SqlState, SystemId};
+
+/// Why a status, or a value in it, is missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatusError {
+    /// The first line of what was said.
+    pub message: String,
+    /// The server's code for it.
+    pub sqlstate: Option<SqlState>,
+}
+
+/// What [`PostgreSQLConnection`] tells of a server, as of one moment.
+///
+/// Settings are as `SHOW` prints them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PostgresStatus {
+    /// Why there is no answer at all, if there is none. Every value is `None` then.
+    pub connection_error: Option<StatusError>,
+    /// Why single values are missing that the server would not give, by their keys.
+    pub errors: Vec<(&'static str, StatusError)>,
+    /// Whether the server is not too old.
+    pub version_supported: Option<bool>,
+    /// Its version: `15.18`.
+    pub server_txt_version: Option<String>,
+    /// Whether the role is a superuser.
+    pub is_superuser: Option<bool>,
+    /// Whether the server is a standby.
+    pub is_in_recovery: Option<bool>,
+    /// Whether the role may take backups.
+    pub has_backup_privileges: Option<bool>,
+    /// Whether the role may see all settings and statistics.
+    pub has_monitoring_privileges: Option<bool>,
+    /// The data directory, for a role with backup privileges.
+    pub data_directory: Option<String>,
+    /// `minimal`, `replica` or `logical`.
+    pub wal_level: Option<String>,
+    /// `on` or `off`.
+    pub hot_standby: Option<String>,
+    /// How many WAL senders there may be.
+    pub max_wal_senders: Option<u32>,
+    /// `on` or `off`.
+    pub data_checksums: Option<String>,
+    /// How many slots there may be.
+    pub max_replication_slots: Option<u32>,
+    /// `off`, `on`, or a method.
+    pub wal_compression: Option<String>,
+    /// Segments that are kept for standbys, on servers before 13.
+    pub wal_keep_segments: Option<String>,
+    /// WAL that is kept for standbys, on servers from 13 on.
+    pub wal_keep_size: Option<String>,
+    /// Where a primary writes or a standby replays.
+    pub current_lsn: Option<Lsn>,
+    /// The segment that ends at or holds `current_lsn`; `None` on a standby.
+    pub current_xlog: Option<String>,
+    /// The size of all tablespaces in bytes, for a role with backup privileges.
+    pub current_size: Option<u64>,
+    /// Seconds; 0 for never.
+    pub archive_timeout: Option<u64>,
+    /// Seconds.
+    pub checkpoint_timeout: Option<u64>,
+    /// Bytes.
+    pub xlog_segment_size: Option<u64>,
+    /// Empty for a role that may not see them.
+    pub configuration_files: ConfigurationFiles,
+    /// Whether the server knows replication slots.
+    pub replication_slot_support: Option<bool>,
+    /// The slot that the object is about, if there is one.
+    pub replication_slot: Option<ReplicationSlot>,
+    /// The names in `synchronous_standby_names`.
+    pub synchronous_standby_names: Option<Vec<String>>,
+    /// The system identifier.
+    pub postgres_systemid: Option<SystemId>,
+}
+
+const WHAT: &str = "asking for the status";
+
+impl PostgresStatus {
+    pub(super) async fn fetch(
+        postgres: &PostgreSQLConnection,
+        statements: &[&str],
+    ) -> (Self, Vec<Result<ResultSet, Error>>) {
+        let mut status = Self::default();
+        match status.gather(postgres, statements).await {
+            Ok(results) => (status, results),
+            Err(error) => {
+                (Self { connection_error: Some(status_error(&error)), ..Self::default() }, Vec::new())
+            }
+        }
+    }
+
+    async fn gather(
+        &mut self,
+        postgres: &PostgreSQLConnection,
+        statements: &[&str],
+    ) -> Result<Vec<Result<ResultSet, Error>>, PostgresError> {
+        self.server_txt_version = Some(postgres.server_txt_version().await?);
+        self.version_supported = Some(postgres.is_minimal_postgres_version().await?);
+        self.replication_slot_support = Some(true);
+        let params: Vec<Option<&str>> = postgres.slot_name().map(Some).into_iter().collect();
+        let version = postgres.server_version().await?;
+        let parts = sql::status_parts(version, !params.is_empty());
+        let whole = sql::status(&parts);
+        let mut batch = Vec::from([(whole.as_str(), params.as_slice())]);
+        batch.extend(statements.iter().map(|statement| (*statement, &[][..])));
+        let mut results = postgres.session.read_all(WHAT, &batch).await?.into_iter();
+        match results.next() {
+            Some(Ok(set)) => self.take(&set),
+            _ => self.gather_parts(postgres, &parts, &params).await?,
+        }
+        Ok(results.collect())
+    }
+
+    /// The server did not like a part: the others, and for that one the reason.
+    async fn gather_parts(
+        &mut self,
+        postgres: &PostgreSQLConnection,
+        parts: &[StatusPart],
+        params: &[Option<&str>],
+    ) -> Result<(), PostgresError> {
+        let with_params = |part: &StatusPart| if part.sql.contains("$1") { params } else { &[] };
+        let batch: Vec<_> = parts.iter().map(|part| (part.sql.as_str(), with_params(part))).collect();
+        let results = postgres.session.read_all(WHAT, &batch).await?;
+        for (part, result) in parts.iter().zip(results) {
+            match result {
+                Ok(set) => self.take(&set),
+                Err(error) => {
+                    let error = status_error(&error);
+                    self.errors.extend(part.keys.iter().map(|key| (*key, error.clone())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, set: &ResultSet) {
+        for row in set.rows() {
+            let pair = row.text("key").and_then(|key| Ok((key, row.optional_text("value")?)));
+            match pair {
+                Ok((key, Some(value))) => self.take_pair(key, value),
+                Ok(_) => {}
+                Err(error) => self.errors.push(("status", column_error(&error))),
+            }
+        }
+    }
+
+    fn take_pair(&mut self, key: &str, value: &str) {
+        let text = Some(value.to_string());
+        let errors = &mut self.errors;
+        match key {
+            "is_superuser" => self.is_superuser = parse("is_superuser", value, errors),
+            "is_in_recovery" => self.is_in_recovery = parse("is_in_recovery", value, errors),
+            "has_backup_privileges" => {
+                self.has_backup_privileges = parse("has_backup_privileges", value, errors);
+            }
+            "has_monitoring_privileges" => {
+                self.has_monitoring_privileges = parse("has_monitoring_privileges", value, errors);
+            }
+            "data_directory" => self.data_directory = text,
+            "wal_level" => self.wal_level = text,
+            "hot_standby" => self.hot_standby = text,
+            "max_wal_senders" => self.max_wal_senders = parse("max_wal_senders", value, errors),
+            "data_checksums" => self.data_checksums = text,
+            "max_replication_slots" => {
+                self.max_replication_slots = parse("max_replication_slots", value, errors);
+            }
+            "wal_compression" => self.wal_compression = text,
+            "wal_keep_segments" => self.wal_keep_segments = text,
+            "wal_keep_size" => self.wal_keep_size = text,
+            "current_lsn" => self.current_lsn = parse("current_lsn", value, errors),
+            "current_xlog" => self.current_xlog = text,
+            "current_size" => self.current_size = parse("current_size", value, errors),
+            "archive_timeout" => self.archive_timeout = parse("archive_timeout", value, errors),
+            "checkpoint_timeout" => self.checkpoint_timeout = parse("checkpoint_timeout", value, errors),
+            "xlog_segment_size" => self.xlog_segment_size = parse("xlog_segment_size", value, errors),
+            "postgres_systemid" => self.postgres_systemid = parse("postgres_systemid", value, errors),
+            "synchronous_standby_names" => {
+                self.synchronous_standby_names = Some(standby_names::parse(value));
+            }
+            "slot_name" => {
+                let slot = ReplicationSlot { slot_name: value.into(), active: false, restart_lsn: None };
+                self.replication_slot = Some(slot);
+            }
+            "slot_active" | "slot_restart_lsn" => {
+                if let Some(slot) = &mut self.replication_slot {
+                    match key {
+                        "slot_active" => slot.active = value == "true",
+                        _ => slot.restart_lsn = parse("replication_slot", value, errors),
+                    }
+                }
+            }
+            _ => {
+                self.configuration_files.take(key, value);
+            }
+        }
+    }
+}
+
+fn parse<T: FromStr>(
+    key: &'static str,
+    value: &str,
+    errors: &mut Vec<(&'static str, StatusError)>,
+) -> Option<T> {
+    let parsed = value.parse().ok();
+    if parsed.is_none() {
+        let kind = ColumnErrorKind::Parse(value.into());
+        errors.push((key, column_error(&ColumnError { column: key.into(), kind })));
+    }
+    parsed
+}
+
+fn column_error(error: &ColumnError) -> StatusError {
+    StatusError { message: error.to_string(), sqlstate: None }
+}
+
+trait HasSqlState: core::error::Error {
+    fn state(&self) -> Option<SqlState>;
+}
+
+impl HasSqlState for PostgresError {
+    fn state(&self) -> Option<SqlState> {
+        self.sqlstate()
+    }
+}
+
+impl HasSqlState for Error {
+    fn state(&self) -> Option<SqlState> {
+        self.sqlstate()
+    }
+}
+
+fn status_error(error: &impl HasSqlState) -> StatusError {
+    StatusError { message: first_line(error), sqlstate: error.state() }
+}
