@@ -100,7 +100,8 @@ async fn reading_members(cluster: &Cluster, role: &str, major: u32) {
 
     let info = postgres.current_xlog_info().await.unwrap();
     assert_eq!((info.file_name.is_some(), info.file_offset.is_some()), (!is_standby, !is_standby));
-    assert_eq!(postgres.current_xlog_location().await.unwrap(), info.location);
+    // A server writes WAL now and then, though nobody asks it to.
+    assert!(postgres.current_xlog_location().await.unwrap() >= info.location);
     assert_eq!(postgres.current_xlog_file_name().await.unwrap(), info.file_name);
     let epoch: i64 = sql("SELECT extract(epoch from now())::int8").parse().unwrap();
     assert!((info.timestamp.as_unix_micros() / 1_000_000 - epoch).abs() < 60, "{}", info.timestamp);
