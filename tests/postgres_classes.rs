@@ -1,6 +1,8 @@
 //! The classes of `tapster::postgres` with every server there is: as superuser, as a role with the privileges
 //! that backups need, and as a role with none; on a primary and on a standby.
 
+#![cfg(feature = "postgres")]
+
 mod support;
 
 use core::time::Duration;

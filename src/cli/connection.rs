@@ -105,6 +105,21 @@ impl Target {
         Ok(resolved.config()?)
     }
 
+    /// What the session is to be called: what the parameters say, or else our name.
+    pub(super) fn application_name(&self) -> Result<String, Failure> {
+        Ok(self.named(self.conninfo.clone())?.application_name.unwrap_or_else(|| "tapster".into()))
+    }
+
+    /// The parameters as they were given.
+    pub(super) fn conninfo(&self) -> &ConnInfo {
+        &self.conninfo
+    }
+
+    /// Where defaults come from.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
     /// A physical replication connection.
     pub(super) async fn connect_replication(&mut self) -> Result<ReplicationConnection, Failure> {
         loop {

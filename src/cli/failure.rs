@@ -1,10 +1,12 @@
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
+use tokio::signal::unix::SignalKind;
 
 use super::output;
 
 use tapster::conninfo::ConnInfoError;
+use tapster::postgres::PostgresError;
 use tapster::types::SqlState;
 use tapster::wal::{ArchiveError, ReceiveError};
 use tapster::{ConnectFailure, Error};
@@ -28,6 +30,10 @@ enum Kind {
     Refused,
     Storage,
     Damage,
+    /// Found by `check`: the code itself.
+    Check(u8),
+    /// By the signal of this number.
+    Interrupted(u8),
 }
 
 impl Kind {
@@ -41,6 +47,8 @@ impl Kind {
             Self::Refused => ("refused", 5),
             Self::Storage => ("storage", 6),
             Self::Damage => ("damage", 7),
+            Self::Check(code) => ("check", code),
+            Self::Interrupted(signal) => ("interrupted", 128 + signal),
         }
     }
 }
@@ -62,8 +70,38 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
+    /// By a signal, after which nothing was left half done.
+    pub(super) fn interrupted(signal: SignalKind) -> Self {
+        // SIGINT and SIGTERM are 2 and 15.
+        let number = u8::try_from(signal.as_raw_value()).unwrap_or_default().min(127);
+        Self::new(Kind::Interrupted(number), "interrupted by a signal")
+    }
+
     fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), sqlstate: None, is_told: false }
+    }
+
+    /// Ends with this code, without another word.
+    ///
+    /// # Errors
+    /// Unless it is 0.
+    pub(super) fn exit(code: u8) -> Result<(), Self> {
+        if code == 0 { Ok(()) } else { Err(Self::new(Kind::Check(code), "").already_told()) }
+    }
+
+    /// What the server gave.
+    pub(super) fn sqlstate(&self) -> Option<SqlState> {
+        self.sqlstate
+    }
+
+    /// Whether the caller has to write something else.
+    pub(super) fn is_usage(&self) -> bool {
+        self.kind == Kind::Usage
+    }
+
+    /// Whether only the exit code is still to be given.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_told
     }
 
     /// The same, for a document that has told it.
@@ -123,6 +161,25 @@ impl From<Error> for Failure {
             _ => Kind::Other,
         };
         Self { sqlstate: error.sqlstate(), ..Self::new(kind, with_causes(&error)) }
+    }
+}
+
+impl From<PostgresError> for Failure {
+    fn from(error: PostgresError) -> Self {
+        let message = with_causes(&error);
+        let kind = match &error {
+            PostgresError::Conninfo(_) | PostgresError::AppName(_) => Kind::Usage,
+            _ if error.is_authentication() => Kind::Authentication,
+            PostgresError::ReconnectForbidden { .. }
+            | PostgresError::ConnectionLost { .. }
+            | PostgresError::NoConnection => Kind::Connection,
+            _ => Kind::Other,
+        };
+        match error {
+            PostgresError::Connection(error) => error.into(),
+            PostgresError::Failed { source, .. } => Self { message, ..source.into() },
+            error => Self { sqlstate: error.sqlstate(), ..Self::new(kind, message) },
+        }
     }
 }
 

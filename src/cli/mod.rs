@@ -1,11 +1,17 @@
 //! The command line: arguments, rendering, exit codes and signals. The only code that prints or exits.
 
+mod check;
 mod connection;
 mod conninfo;
+mod control;
 mod failure;
+mod low_level_backup;
+mod members;
 mod output;
 mod password;
+mod postgres;
 mod receive_wal;
+mod show;
 mod slot;
 mod status;
 mod verify;
@@ -34,6 +40,24 @@ enum Command {
     /// Show a server's version, position, replication clients and slots
     #[command(after_long_help = status::AFTER_HELP)]
     Status(status::Args),
+    /// Check whether a server is ready, and tell what to grant or set where it is not
+    #[command(after_long_help = check::AFTER_HELP)]
+    Check(check::Args),
+    /// Show what a member of Barman's classes says of a server, or all of them
+    #[command(after_long_help = show::after_help())]
+    Show(show::Args),
+    /// End the current WAL segment, and print its name
+    #[command(after_long_help = EXIT_CODES)]
+    SwitchWal(control::SwitchWalArgs),
+    /// Have the server write a checkpoint
+    #[command(after_long_help = EXIT_CODES)]
+    Checkpoint(control::CheckpointArgs),
+    /// Write a named restore point into the WAL, and print its position
+    #[command(after_long_help = EXIT_CODES)]
+    RestorePoint(control::RestorePointArgs),
+    /// Start a backup, run a command that copies the files, and stop the backup
+    #[command(after_long_help = low_level_backup::AFTER_HELP)]
+    LowLevelBackup(low_level_backup::Args),
     /// List, create and drop replication slots
     #[command(subcommand)]
     Slot(slot::Command),
@@ -82,6 +106,12 @@ impl Command {
         match self {
             Self::ReceiveWal(args) => args.json,
             Self::Status(args) => args.json,
+            Self::Check(args) => args.json,
+            Self::Show(args) => args.json,
+            Self::SwitchWal(args) => args.json,
+            Self::Checkpoint(args) => args.json,
+            Self::RestorePoint(args) => args.json,
+            Self::LowLevelBackup(args) => args.json,
             Self::Slot(command) => command.json(),
             Self::Verify(args) => args.json,
             Self::Conninfo(args) => args.json,
@@ -97,6 +127,12 @@ impl Command {
             match self {
                 Self::ReceiveWal(args) => receive_wal::run(args).await,
                 Self::Status(args) => status::run(args).await,
+                Self::Check(args) => check::run(args).await,
+                Self::Show(args) => show::run(args).await,
+                Self::SwitchWal(args) => control::switch_wal(args).await,
+                Self::Checkpoint(args) => control::checkpoint(args).await,
+                Self::RestorePoint(args) => control::restore_point(args).await,
+                Self::LowLevelBackup(args) => low_level_backup::run(args).await,
                 Self::Slot(command) => slot::run(command).await,
                 Self::Verify(args) => verify::run(&args),
                 Self::Conninfo(args) => conninfo::run(&args),

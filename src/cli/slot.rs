@@ -5,6 +5,7 @@ use super::connection::ConnectionArgs;
 use super::failure::Failure;
 use super::{EXIT_CODES, output};
 use tapster::client::Row;
+use tapster::postgres::NameMap;
 use tapster::replication::PhysicalSlot;
 use tapster::types::{ServerVersion, SqlState};
 use tapster::{Error, client};
@@ -172,9 +173,30 @@ pub(super) fn slots_query(version: ServerVersion) -> String {
     };
     format!(
         "SELECT slot_name, slot_type, plugin, database, active, active_pid, restart_lsn, confirmed_flush_lsn, \
-         {availability}, pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() \
-         THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn) \
-         AS retained_bytes FROM pg_catalog.pg_replication_slots ORDER BY slot_name"
+         {availability}, {}({}, restart_lsn) AS retained_bytes \
+         FROM pg_catalog.pg_replication_slots ORDER BY slot_name",
+        lsn_difference(version),
+        own_position(version),
+    )
+}
+
+/// The function that takes one position from another.
+pub(super) fn lsn_difference(version: ServerVersion) -> &'static str {
+    if version < ServerVersion::release(10) {
+        "pg_catalog.pg_xlog_location_diff"
+    } else {
+        "pg_catalog.pg_wal_lsn_diff"
+    }
+}
+
+/// SQL for where a primary writes, or how far a standby has received.
+pub(super) fn own_position(version: ServerVersion) -> String {
+    let names = NameMap::new(version);
+    let name = |key: &'static str| names.get(key).unwrap_or(key);
+    let (received, written) = (name("pg_last_wal_receive_lsn"), name("pg_current_wal_lsn"));
+    format!(
+        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.{received}() \
+         ELSE pg_catalog.{written}() END"
     )
 }
 

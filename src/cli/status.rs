@@ -1,11 +1,16 @@
 use serde_json::{Value, json};
 
-use super::connection::{ConnectionArgs, Target};
+use super::connection::ConnectionArgs;
 use super::failure::Failure;
-use super::slot::{print_slots, read_slots, slots_query};
-use super::{EXIT_CODES, output};
+use super::slot::{lsn_difference, own_position, print_slots, read_slots, slots_query};
+use super::{EXIT_CODES, members, output};
 use tapster::Error;
 use tapster::client::{ColumnError, ResultSet, Row};
+use tapster::postgres::{
+    NameMap, PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresStatus, StreamingConnection,
+    StreamingStatus,
+};
+use tapster::types::ServerVersion;
 
 pub(super) const AFTER_HELP: &str = EXIT_CODES;
 
@@ -22,11 +27,33 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut target = args.connection.target(args.conn.as_deref())?;
-    let postgres = postgres(&mut target).await?;
-    let streaming = streaming(&mut target).await;
+    let (postgres, streaming) = loop {
+        let (postgres, streaming) = target.objects(None)?;
+        // Both at once: together they take no longer than one.
+        let (asked, streaming_status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
+        let own = own_process(&streaming, &streaming_status).await;
+        postgres.close().await;
+        streaming.close().await;
+        match asked {
+            Ok(mut answer) => {
+                answer.walsenders.retain(|client| own.is_none() || client["pid"].as_i64() != own);
+                break (answer, streaming_status);
+            }
+            Err(PostgresError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
+            Err(error) => return Err(unreachable(error.into(), &streaming_status, args.json)),
+        }
+    };
     if args.json {
-        let mut document = postgres.document;
-        document["streaming"] = streaming;
+        let mut document = json!({
+            "schema": "tapster.status/1",
+            "ok": true,
+            "server": postgres.server,
+            "postgres": members::postgres_status(&postgres.status),
+            "streaming": members::streaming_status(&streaming),
+            "walsenders": postgres.walsenders,
+            "slots": postgres.slots,
+        });
+        document["postgres"]["server_version"] = postgres.version.num().into();
         output::print_json(&document);
     } else {
         print(&postgres, &streaming);
@@ -34,89 +61,74 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What the ordinary connection tells.
-struct Postgres {
-    name: String,
-    document: Value,
+/// The process of our own replication connection, which is no client to be told of.
+async fn own_process(streaming: &StreamingConnection, status: &StreamingStatus) -> Option<i64> {
+    status.streaming?;
+    let mut link = streaming.connect().await.ok()?;
+    Some(i64::from(link.connection().cancel_key()?.process_id))
 }
 
-async fn postgres(target: &mut Target) -> Result<Postgres, Failure> {
-    let mut connection = target.connect().await?;
-    let version = connection.server_version()?;
-    let name = connection.server().to_string();
-    // One round trip, and one transaction: the parts belong to the same moment.
-    let sql = format!("{SERVER_QUERY}; {WALSENDERS_QUERY}; {}", slots_query(version));
-    let sets = connection.simple_query(&sql).await?;
-    connection.close().await?;
-    let [server, walsenders, slots] = sets.as_slice() else {
-        return Err(Failure::other("the server gave another number of results than it was asked for"));
-    };
-    let row = server.row(0).ok_or_else(|| Failure::other("the server told nothing about itself"))?;
-    let postgres = json!({
-        "server_txt_version": version.to_string(),
-        "server_version": version.num(),
-        "is_in_recovery": flag(row, "is_in_recovery").map_err(Error::from)?,
-        "postgres_systemid": row.text("system_identifier").map_err(Error::from)?,
-        "timeline": row.parse::<i64>("timeline").map_err(Error::from)?,
-        "current_lsn": row.optional_text("current_lsn").map_err(Error::from)?,
-    });
-    let document = json!({
-        "schema": "tapster.status/1",
-        "ok": true,
-        "server": name,
-        "postgres": postgres,
-        "walsenders": read_walsenders(walsenders)?,
-        "slots": read_slots(slots)?,
-    });
-    Ok(Postgres { name, document })
-}
-
-/// What the replication connection tells, or why there is none: that is part of the status, not a failure.
-async fn streaming(target: &mut Target) -> Value {
-    let told = async {
-        let mut connection = target.connect_replication().await?;
-        let system = connection.identify_system().await?;
-        connection.close().await?;
-        Ok::<_, Failure>(system)
-    };
-    match told.await {
-        Ok(system) => json!({
-            "connection_error": null,
-            "streaming_supported": true,
-            "streaming": true,
-            "streaming_systemid": system.system_id.to_string(),
-            "timeline": system.timeline.get(),
-            "xlogpos": system.xlog_pos.to_string(),
-        }),
-        Err(failure) => json!({
-            "connection_error": failure.to_json()["message"],
-            "streaming_supported": null,
-            "streaming": null,
-            "streaming_systemid": null,
-            "timeline": null,
-            "xlogpos": null,
-        }),
+/// Tells the failure in a document of the usual form.
+fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Failure {
+    if !json {
+        return failure;
     }
+    let error = failure.to_json();
+    let postgres = members::unreachable_status(error["message"].as_str().unwrap_or_default());
+    output::print_json(&json!({
+        "schema": "tapster.status/1",
+        "ok": false,
+        "error": error,
+        "postgres": postgres,
+        "streaming": members::streaming_status(streaming),
+    }));
+    failure.already_told()
 }
 
-const SERVER_QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery() AS is_in_recovery, \
-     (SELECT system_identifier FROM pg_catalog.pg_control_system()) AS system_identifier, \
-     CASE WHEN pg_catalog.pg_is_in_recovery() \
-     THEN (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()) \
-     ELSE (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END AS timeline, \
-     CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() \
-     ELSE pg_catalog.pg_current_wal_lsn() END AS current_lsn";
+/// What the ordinary connection tells.
+struct Answer {
+    server: String,
+    version: ServerVersion,
+    status: PostgresStatus,
+    walsenders: Vec<Value>,
+    slots: Vec<Value>,
+}
+
+async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
+    let (server, version) = {
+        let connection = postgres.connect().await?;
+        let version = connection.server_version().map_err(PostgresError::Connection)?;
+        (connection.server().to_string(), version)
+    };
+    let walsenders_sql = walsenders_query(version);
+    let (status, results) =
+        postgres.fetch_remote_status_with(&[&walsenders_sql, &slots_query(version)]).await;
+    let mut results = results.into_iter();
+    let mut next = || results.next().unwrap_or(Err(Error::Closed)).map_err(PostgresError::Connection);
+    let walsenders = next().and_then(|set| read_walsenders(&set).map_err(PostgresError::Connection))?;
+    let slots = next().and_then(|set| read_slots(&set).map_err(PostgresError::Connection))?;
+    Ok(Answer { server, version, status, walsenders, slots })
+}
 
 /// A role that may not see what others do gets rows with little more than a process in them.
-const WALSENDERS_QUERY: &str = "SELECT pid, usename, application_name, pg_catalog.host(client_addr) \
-     AS client_addr, client_port, state, sync_state, sent_lsn, write_lsn, flush_lsn, replay_lsn, \
-     pg_catalog.pg_wal_lsn_diff(position, sent_lsn) AS sent_lag_bytes, \
-     pg_catalog.pg_wal_lsn_diff(position, flush_lsn) AS flush_lag_bytes, \
-     pg_catalog.date_part('epoch', pg_catalog.now() - backend_start)::bigint AS age_s, \
-     (SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE active_pid = pid) AS slot_name \
-     FROM pg_catalog.pg_stat_replication, (SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
-     THEN pg_catalog.pg_last_wal_receive_lsn() ELSE pg_catalog.pg_current_wal_lsn() END AS position) AS here \
-     ORDER BY application_name, pid";
+fn walsenders_query(version: ServerVersion) -> String {
+    let names = NameMap::new(version);
+    let name = |key: &'static str| names.get(key).unwrap_or(key);
+    let (sent, write, flush, replay) =
+        (name("sent_lsn"), name("write_lsn"), name("flush_lsn"), name("replay_lsn"));
+    let difference = lsn_difference(version);
+    format!(
+        "SELECT pid, usename, application_name, pg_catalog.host(client_addr) AS client_addr, client_port, \
+         state, sync_state, {sent} AS sent_lsn, {write} AS write_lsn, {flush} AS flush_lsn, \
+         {replay} AS replay_lsn, {difference}(position, {sent}) AS sent_lag_bytes, \
+         {difference}(position, {flush}) AS flush_lag_bytes, \
+         pg_catalog.date_part('epoch', pg_catalog.now() - backend_start)::pg_catalog.int8 AS age_s, \
+         (SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE active_pid = pid) AS slot_name \
+         FROM pg_catalog.pg_stat_replication, (SELECT {} AS position) AS here \
+         ORDER BY application_name, pid",
+        own_position(version)
+    )
+}
 
 fn read_walsenders(set: &ResultSet) -> Result<Vec<Value>, Error> {
     set.rows().map(|row| Ok(walsender(row)?)).collect()
@@ -142,32 +154,34 @@ fn walsender(row: Row<'_>) -> Result<Value, ColumnError> {
     }))
 }
 
-fn flag(row: Row<'_>, column: &str) -> Result<bool, ColumnError> {
-    row.text(column).map(|text| text == "t")
-}
-
-fn print(status: &Postgres, streaming: &Value) {
-    let document = &status.document;
-    let postgres = &document["postgres"];
+fn print(answer: &Answer, streaming: &StreamingStatus) {
     let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-    let role = if postgres["is_in_recovery"] == true { "standby" } else { "primary" };
+    let status = &answer.status;
+    let role = match status.is_in_recovery {
+        Some(true) => "standby",
+        Some(false) => "primary",
+        None => "role unknown",
+    };
+    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     output::print(&format!(
         "{}: PostgreSQL {}, {role}, system {}, timeline {}, at {}",
-        status.name,
-        text(&postgres["server_txt_version"]),
-        text(&postgres["postgres_systemid"]),
-        postgres["timeline"],
-        text(&postgres["current_lsn"]),
+        answer.server,
+        or_dash(status.server_txt_version.clone()),
+        or_dash(status.postgres_systemid.map(|id| id.to_string())),
+        or_dash(streaming.timeline.map(|timeline| timeline.to_string())),
+        or_dash(status.current_lsn.map(|lsn| lsn.to_string())),
     ));
-    match streaming["connection_error"].as_str() {
-        Some(error) => output::print(&format!("replication connections: no: {error}")),
-        None => {
-            output::print(&format!("replication connections: ok, flushed to {}", text(&streaming["xlogpos"])))
-        }
+    for (key, error) in &status.errors {
+        output::print(&format!("{key}: not known: {}", error.message));
     }
-    let none = Vec::new();
-    let walsenders = document["walsenders"].as_array().unwrap_or(&none);
-    if walsenders.is_empty() {
+    match (&streaming.connection_error, streaming.xlogpos) {
+        (Some(error), _) => output::print(&format!("replication connections: no: {}", error.message)),
+        (None, Some(position)) => {
+            output::print(&format!("replication connections: ok, flushed to {position}"));
+        }
+        (None, None) => output::print("replication connections: no: what answers is no WAL sender"),
+    }
+    if answer.walsenders.is_empty() {
         output::print("no replication clients");
     } else {
         let lag = |value: &Value| {
@@ -177,7 +191,7 @@ fn print(status: &Postgres, streaming: &Value) {
         let headings =
             ["CLIENT", "user", "address", "state", "sync", "sent lag", "flush lag", "slot", "since"];
         let mut rows = Vec::from([headings.map(String::from).to_vec()]);
-        rows.extend(walsenders.iter().map(|client| {
+        rows.extend(answer.walsenders.iter().map(|client| {
             Vec::from([
                 text(&client["application_name"]),
                 text(&client["usename"]),
@@ -192,11 +206,10 @@ fn print(status: &Postgres, streaming: &Value) {
         }));
         output::print_table(&rows);
     }
-    let slots = document["slots"].as_array().unwrap_or(&none);
-    if slots.is_empty() {
+    if answer.slots.is_empty() {
         output::print("no replication slots");
     } else {
-        print_slots(slots);
+        print_slots(&answer.slots);
     }
 }
 

@@ -1,0 +1,133 @@
+//! Commands that have the server do something at once.
+
+use core::time::Duration;
+
+use serde_json::json;
+
+use super::connection::ConnectionArgs;
+use super::failure::Failure;
+use super::output;
+use tapster::postgres::{PostgreSQL as _, PostgreSQLConnection, PostgresError};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct SwitchWalArgs {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Wait until the server has archived the segment
+    #[arg(long)]
+    wait: bool,
+    /// With --wait: seconds to wait at most
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
+    timeout: u64,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CheckpointArgs {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct RestorePointArgs {
+    /// The connection, which may be left out, and the restore point's name
+    #[arg(value_name = "[CONN] NAME", num_args = 1..=2, required = true)]
+    conn_and_name: Vec<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
+    let target = args.connection.target(args.conn.as_deref())?.postgres(None).await?;
+    let postgres = &target.postgres;
+    let archived_before = if args.wait { Some(archived(postgres).await?) } else { None };
+    let segment = postgres.switch_wal().await?;
+    if let (Some(segment), Some(before)) = (&segment, archived_before) {
+        let limit = Duration::from_secs(args.timeout);
+        let waited = tokio::time::timeout(limit, wait_for_archive(postgres, segment, before)).await;
+        waited.map_err(|_| {
+            Failure::other(format!("{segment} is finished, but was not archived within {limit:?}"))
+        })??;
+    }
+    postgres.close().await;
+    if args.json {
+        let archived = args.wait && segment.is_some();
+        let document = json!({
+            "schema": "tapster.switch-wal/1", "ok": true, "switched": segment.is_some(), "segment": segment,
+            "archived": archived,
+        });
+        output::print_json(&document);
+        return Ok(());
+    }
+    match segment {
+        Some(segment) => output::print(&segment),
+        None => output::note("nothing was written to the current segment, so there is nothing to switch"),
+    }
+    Ok(())
+}
+
+/// The archiver's last file, for a server that archives.
+async fn archived(postgres: &PostgreSQLConnection) -> Result<Option<String>, Failure> {
+    if postgres.get_setting("archive_mode").await? == "off" {
+        return Err(Failure::usage("--wait: the server does not archive (archive_mode is off)"));
+    }
+    Ok(postgres.get_archiver_stats().await?.last_archived_wal)
+}
+
+/// Segments of one timeline are archived in order; a later file says that this one is done.
+async fn wait_for_archive(
+    postgres: &PostgreSQLConnection,
+    segment: &str,
+    before: Option<String>,
+) -> Result<(), PostgresError> {
+    let mut last = before;
+    while last.as_deref().is_none_or(|last| last.get(..24).unwrap_or(last) < segment) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        last = postgres.get_archiver_stats().await?.last_archived_wal;
+    }
+    Ok(())
+}
+
+pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
+    let target = args.connection.target(args.conn.as_deref())?.postgres(None).await?;
+    target.postgres.checkpoint().await?;
+    target.postgres.close().await;
+    if args.json {
+        output::print_json(&json!({ "schema": "tapster.checkpoint/1", "ok": true }));
+    } else {
+        output::print("checkpoint done");
+    }
+    Ok(())
+}
+
+pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure> {
+    let (conn, name) = match args.conn_and_name.as_slice() {
+        [conn, name] => (Some(conn.as_str()), name),
+        [name] => (None, name),
+        _ => return Err(Failure::usage("give the restore point's name")),
+    };
+    let target = args.connection.target(conn)?.postgres(None).await?;
+    let position = target.postgres.create_restore_point(name).await?;
+    target.postgres.close().await;
+    if args.json {
+        let lsn = position.to_string();
+        output::print_json(
+            &json!({ "schema": "tapster.restore-point/1", "ok": true, "name": name, "lsn": lsn }),
+        );
+    } else {
+        output::print(&position.to_string());
+    }
+    Ok(())
+}

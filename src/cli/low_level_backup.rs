@@ -1,0 +1,277 @@
+use core::time::Duration;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+
+use super::connection::{ConnectionArgs, seconds};
+use super::failure::Failure;
+use super::members::time;
+use super::output;
+use tapster::conninfo::ConnInfo;
+use tapster::postgres::{
+    PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
+    StandbyPostgreSQLConnection, StartedBackup, StoppedBackup,
+};
+use tapster::types::WalSegmentSize;
+use tapster::wal::WalSegment;
+
+pub(super) const AFTER_HELP: &str = "Examples:
+  tapster low-level-backup service=db1 -l nightly -D /backup/db1 -- rsync -a db1:/pgdata/ /backup/db1/
+  tapster low-level-backup -H db2 --primary 'host=db1 user=barman' -l n -D /snap -- zfs snapshot p/db@n
+
+COMMAND copies the server's files. It finds the data directory in TAPSTER_DATA_DIRECTORY, where the role may
+know it, the position where recovery begins in TAPSTER_START_LSN, and the timeline in TAPSTER_TIMELINE. If it
+fails, or a signal comes, or the session is lost, the backup is abandoned and nothing is written.
+
+The WAL from the first to the last segment that is told belongs to the backup.
+
+Exit codes:
+  0  done
+  1  COMMAND failed, or the server
+  2  usage, bad connection string
+  3  cannot connect, or the session was lost
+  4  authentication, TLS verification, missing privilege
+  6  local storage
+  130, 143  abandoned by SIGINT, SIGTERM";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// The backup's label
+    #[arg(short, long)]
+    label: String,
+    /// Where to write backup_label and tablespace_map: the copy of the data directory
+    #[arg(short = 'D', long, value_name = "DIR", env = "TAPSTER_DIRECTORY")]
+    directory: PathBuf,
+    /// Have the server do its checkpoint as fast as possible
+    #[arg(long)]
+    fast: bool,
+    /// Of a standby: the connection to its primary, where WAL is switched if the stop waits for it
+    #[arg(long, value_name = "CONN")]
+    primary: Option<String>,
+    /// With --primary: seconds after which an idle primary is asked for a checkpoint; 0 for never
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "primary")]
+    primary_checkpoint_timeout: u64,
+    /// Seconds between two signs of life on the session; 0 for none
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    keep_alive: u64,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+    /// The command that copies the files, and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    if !args.directory.is_dir() {
+        return Err(Failure::usage(format!("\"{}\" is not a directory", args.directory.display())));
+    }
+    let mut signals = Signals::new()?;
+    let server = connect(&args).await?;
+    let postgres = server.postgres();
+    postgres.set_immediate_checkpoint(args.fast);
+    let outcome = tokio::select! {
+        outcome = backup(&args, &server) => outcome,
+        signal = signals.next() => Err(Failure::interrupted(signal)),
+    };
+    // The end of the session is the end of a backup that was not stopped.
+    server.close().await;
+    let done = outcome?;
+    write_files(&args.directory, &done.stopped).map_err(|error| {
+        Failure::storage(format!("could not write to \"{}\": {error}", args.directory.display()))
+    })?;
+    report(&args, &done);
+    Ok(())
+}
+
+enum Server {
+    Plain(PostgreSQLConnection),
+    Standby(Box<StandbyPostgreSQLConnection>),
+}
+
+impl Server {
+    fn postgres(&self) -> &PostgreSQLConnection {
+        match self {
+            Self::Plain(postgres) => postgres,
+            Self::Standby(standby) => standby,
+        }
+    }
+
+    async fn stop(&self) -> Result<StoppedBackup, PostgresError> {
+        match self {
+            Self::Plain(postgres) => postgres.stop_concurrent_backup().await,
+            Self::Standby(standby) => standby.stop_concurrent_backup().await,
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Plain(postgres) => postgres.close().await,
+            Self::Standby(standby) => standby.close().await,
+        }
+    }
+}
+
+async fn connect(args: &Args) -> Result<Server, Failure> {
+    let mut target = args.connection.target(args.conn.as_deref())?;
+    let Some(primary) = &args.primary else {
+        return Ok(Server::Plain(target.postgres(None).await?.postgres));
+    };
+    let primary = ConnInfo::from_dbname_argument(primary)?;
+    // A password that is wanted is asked for here; the session is made below.
+    target.postgres(None).await?.postgres.close().await;
+    let mut options = StandbyOptions::default();
+    options.standby.application_name = target.application_name()?;
+    options.standby.environment = target.environment().clone();
+    options.primary_checkpoint_timeout = seconds(args.primary_checkpoint_timeout).unwrap_or_default();
+    let conninfo = target.conninfo().clone();
+    let standby = StandbyPostgreSQLConnection::with_options(conninfo, primary, options)?;
+    Ok(Server::Standby(Box::new(standby)))
+}
+
+struct Done {
+    started: StartedBackup,
+    stopped: StoppedBackup,
+    first: String,
+    last: String,
+}
+
+async fn backup(args: &Args, server: &Server) -> Result<Done, Failure> {
+    let postgres = server.postgres();
+    let data_directory = postgres.get_setting("data_directory").await.ok();
+    let segment_size = postgres.xlog_segment_size().await?;
+    let started = postgres.start_concurrent_backup(&args.label).await?;
+    output::note(&format!("started at {} on timeline {}", started.location, started.timeline));
+    let child = spawn(&args.command, &started, data_directory.as_deref())?;
+    let interval = Duration::from_secs(args.keep_alive);
+    let status = PostgresKeepAlive::new(postgres, interval, true).run(wait(child)).await?;
+    check(status, &args.command)?;
+    let stopped = server.stop().await?;
+    let size = u32::try_from(segment_size).ok().and_then(|bytes| WalSegmentSize::new(bytes).ok());
+    let size = size.ok_or_else(|| Failure::other(format!("{segment_size} is no size of a WAL segment")))?;
+    // The stop position is last byte + 1: on a boundary the segment that begins there is not needed.
+    let last_byte = tapster::types::Lsn::new(stopped.location.get().saturating_sub(1));
+    let first = WalSegment::containing(started.location, started.timeline, size).to_string();
+    let last = WalSegment::containing(last_byte, stopped.timeline, size).to_string();
+    Ok(Done { started, stopped, first, last })
+}
+
+/// A child that is told to end when it is dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has an id until it is waited for.
+        if let Some(pid) = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}
+
+fn spawn(
+    command: &[OsString],
+    started: &StartedBackup,
+    data_directory: Option<&str>,
+) -> Result<Running, Failure> {
+    let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("give a command"))?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command.env("TAPSTER_START_LSN", started.location.to_string());
+    command.env("TAPSTER_TIMELINE", started.timeline.to_string());
+    if let Some(directory) = data_directory {
+        command.env("TAPSTER_DATA_DIRECTORY", directory);
+    }
+    // Our standard output is the result.
+    command.stdout(io::stderr());
+    let child = command
+        .spawn()
+        .map_err(|error| Failure::other(format!("could not start \"{}\": {error}", program.display())))?;
+    Ok(Running(child))
+}
+
+async fn wait(mut child: Running) -> Result<ExitStatus, Failure> {
+    child.0.wait().await.map_err(|error| Failure::other(format!("could not wait for the command: {error}")))
+}
+
+fn check(status: Result<ExitStatus, Failure>, command: &[OsString]) -> Result<(), Failure> {
+    let status = status?;
+    if status.success() {
+        return Ok(());
+    }
+    let program = command.first().map(|program| program.display().to_string()).unwrap_or_default();
+    Err(Failure::other(format!("\"{program}\" ended with {status}; the backup is abandoned")))
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    interrupt: SignalStream,
+    terminate: SignalStream,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let listen =
+            |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) -> SignalKind {
+        tokio::select! {
+            _ = self.interrupt.recv() => SignalKind::interrupt(),
+            _ = self.terminate.recv() => SignalKind::terminate(),
+        }
+    }
+}
+
+/// Writes the files that make the copy a backup: durable, and never half.
+fn write_files(directory: &Path, stopped: &StoppedBackup) -> io::Result<()> {
+    // The map first: a label without its map would be a backup without its tablespaces.
+    if !stopped.tablespace_map.is_empty() {
+        write_file(directory, "tablespace_map", &stopped.tablespace_map)?;
+    }
+    write_file(directory, "backup_label", &stopped.backup_label)?;
+    File::open(directory)?.sync_all()
+}
+
+fn write_file(directory: &Path, name: &str, text: &str) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))
+}
+
+fn report(args: &Args, done: &Done) {
+    let Done { started, stopped, first, last } = done;
+    if args.json {
+        output::print_json(&json!({
+            "schema": "tapster.low-level-backup/1",
+            "ok": true,
+            "label": args.label,
+            "start_lsn": started.location.to_string(),
+            "stop_lsn": stopped.location.to_string(),
+            "timeline": stopped.timeline.get(),
+            "started_at": time(Some(started.timestamp)),
+            "stopped_at": time(Some(stopped.finished)),
+            "first_segment": first,
+            "last_segment": last,
+            "tablespace_map": !stopped.tablespace_map.is_empty(),
+        }));
+    } else {
+        output::print(&format!(
+            "backup {}: {} - {} on timeline {}, WAL {first} - {last}",
+            args.label, started.location, stopped.location, stopped.timeline
+        ));
+    }
+}

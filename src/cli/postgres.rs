@@ -1,0 +1,47 @@
+//! Objects of the classes, made from what the command line says.
+
+use super::connection::Target;
+use super::failure::Failure;
+use tapster::postgres::{
+    ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection,
+};
+
+/// An object with its connection made, and one for the replication protocol, which has none yet.
+pub(super) struct Postgres {
+    pub(super) postgres: PostgreSQLConnection,
+    pub(super) streaming: StreamingConnection,
+    /// The server as error messages name it.
+    pub(super) server: String,
+}
+
+impl Target {
+    /// Connects, and asks for a password where the server wants one.
+    pub(super) async fn postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
+        loop {
+            let (postgres, streaming) = self.objects(slot_name)?;
+            let connected = postgres.connect().await.map(|connection| connection.server().to_string());
+            match connected {
+                Ok(server) => return Ok(Postgres { postgres, streaming, server }),
+                Err(PostgresError::Connection(error)) if self.can_mend(&error) => self.prompt()?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The objects, without connections.
+    pub(super) fn objects(
+        &self,
+        slot_name: Option<&str>,
+    ) -> Result<(PostgreSQLConnection, StreamingConnection), Failure> {
+        let mut options = ConnectionOptions::default();
+        options.slot_name = slot_name.map(str::to_string);
+        options.application_name = self.application_name()?;
+        options.environment = self.environment().clone();
+        let mut conninfo = self.conninfo().clone();
+        if conninfo.get("application_name").is_none() {
+            conninfo.set("application_name", options.application_name.as_str())?;
+        }
+        let streaming = StreamingConnection::with_environment(&conninfo, options.environment.clone())?;
+        Ok((PostgreSQLConnection::with_options(conninfo, options)?, streaming))
+    }
+}

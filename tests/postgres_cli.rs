@@ -1,0 +1,312 @@
+//! The commands on the classes of `tapster::postgres` as a user runs them.
+
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::process::Output;
+
+use serde_json::Value;
+use support::process::PATIENCE;
+use support::{Cluster, Program, Server, servers, wait_until};
+
+fn primary(server: &Server) -> Cluster {
+    let cluster = Cluster::builder(server).archive().start();
+    cluster.sql("CREATE ROLE nobody LOGIN").unwrap();
+    cluster
+}
+
+fn tapster(cluster: &Cluster, role: &str, args: &[&str]) -> Output {
+    let port = cluster.port().to_string();
+    let program = Program::tapster().args(args).args(&["-H", cluster.host(), "-p", &port, "-U", role]);
+    program.args(&["-w", "-d", "dbname=postgres"]).run()
+}
+
+fn stdout(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout.clone()).unwrap().trim_end().to_string()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// The keys of `fetch_remote_status` on success, but for the one that depends on the version.
+const STATUS_KEYS: [&str; 29] = [
+    "archive_timeout",
+    "checkpoint_timeout",
+    "config_file",
+    "connection_error",
+    "current_lsn",
+    "current_size",
+    "current_xlog",
+    "data_checksums",
+    "data_directory",
+    "has_backup_privileges",
+    "has_monitoring_privileges",
+    "hba_file",
+    "hot_standby",
+    "ident_file",
+    "is_in_recovery",
+    "is_superuser",
+    "max_replication_slots",
+    "max_wal_senders",
+    "postgres_systemid",
+    "replication_slot",
+    "replication_slot_support",
+    "server_txt_version",
+    "server_version",
+    "synchronous_standby_names",
+    "version_supported",
+    "wal_compression",
+    "wal_keep",
+    "wal_level",
+    "xlog_segment_size",
+];
+
+#[test]
+fn status_has_the_keys_of_both_classes() {
+    servers::for_each(|server| {
+        let primary = primary(server);
+        let standby = primary.standby();
+        standby.wait_for_replay_of(&primary);
+        for cluster in [&primary, &standby] {
+            let document = json(&tapster(cluster, "postgres", &["status", "--json"]));
+            let keys = document["postgres"].as_object().unwrap().keys();
+            let mut keys: Vec<&str> =
+                keys.map(|key| if key.starts_with("wal_keep_") { "wal_keep" } else { key }).collect();
+            keys.sort_unstable();
+            assert_eq!(keys, STATUS_KEYS);
+            let streaming = &document["streaming"];
+            assert_eq!(streaming["streaming_systemid"], document["postgres"]["postgres_systemid"]);
+            assert_eq!((&streaming["streaming"], &streaming["timeline"]), (&true.into(), &1.into()));
+            assert_eq!(document["postgres"]["max_wal_senders"], "10");
+            assert_eq!(
+                document["walsenders"].as_array().unwrap().len(),
+                usize::from(cluster.port() == primary.port())
+            );
+
+            let told = stdout(&tapster(cluster, "nobody", &["status"]));
+            let role = if cluster.port() == primary.port() { ", primary, " } else { ", standby, " };
+            assert!(told.contains(&format!("PostgreSQL {}.", server.major)) && told.contains(role), "{told}");
+            assert!(told.contains("replication connections: no: "), "{told}");
+            assert!(told.contains("no replication slots"), "{told}");
+        }
+    });
+}
+
+#[test]
+fn the_status_of_an_unreachable_server_is_a_document_and_exit_code_3() {
+    let output = Program::tapster().args(&["status", "--json", "host=127.0.0.1 port=1 user=u"]).run();
+    assert_eq!(output.status.code(), Some(3));
+    let document = json(&output);
+    assert_eq!(document["ok"], false);
+    assert!(document["error"]["message"].as_str().unwrap().contains("Connection refused"));
+    assert!(document["postgres"]["connection_error"].as_str().unwrap().contains("Connection refused"));
+    assert_eq!(document["postgres"].as_object().unwrap().len(), 11);
+    assert!(document["streaming"]["connection_error"].as_str().unwrap().contains("Connection refused"));
+}
+
+#[test]
+fn show_has_every_member() {
+    servers::for_each(|server| {
+        let cluster = primary(server);
+        let output = tapster(&cluster, "postgres", &["show", "--all", "--json"]);
+        let document = json(&output);
+        assert_eq!((&document["errors"], output.status.code()), (&Value::Null, Some(0)));
+        let members = document["members"].as_object().unwrap();
+        let help = stdout(&Program::tapster().args(&["show", "--help"]).run());
+        for member in members.keys() {
+            assert!(help.contains(member.as_str()), "{member}");
+        }
+        assert_eq!(members["is_superuser"], true);
+        assert_eq!(members["xlog_segment_size"], cluster.segment_size());
+        assert_eq!(members["get_replication_stats"], Value::Array(Vec::new()));
+        assert!(members["current_xlog_info"]["timestamp"].as_str().unwrap().ends_with('Z'));
+        let size = stdout(&tapster(&cluster, "postgres", &["show", "get_setting:shared_buffers"]));
+        assert_eq!(size, "16MB");
+        let all = stdout(&tapster(&cluster, "postgres", &["show", "--all"]));
+        assert_eq!(all.lines().count(), members.len(), "{all}");
+
+        let document = json(&tapster(&cluster, "nobody", &["show", "--all", "--json"]));
+        assert_eq!(document["members"]["get_replication_stats"], Value::Null);
+        assert_eq!(document["errors"]["get_replication_stats"]["class"], "BackupFunctionsAccessRequired");
+        let refused = tapster(&cluster, "nobody", &["show", "get_replication_stats"]);
+        assert_eq!(refused.status.code(), Some(4));
+        assert_eq!(tapster(&cluster, "nobody", &["show", "no_such"]).status.code(), Some(2));
+    });
+}
+
+#[test]
+fn control_commands_do_what_they_say() {
+    servers::for_each(|server| {
+        let cluster = primary(server);
+        cluster.write_wal(1000);
+        let current = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
+        let switched = tapster(&cluster, "postgres", &["switch-wal", "--wait"]);
+        assert_eq!(stdout(&switched), current);
+        assert!(cluster.archive_dir().join(&current).exists());
+        let refused = tapster(&cluster, "nobody", &["switch-wal"]);
+        assert_eq!(refused.status.code(), Some(4), "{refused:?}");
+        assert!(String::from_utf8_lossy(&refused.stderr).contains("tapster check"), "{refused:?}");
+
+        let point = stdout(&tapster(&cluster, "postgres", &["restore-point", "a point"]));
+        assert!(
+            cluster.sql(&format!("SELECT '{point}'::pg_lsn <= pg_current_wal_insert_lsn()")).as_deref()
+                == Ok("t")
+        );
+        assert_eq!(tapster(&cluster, "nobody", &["restore-point", "x"]).status.code(), Some(4));
+        assert_eq!(stdout(&tapster(&cluster, "postgres", &["checkpoint"])), "checkpoint done");
+        assert_eq!(tapster(&cluster, "nobody", &["checkpoint"]).status.code(), Some(4));
+    });
+}
+
+/// The arguments for a backup into `directory`, up to the command.
+fn backup_program(cluster: &Cluster, directory: &std::path::Path, more: &[&str], command: &str) -> Program {
+    let port = cluster.port().to_string();
+    let program = Program::tapster().args(&["low-level-backup", "-H", cluster.host(), "-p", &port]);
+    let program =
+        program.args(&["-U", "postgres", "-d", "dbname=postgres", "--label", "it's mine", "--fast"]);
+    program.args(more).args(&["-D"]).args(&[directory]).args(&["--", "sh", "-c", command])
+}
+
+fn backups_under_way(cluster: &Cluster) -> String {
+    // The server keeps sessions with a backup; a statement of theirs stays as the last one.
+    cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tapster'").unwrap()
+}
+
+#[test]
+fn a_low_level_backup_can_be_started_as_a_server() {
+    servers::for_each(|server| {
+        let cluster = Cluster::builder(server).archive().start();
+        cluster.sql("CREATE TABLE kept (i int); INSERT INTO kept VALUES (42)").unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let directory = copy.path().join("copy");
+        std::fs::create_dir(&directory).unwrap();
+        let command = format!(
+            "cp -a \"$TAPSTER_DATA_DIRECTORY\"/. '{}'; test -n \"$TAPSTER_START_LSN\"",
+            directory.display()
+        );
+        let output = backup_program(&cluster, &directory, &["--json"], &command).run();
+        let document = json(&output);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let label = std::fs::read_to_string(directory.join("backup_label")).unwrap();
+        assert!(label.contains("LABEL: it's mine"), "{label}");
+        let start = document["start_lsn"].as_str().unwrap();
+        assert!(label.contains(&format!("{start} (file {}", document["first_segment"].as_str().unwrap())));
+        assert!(!directory.join("tablespace_map").exists());
+        let last = document["last_segment"].as_str().unwrap();
+        assert!(cluster.archive_dir().join(last).exists(), "the stop waits until it is archived");
+        assert_eq!(backups_under_way(&cluster), "0");
+    });
+}
+
+#[test]
+fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let copy = tempfile::tempdir().unwrap();
+    let label = copy.path().join("backup_label");
+    let failed = backup_program(&cluster, copy.path(), &[], "exit 3").run();
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stderr).contains("exit status: 3"), "{failed:?}");
+    assert!(!label.exists());
+
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let mark = copy.path().join(signal);
+        let command = format!(
+            "trap 'touch {0}.ended; exit' TERM; touch {0}; while :; do sleep 0.05; done",
+            mark.display()
+        );
+        let running = backup_program(&cluster, copy.path(), &[], &command).spawn();
+        wait_until(PATIENCE, "the command runs", || mark.exists());
+        running.signal(signal);
+        assert_eq!(running.wait(PATIENCE).status.code(), Some(code));
+        assert!(!label.exists());
+        let ended = mark.with_extension("ended");
+        wait_until(PATIENCE, "the command was told to end", || ended.exists());
+    }
+    wait_until(PATIENCE, "the sessions are gone", || backups_under_way(&cluster) == "0");
+
+    let mark = copy.path().join("lost");
+    let command = format!("touch {}; exec sleep 60", mark.display());
+    let running = backup_program(&cluster, copy.path(), &["--keep-alive", "1"], &command).spawn();
+    wait_until(PATIENCE, "the command runs", || mark.exists());
+    let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tapster'";
+    cluster.sql(kill).unwrap();
+    let output = running.wait(PATIENCE);
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("the keep-alive lost the connection"),
+        "{output:?}"
+    );
+    assert!(!label.exists());
+}
+
+#[test]
+fn the_hints_of_check_alone_lead_to_a_role_with_the_least_rights() {
+    servers::for_each(|server| {
+        let cluster = primary(server);
+        cluster.sql("CREATE ROLE \"Fresh one\" LOGIN").unwrap();
+        let check = |more: &[&str]| {
+            let mut args = Vec::from(["check"]);
+            args.extend(more);
+            tapster(&cluster, "Fresh one", &args)
+        };
+        let nagios = check(&["--nagios"]);
+        assert_eq!(nagios.status.code(), Some(2));
+        let line = String::from_utf8(nagios.stdout).unwrap();
+        assert!(line.starts_with("TAPSTER CRITICAL - ") && line.lines().count() == 1, "{line}");
+        assert_eq!(check(&[]).status.code(), Some(1));
+
+        let document = json(&check(&["--json"]));
+        assert_eq!(document["ok"], false);
+        let mut given = 0;
+        for check in document["checks"].as_array().unwrap() {
+            for statement in check["hint"].as_str().unwrap_or_default().lines() {
+                cluster.sql(statement).unwrap_or_else(|error| panic!("{check}: {error}"));
+                given += 1;
+            }
+        }
+        assert!(given >= 6, "{document}");
+        let document = json(&check(&["--json"]));
+        assert_eq!(
+            (&document["ok"], &document["counts"]["warning"]),
+            (&true.into(), &0.into()),
+            "{document}"
+        );
+        let nagios = check(&["--nagios", "--for", "backup"]);
+        assert_eq!(nagios.status.code(), Some(0));
+        assert!(nagios.stdout.starts_with(b"TAPSTER OK - "));
+        let told = stdout(&check(&[]));
+        assert!(told.contains("0 failed, 0 warnings, ") && !told.contains("GRANT"), "{told}");
+
+        cluster.sql("ALTER ROLE \"Fresh one\" NOREPLICATION").unwrap();
+        assert_eq!(check(&["--for", "receive"]).status.code(), Some(1));
+        assert_eq!(check(&["--for", "backup"]).status.code(), Some(0));
+    });
+}
+
+#[test]
+fn check_looks_at_the_slot_and_at_an_unreachable_server() {
+    servers::for_each(|server| {
+        let cluster = primary(server);
+        let slot = || {
+            let document = json(&tapster(&cluster, "postgres", &["check", "--json", "-S", "tap"]));
+            let checks = document["checks"].as_array().unwrap();
+            let slot = checks.iter().find(|check| check["name"] == "slot").expect("it was asked for");
+            format!("{}: {}", slot["status"].as_str().unwrap(), slot["text"].as_str().unwrap())
+        };
+        assert_eq!(slot(), "failed: there is no physical slot tap");
+        cluster.sql("SELECT pg_create_physical_replication_slot('tap')").unwrap();
+        assert_eq!(slot(), "warning: tap keeps no WAL, as nobody has used it yet");
+        cluster.sql("SELECT pg_drop_replication_slot('tap'); SELECT pg_create_physical_replication_slot('tap', true)").unwrap();
+        assert!(slot().starts_with("warning: nobody uses tap, which keeps WAL from 0/"), "{}", slot());
+    });
+    let unreachable = ["check", "--nagios", "host=127.0.0.1 port=1 user=u"];
+    let output = Program::tapster().args(&unreachable).run();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("Connection refused"), "{output:?}");
+    let output = Program::tapster().args(&["check", "--nagios", "no_such_keyword=1"]).run();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(output.stdout.starts_with(b"TAPSTER UNKNOWN - "), "{output:?}");
+}
