@@ -10,7 +10,7 @@
 //! | `auth` | MD5 and SCRAM as pure functions and states, policy | `auth` (`no_std`) |
 //! | `session` | the handshake as a state machine without sockets | `session` (`no_std`) |
 //! | `conninfo` | connection strings, environment, service and password file | `conninfo` |
-//! | `client` | `Connection`: connecting and simple queries, on tokio | `client`; TLS: `tls`, `encrypted-key` |
+//! | `client` | `Connection`: connecting, queries, pipelines, COPY, LISTEN, cancel; on tokio | `client`; TLS: `tls`, `encrypted-key` |
 //! | `replication` | replication commands and the WAL stream | `replication` |
 //! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |
 //! | `wal` | segment names, archive directory, WAL receiver | `wal` |

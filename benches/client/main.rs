@@ -9,9 +9,9 @@
 #![allow(unexpected_cfgs, reason = "the tests' support is the crate's")]
 
 mod ours;
-mod theirs;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+mod theirs;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -3,6 +3,16 @@
 //! [`Connection`] is exclusive: one conversation, one `&mut`, no task in the background and no channel.
 //! Two conversations are two connections.
 //!
+//! | to | call |
+//! |---|---|
+//! | run SQL, also several statements | [`Connection::simple_query`], or row by row [`Connection::query`] |
+//! | run one statement with parameters | [`Connection::query_params`], [`Connection::query_params_rows`] |
+//! | run many in one round trip | [`Connection::pipeline`] |
+//! | move a table | [`Connection::copy_out`], [`Connection::copy_in`] |
+//! | hear what others `NOTIFY` | [`Connection::notification`] |
+//! | stop a statement | [`CancelToken::cancel`], [`Connection::set_read_timeout`] |
+//! | connect again cheaply | [`Connector::connect`] |
+//!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use tapster::client::Connection;
