@@ -308,5 +308,21 @@ mod tests {
     fn strings_are_sorted_and_read_back() {
         let parameters: ConnInfo = "user=u host='/a b' dbname=d".parse().unwrap();
         assert_eq!(sorted(&parameters).encode(), "dbname=d host='/a b' user=u");
+        type Class = crate::postgres::PostgreSQLConnection;
+        let encoded = Class::encode_dsn(&parameters);
+        assert_eq!(Class::parse_dsn(&encoded).unwrap(), sorted(&parameters));
+        let error = Class::parse_dsn("password").unwrap_err();
+        assert_eq!(error.class(), "ConninfoException");
+        for (num, text) in [(90_624, "9.6.24"), (0, "0.0.0"), (100_023, "10.23"), (102_200, "10.0")] {
+            assert_eq!(Class::int_version_to_string_version(num), text);
+        }
+        let class = Class::new("host=h").unwrap();
+        assert_eq!(class.minimal_txt_version(), "9.6.0");
+        assert_eq!(
+            class.get_connection_string(Some("a b")),
+            "host=h application_name='a b' options=-csearch_path="
+        );
+        let uri = Class::new("postgresql://h/d?options=-cx%3D1").unwrap();
+        assert_eq!(uri.get_connection_string(None), "host=h dbname=d options=-cx=1");
     }
 }
