@@ -4,7 +4,13 @@
 
 mod support;
 
+use core::time::Duration;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Output;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
 
 use serde_json::Value;
 use support::process::PATIENCE;
@@ -309,4 +315,54 @@ fn check_looks_at_the_slot_and_at_an_unreachable_server() {
     let output = Program::tapster().args(&["check", "--nagios", "no_such_keyword=1"]).run();
     assert_eq!(output.status.code(), Some(3));
     assert!(output.stdout.starts_with(b"TAPSTER UNKNOWN - "), "{output:?}");
+}
+
+/// A relay that holds everything back for a while, each way.
+fn far_away(port: u16, delay: Duration) -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let own_port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let ends = [(&client, &server), (&server, &client)];
+            for (mut from, mut to) in ends.map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap())) {
+                // What is on its way does not hold up what comes after it.
+                let (arrive, arrivals) = mpsc::channel::<(Instant, Vec<u8>)>();
+                thread::spawn(move || {
+                    let mut chunk = [0; 65536];
+                    while let Ok(read @ 1..) = from.read(&mut chunk) {
+                        drop(arrive.send((Instant::now() + delay, chunk[..read].to_vec())));
+                    }
+                });
+                thread::spawn(move || {
+                    for (due, bytes) in arrivals {
+                        thread::sleep(due.saturating_duration_since(Instant::now()));
+                        drop(to.write_all(&bytes));
+                    }
+                    drop(to.shutdown(Shutdown::Both));
+                });
+            }
+        }
+    });
+    own_port
+}
+
+#[test]
+fn a_status_takes_no_longer_than_connecting_and_one_round_trip() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let round_trip = Duration::from_millis(400);
+    let conninfo = format!(
+        "host=127.0.0.1 port={} user=postgres dbname=postgres sslmode=disable",
+        far_away(cluster.port(), round_trip / 2)
+    );
+    let took = |args: &[&str]| {
+        let began = Instant::now();
+        stdout(&Program::tapster().args(args).run());
+        began.elapsed()
+    };
+    // What the startup packet told needs no statement: this is connecting alone.
+    let connecting = took(&["show", &conninfo, "server_version"]);
+    let status = took(&["status", &conninfo]);
+    println!("connecting {connecting:?}, status {status:?}");
+    assert!(status < connecting + round_trip * 3 / 2, "connecting {connecting:?}, status {status:?}");
 }
