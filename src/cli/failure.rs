@@ -146,6 +146,8 @@ impl From<Error> for Failure {
             Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_) => Kind::Usage,
             _ if error.is_authentication() => Kind::Authentication,
             Error::Connect(attempts) => match attempts.last().map(|last| &last.failure) {
+                // Nothing was tried: the address itself is wrong.
+                Some(ConnectFailure::Host(_)) => Kind::Usage,
                 // The server was there and did not speak the protocol: another attempt would not help.
                 Some(ConnectFailure::Handshake(handshake)) if handshake.server_error().is_none() => {
                     Kind::Other

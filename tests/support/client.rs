@@ -8,13 +8,13 @@ use tapster::conninfo::{Config, ConnInfo, Environment};
 /// Runs a test's future to its end.
 ///
 /// # Panics
-/// After a minute: the connection waits for something that does not come.
+/// After five minutes: the connection waits for something that does not come.
 #[track_caller]
 pub fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        let minute = Duration::from_secs(60);
-        tokio::time::timeout(minute, test).await.expect("the test ends within a minute")
+        let limit = Duration::from_secs(300);
+        tokio::time::timeout(limit, test).await.expect("the test ends within five minutes")
     })
 }
 

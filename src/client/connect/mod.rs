@@ -186,6 +186,11 @@ fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> 
         {
             Some(format!("password retrieved from file \"{}\", line {}", entry.path.display(), entry.line))
         }
+        (ConnectFailure::Handshake(HandshakeError::NoPassword), _) => Some(
+            "hint: give the password by PGPASSWORD, in the connection string, or by a line of the password file \
+             (~/.pgpass or PGPASSFILE)"
+                .into(),
+        ),
         _ => None,
     }
 }

@@ -1,0 +1,177 @@
+//! What the program says, and ends with, when it is used wrongly or cannot do its work.
+#![cfg(feature = "cli")]
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+use support::{Archive, Cluster, Program, assert_has, servers, tapster, tapster_json};
+
+/// Runs the command as people do and with `--json`: the exit code and the words are the same.
+#[track_caller]
+fn fails(args: &[&str], code: i32, words: &str) {
+    let plain = tapster(args);
+    assert_eq!(plain.status.code(), Some(code), "{args:?}: {plain:?}");
+    let stderr = String::from_utf8_lossy(&plain.stderr);
+    assert!(plain.stdout.is_empty() && stderr.contains(words), "{args:?}: {words:?} is not in:\n{stderr}");
+
+    let output = tapster(&[args, &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {output:?}");
+    // The last line: `receive-wal` tells of events before.
+    let stdout = String::from_utf8(output.stdout).expect("UTF-8");
+    let document: Value =
+        serde_json::from_str(stdout.lines().last().unwrap_or_default()).expect("a document");
+    assert_has(&document, json!({ "ok": false, "error": { "exit": code } }));
+    let hint = document["error"]["hint"].as_str().unwrap_or_default();
+    let message = document["error"]["message"].as_str().expect("a message");
+    let told = format!("{message} {hint}");
+    assert!(told.contains(words), "{args:?}: {words:?} is not in {told:?}");
+}
+
+/// A port of this machine where nobody listens.
+fn closed_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+#[test]
+fn connection_strings_that_cannot_be_used_are_a_matter_of_usage() {
+    fails(&["status", "hots=db1"], 2, "invalid connection option \"hots\"");
+    fails(&["status", "host='db1"], 2, "unterminated quoted string in connection info string");
+    fails(&["status", "postgresql://db1:x"], 2, "invalid integer value \"x\" for connection option \"port\"");
+    fails(&["slot", "ls", "host=db1 sslmode=maybe"], 2, "invalid sslmode value: \"maybe\"");
+    fails(&["receive-wal", "nokey=1", "-D", "/"], 2, "invalid connection option");
+    fails(&["status", "dbname=a", "-d", "dbname=b"], 2, "not both");
+    let habit = tapster(&["status", "-h", "db1"]);
+    assert_eq!(habit.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&habit.stderr).contains("-H db1"), "{habit:?}");
+}
+
+#[test]
+fn servers_that_are_not_there_are_told_with_what_was_tried() {
+    let port = closed_port();
+    let conninfo = format!("host=127.0.0.1 port={port} user=x");
+    let told = format!("connection to server at \"127.0.0.1\", port {port} failed: Connection refused");
+    fails(&["status", &conninfo], 3, &told);
+    fails(&["slot", "create", &conninfo, "tap"], 3, &told);
+    let archive = Archive::new();
+    let directory = archive.path().to_str().expect("ASCII");
+    fails(&["receive-wal", &conninfo, "-D", directory, "-n"], 3, &told);
+    fails(&["receive-wal", &conninfo, "-D", directory], 3, &told);
+    fails(&["status", "host=no-such-host.invalid user=x"], 3, "could not look up the host name");
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = silent.local_addr().expect("it is bound").port();
+    let conninfo = format!("host=127.0.0.1 port={port} user=x connect_timeout=1");
+    fails(&["status", &conninfo], 3, "timeout expired");
+}
+
+#[test]
+fn archives_that_cannot_be_written_to_are_a_matter_of_storage() {
+    let server = &servers::packaged();
+    let cluster = Cluster::builder(server).start();
+    let conninfo = cluster.conninfo("repl");
+    fails(&["receive-wal", &conninfo, "-D", "/no/such/directory"], 6, "could not open directory");
+    fails(&["verify", "/no/such/directory"], 6, "could not open directory");
+    let archive = Archive::new();
+    let file = archive.file("file");
+    fs::write(&file, "").unwrap();
+    fails(&["receive-wal", &conninfo, "-D", file.to_str().expect("ASCII")], 6, "is not a directory");
+    // Not even root may make files there.
+    fails(&["receive-wal", &conninfo, "-D", "/proc/self"], 6, "/proc/self");
+}
+
+#[test]
+fn slots_are_created_listed_and_dropped() {
+    let server = &servers::packaged();
+    let cluster = Cluster::builder(server).start();
+    let conninfo = cluster.conninfo("postgres");
+    let archive = Archive::new();
+    let directory = archive.path().to_str().expect("ASCII");
+    fails(
+        &["receive-wal", &conninfo, "-D", directory, "-S", "nope"],
+        1,
+        "replication slot \"nope\" does not exist",
+    );
+    fails(&["slot", "drop", &conninfo, "nope"], 1, "(SQLSTATE 42704)");
+    fails(&["slot", "create", &conninfo, "Not-A-Name"], 1, "(SQLSTATE 42602)");
+    fails(&["slot", "create", &conninfo, &"x".repeat(64)], 2, "at most 63 characters");
+
+    let create = ["slot", "create", &conninfo, "tap", "--json"];
+    assert_has(&tapster_json(&create), json!({ "ok": true, "created": true }));
+    fails(&["slot", "create", &conninfo, "tap"], 1, "(SQLSTATE 42710)");
+    let again = tapster_json(&[&create[..], &["--if-not-exists"]].concat());
+    assert_has(&again, json!({ "ok": true, "created": false }));
+
+    let mut receiver = archive.receive(&conninfo, &["-S", "tap"]);
+    receiver.wait_for("streaming");
+    let list = tapster_json(&["slot", "ls", &conninfo, "--json"]);
+    assert_has(&list, json!({ "schema": "tapster.slots/1", "ok": true }));
+    assert_has(&list["slots"][0], json!({ "slot_name": "tap", "slot_type": "physical", "active": true }));
+    fails(&["slot", "drop", &conninfo, "tap"], 3, "is active for PID");
+    // The archive is in use as well.
+    let holder = format!("process {}", receiver.id());
+    fails(&["receive-wal", &conninfo, "-D", directory, "-S", "tap"], 5, &holder);
+    receiver.stop("TERM");
+
+    let drop = ["slot", "drop", &conninfo, "tap", "--json"];
+    assert_has(&tapster_json(&[&drop[..], &["--wait"]].concat()), json!({ "ok": true, "dropped": true }));
+    assert_has(
+        &tapster_json(&[&drop[..], &["--if-exists"]].concat()),
+        json!({ "ok": true, "dropped": false }),
+    );
+}
+
+#[test]
+fn every_command_has_help_that_ends_with_its_exit_codes() {
+    for command in [
+        &["receive-wal"][..],
+        &["status"],
+        &["slot", "ls"],
+        &["slot", "create"],
+        &["slot", "drop"],
+        &["verify"],
+        &["conninfo"],
+    ] {
+        let help = tapster(&[command, &["--help"]].concat());
+        assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
+        let text = String::from_utf8(help.stdout).expect("UTF-8");
+        assert!(text.contains("Exit codes:\n  0  "), "{command:?}:\n{text}");
+    }
+    let version = tapster(&["--version"]);
+    assert!(String::from_utf8_lossy(&version.stdout).starts_with("tapster "), "{version:?}");
+    let unknown = tapster(&["statsu"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("'status'"), "it suggests what was meant");
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_failure() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tapster"))
+        .args(["conninfo", "host=a user=b"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    drop(child.stdout.take());
+    assert!(child.wait().expect("it ends").success());
+}
+
+#[test]
+fn conninfo_tells_what_is_set_and_where() {
+    let program = Program::tapster().env("PGPORT", "5433").env("PGPASSWORD", "s3cret");
+    let output = program.args(&["conninfo", "host=a,b user=x", "--json"]).run();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(!text.contains("s3cret"), "{text}");
+    let document: Value = serde_json::from_str(&text).expect("a document");
+    assert_has(&document["parameters"]["host"], json!({ "value": "a,b", "source": "conninfo" }));
+    assert_has(&document["parameters"]["port"], json!({ "value": "5433", "source": "PGPORT" }));
+    assert_has(&document["parameters"]["password"], json!({ "value": "***", "source": "PGPASSWORD" }));
+    // What cannot be used is shown all the same, and told.
+    let output = tapster(&["conninfo", "sslmode=maybe", "--json"]);
+    assert_eq!(output.status.code(), Some(2));
+    let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+    assert_has(&document["parameters"]["sslmode"], json!({ "value": "maybe" }));
+    assert_has(&document["error"], json!({ "message": "invalid sslmode value: \"maybe\"", "exit": 2 }));
+}
