@@ -51,7 +51,16 @@ fn the_table_of_barmans_members_is_true() {
     }
 
     // Whatever a class can do is told.
-    let files = ["backup.rs", "connection.rs", "keep_alive.rs", "live.rs", "standby.rs", "streaming.rs"];
+    let files = [
+        "backup.rs",
+        "connection.rs",
+        "control.rs",
+        "keep_alive.rs",
+        "live.rs",
+        "members.rs",
+        "standby.rs",
+        "streaming.rs",
+    ];
     for file in files {
         let text = fs::read_to_string(root().join("src/postgres").join(file)).unwrap();
         for name in [defined(&text, "pub fn "), defined(&text, "pub async fn ")].concat_sets() {

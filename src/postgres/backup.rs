@@ -1,8 +1,9 @@
 use std::format;
 use std::string::String;
 
-use super::connection::{PostgreSQLConnection, only_row, readable};
+use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
+use super::members::{only_row, readable};
 use super::name_map::NameMap;
 use super::rows::{ExclusiveBackup, StartedBackup, StoppedBackup};
 use super::sql;

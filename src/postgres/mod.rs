@@ -22,9 +22,11 @@
 mod backup;
 mod base;
 mod connection;
+mod control;
 mod error;
 mod keep_alive;
 mod live;
+mod members;
 mod name_map;
 mod privileges;
 mod replication_stats;

@@ -1,0 +1,166 @@
+//! `check`: whether a server is ready, and what mends it where it is not.
+
+mod backup;
+mod facts;
+mod hints;
+mod receive;
+mod render;
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::connection::ConnectionArgs;
+use super::failure::Failure;
+use super::output;
+use super::postgres::Postgres;
+use facts::Facts;
+use render::{Check, Outcome};
+use tapster::Error;
+use tapster::postgres::{PostgreSQL as _, PostgresError, backup_privileges, checkpoint_privileges};
+use tapster::types::ServerVersion;
+
+pub(super) const AFTER_HELP: &str = "Examples:
+  tapster check service=db1 --slot tap
+  tapster check -H db1 -U barman --for backup
+  tapster check service=db1 --nagios
+
+Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
+
+Exit codes:
+  0  nothing failed
+  1  something failed
+  2  usage, bad connection string
+  with --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN";
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    /// What the server is to be ready for
+    #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = Purpose::All)]
+    purpose: Purpose,
+    /// The slot that the receiver uses
+    #[arg(short = 'S', long, value_name = "NAME", env = "TAPSTER_SLOT")]
+    slot: Option<String>,
+    /// Print one line as monitoring plugins do, and end with their exit codes
+    #[arg(long, conflicts_with = "json")]
+    nagios: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Purpose {
+    /// Receiving WAL
+    Receive,
+    /// Taking backups
+    Backup,
+    /// Both
+    All,
+}
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let outcome = check(&args).await;
+    match outcome {
+        Err(failure) if args.nagios && !failure.is_told() => {
+            let error = failure.to_json();
+            let message = error["message"].as_str().unwrap_or_default();
+            output::print(&format!("TAPSTER UNKNOWN - {}", render::plugin_text(message)));
+            Failure::exit(3)
+        }
+        outcome => outcome,
+    }
+}
+
+async fn check(args: &Args) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut target = args.connection.target(args.conn.as_deref())?;
+    let connected = target.postgres(args.slot.as_deref()).await;
+    let elapsed_ms = began.elapsed().as_millis();
+    let (server, checks) = match connected {
+        Ok(postgres) => {
+            let connection = Check::ok("connection", format!("{elapsed_ms} ms"));
+            let mut checks = Vec::from([connection]);
+            let server = checks_of(args, &postgres, &mut checks).await?;
+            postgres.postgres.close().await;
+            postgres.streaming.close().await;
+            (server, checks)
+        }
+        Err(failure) if failure.is_usage() => return Err(failure),
+        Err(failure) => {
+            let message = failure.to_json()["message"].as_str().unwrap_or_default().to_string();
+            let user = target.resolve()?.get("user").unwrap_or_default().to_string();
+            let hint = hints::connection(&failure, &message, &user);
+            (json!({}), Vec::from([Check::failed("connection", message, hint)]))
+        }
+    };
+    let worst = checks.iter().map(|check| check.outcome as u8).max().unwrap_or_default();
+    if args.nagios {
+        render::nagios(&checks, elapsed_ms);
+        return Failure::exit(worst);
+    }
+    if args.json {
+        render::json(&server, &checks);
+    } else {
+        render::text(&server, &checks);
+    }
+    Failure::exit(u8::from(worst == Outcome::Failed as u8))
+}
+
+/// Adds all checks to the first, and gives what identifies the server.
+async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> Result<Value, Failure> {
+    let postgres = &target.postgres;
+    let version = postgres.server_version().await?;
+    let mut statements = Vec::from([facts::FACTS]);
+    if version >= ServerVersion::release(13) {
+        statements.push(facts::SLOTS);
+    }
+    let (status, results) = postgres.fetch_remote_status_with(&statements).await;
+    let mut sets = Vec::new();
+    for result in results {
+        sets.push(result.map_err(PostgresError::Connection)?);
+    }
+    let facts = sets.first().ok_or(PostgresError::NoConnection)?;
+    let facts = Facts::read(facts, sets.get(1), args.slot.as_deref())
+        .map_err(|error| PostgresError::Connection(Error::Column(error)))?;
+    let streaming = target.streaming.fetch_remote_status().await;
+
+    checks.push(match status.version_supported {
+        Some(true) => Check::ok("version", version.to_string()),
+        _ => Check::failed("version", version.to_string(), "PostgreSQL 9.6 or later is needed"),
+    });
+    for (key, error) in &status.errors {
+        checks.push(Check::warning(
+            "status",
+            format!("{key}: {}", error.message),
+            "the server's log says more; roles in pg_monitor may see most",
+        ));
+    }
+    if args.purpose != Purpose::Backup {
+        receive::checks(args.slot.as_deref(), &status, &streaming, &facts, version, checks);
+    }
+    if args.purpose != Purpose::Receive {
+        let missing = postgres.missing_privileges(backup_privileges(version)).await?;
+        backup::checks(&missing, &status, &facts, version, checks);
+        let missing = postgres.missing_privileges(checkpoint_privileges(version)).await?;
+        if let Some(check) = backup::checkpoint(&missing, &facts) {
+            checks.push(check);
+        }
+        if facts.archive_mode != "off" && !postgres.get_archiver_stats().await?.is_archiving {
+            let hint = "look at archive_command and at the server's log: WAL piles up in its pg_wal";
+            checks.push(Check::failed("archiving", "the last attempt failed", hint));
+        }
+    }
+    Ok(json!({
+        "host": target.server,
+        "version": version.to_string(),
+        "version_num": version.num(),
+        "in_recovery": status.is_in_recovery,
+        "timeline": streaming.timeline.map(tapster::types::TimelineId::get),
+        "system_identifier": status.postgres_systemid.map(|id| id.to_string()),
+    }))
+}

@@ -1,0 +1,75 @@
+use std::string::{String, ToString as _};
+
+use super::base::PostgreSQL;
+use super::connection::PostgreSQLConnection;
+use super::error::PostgresError;
+use super::members::{only_row, readable};
+use super::name_map::NameMap;
+use super::rows::{flag, owned};
+use super::sql;
+use crate::client::Row;
+use crate::types::{Lsn, SqlState};
+
+/// What a server can be told to do.
+impl PostgreSQLConnection {
+    /// Writes a restore point, and gives its position.
+    ///
+    /// # Errors
+    /// [`PostgresError::IsInRecovery`] on a standby; 22023 for a name of 64 bytes or more; the connection's,
+    /// or the server's.
+    pub async fn create_restore_point(&self, name: &str) -> Result<Lsn, PostgresError> {
+        let what = "pg_create_restore_point";
+        let mut connection = self.session.connect().await?;
+        let set = connection.query_params(&sql::create_restore_point(), &[Some(name)]).await;
+        let set = set.map_err(|error| PostgresError::failed(what, error))?;
+        let position = readable(what, only_row(&set).and_then(|row| row.optional("value")))?;
+        position.ok_or(PostgresError::IsInRecovery)
+    }
+
+    /// Has the server write a checkpoint, a standby a restart point, and waits for it.
+    ///
+    /// # Errors
+    /// [`PostgresError::CheckpointPrivilegesRequired`]; the connection's, or the server's.
+    pub async fn checkpoint(&self) -> Result<(), PostgresError> {
+        let mut connection = self.session.connect().await?;
+        match connection.simple_query("CHECKPOINT").await {
+            Ok(_) => Ok(()),
+            Err(error) if error.sqlstate() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Err(PostgresError::CheckpointPrivilegesRequired)
+            }
+            Err(error) => Err(PostgresError::failed("CHECKPOINT", error)),
+        }
+    }
+
+    /// Ends the current WAL segment, and gives its name; `None` if nothing was written to it yet.
+    ///
+    /// # Errors
+    /// [`PostgresError::BackupFunctionsAccessRequired`] without backup privileges,
+    /// [`PostgresError::IsInRecovery`] on a standby; the connection's, or the server's.
+    pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
+        let mut connection = self.session.connect().await?;
+        let version = connection.server_version().map_err(PostgresError::Connection)?;
+        let what = NameMap::new(version).name("pg_switch_wal");
+        let set = match connection.query_params(&sql::switch_wal(version), &[]).await {
+            // The server looks at the privilege before the statement looks for it.
+            Err(error) if error.sqlstate() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {
+                return Err(self.access_required());
+            }
+            result => result.map_err(|error| PostgresError::failed(what, error))?,
+        };
+        let read = |row: Row<'_>| {
+            let names = (owned(row, "before")?, owned(row, "after")?);
+            Ok((flag(row, "allowed")?, flag(row, "recovers")?, names))
+        };
+        match readable(what, only_row(&set).and_then(read))? {
+            (false, ..) => Err(self.access_required()),
+            (_, true, _) => Err(PostgresError::IsInRecovery),
+            (_, _, (before, after)) => Ok(before.filter(|before| Some(before) < after.as_ref())),
+        }
+    }
+
+    pub(super) fn access_required(&self) -> PostgresError {
+        let user = self.conn_parameters().get("user").map(str::to_string);
+        PostgresError::BackupFunctionsAccessRequired { user }
+    }
+}
