@@ -137,6 +137,8 @@ fn show_has_every_member() {
         let document = json(&tapster(&cluster, "nobody", &["show", "--all", "--json"]));
         assert_eq!(document["members"]["get_replication_stats"], Value::Null);
         assert_eq!(document["errors"]["get_replication_stats"]["class"], "BackupFunctionsAccessRequired");
+        let all = stdout(&tapster(&cluster, "nobody", &["show", "--all"]));
+        assert_eq!(all.lines().count(), members.len(), "{all}");
         let refused = tapster(&cluster, "nobody", &["show", "get_replication_stats"]);
         assert_eq!(refused.status.code(), Some(4));
         assert_eq!(tapster(&cluster, "nobody", &["show", "no_such"]).status.code(), Some(2));

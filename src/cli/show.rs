@@ -113,7 +113,10 @@ fn print_value(value: &Value) {
 fn print_all(values: &Map<String, Value>, errors: &Map<String, Value>) {
     let row = |(name, value): (&String, &Value)| {
         let shown = match errors.get(name) {
-            Some(error) => format!("({})", error["message"].as_str().unwrap_or_default()),
+            Some(error) => {
+                let message = error["message"].as_str().unwrap_or_default();
+                format!("({})", message.lines().next().unwrap_or_default())
+            }
             None => inline(value),
         };
         Vec::from([name.clone(), shown])

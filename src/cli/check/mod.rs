@@ -26,6 +26,7 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster check service=db1 --nagios
 
 Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
+GRANTs are to be run by a superuser, in the database that you connect to.
 
 Exit codes:
   0  nothing failed
