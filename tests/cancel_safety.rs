@@ -11,6 +11,7 @@ use core::hash::{BuildHasher as _, Hasher as _};
 use core::pin::pin;
 use core::task::Poll;
 use std::hash::RandomState;
+use std::thread;
 
 use support::client::{block_on, config};
 use support::process::PATIENCE;
@@ -96,37 +97,51 @@ fn connecting_can_be_given_up_at_any_point() {
 }
 
 const QUERIES: usize = 800;
+const SESSIONS: usize = 8;
 const ROWS: &str = "SELECT i, md5(i::text) FROM generate_series(1, 90) AS i";
 
 #[test]
 fn statements_can_be_given_up_at_any_point() {
     let cluster = Cluster::builder(&servers::packaged()).start();
-    cluster.sql("CREATE TABLE t (i int, s text)").unwrap();
     let mut random = Random::new();
     let ways = ways(&cluster, "postgres", "");
-    let mut given_up = 0;
-    block_on(async {
-        let mut connections =
-            [Connection::connect(&ways[0]).await.unwrap(), Connection::connect(&ways[1]).await.unwrap()];
-        let mut stored = 0;
-        for turn in 0..QUERIES {
-            let connection = &mut connections[turn % 2];
-            let (kind, polls) = (random.below(10), random.polls());
-            if give_up_after(polls, statement(kind, connection)).await.is_none() {
-                given_up += 1;
-            }
-            // A cascade: giving up while the rest of the last answer is read.
-            while random.below(3) == 0 {
-                let polls = random.polls();
-                if give_up_after(polls, connection.simple_query("SELECT 'given up'")).await.is_none() {
-                    given_up += 1;
-                }
-            }
-            let what = format!("turn {turn}: statement {kind} after {polls} polls");
-            stored = in_step(connection, &turn.to_string(), stored, &what).await;
-        }
+    // At the same time, as most of the time goes into waiting.
+    let given_up: usize = thread::scope(|scope| {
+        let sessions: Vec<_> = ways
+            .iter()
+            .cycle()
+            .take(SESSIONS)
+            .map(|way| {
+                let random = Random(random.below(u64::MAX));
+                scope.spawn(|| block_on(give_statements_up(way, random)))
+            })
+            .collect();
+        sessions.into_iter().map(|session| session.join().unwrap()).sum()
     });
     assert!(given_up >= QUERIES / 3, "{given_up}");
+}
+
+/// One session's share. Gives how many futures were given up.
+async fn give_statements_up(way: &Config, mut random: Random) -> usize {
+    let mut connection = Connection::connect(way).await.unwrap();
+    connection.simple_query("CREATE TEMPORARY TABLE t (i int, s text)").await.unwrap();
+    let (mut stored, mut given_up) = (0, 0);
+    for turn in 0..QUERIES / SESSIONS {
+        let (kind, polls) = (random.below(10), random.polls());
+        if give_up_after(polls, statement(kind, &mut connection)).await.is_none() {
+            given_up += 1;
+        }
+        // A cascade: giving up while the rest of the last answer is read.
+        while random.below(3) == 0 {
+            let polls = random.polls();
+            if give_up_after(polls, connection.simple_query("SELECT 'given up'")).await.is_none() {
+                given_up += 1;
+            }
+        }
+        let what = format!("turn {turn}: statement {kind} after {polls} polls");
+        stored = in_step(&mut connection, &turn.to_string(), stored, &what).await;
+    }
+    given_up
 }
 
 /// The rows that one COPY stores.

@@ -148,13 +148,21 @@ fn every_command_has_help_that_ends_with_its_exit_codes() {
 
 #[test]
 fn a_reader_that_has_read_enough_is_no_failure() {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_tapster"))
-        .args(["conninfo", "host=a user=b"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the program starts");
-    drop(child.stdout.take());
-    assert!(child.wait().expect("it ends").success());
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    assert_eq!(conninfo_into(writer.into()), Some(0));
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    assert_eq!(conninfo_into(full.into()), Some(6));
+}
+
+fn conninfo_into(stdout: Stdio) -> Option<i32> {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tapster"));
+    let status = program.args(["conninfo", "host=a user=b"]).stdout(stdout).stderr(Stdio::null()).status();
+    status.expect("the program starts").code()
 }
 
 #[test]

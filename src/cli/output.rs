@@ -1,16 +1,21 @@
 //! stdout is the result, stderr is for people.
 
-use std::io::{Write as _, stderr, stdout};
+use std::io::{ErrorKind, Write as _, stderr, stdout};
 use std::time::SystemTime;
 
 use serde_json::Value;
 
 /// Writes a line of the result. Whoever closed the pipe has read enough: that ends the program, and is no
-/// failure.
+/// failure. A result that cannot be written for another reason is one of storage.
 pub(super) fn print(line: &str) {
     let mut out = stdout().lock();
-    if writeln!(out, "{line}").and_then(|()| out.flush()).is_err() {
-        std::process::exit(0);
+    match writeln!(out, "{line}").and_then(|()| out.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            note(&format!("error: could not write the result: {error}"));
+            std::process::exit(6);
+        }
     }
 }
 

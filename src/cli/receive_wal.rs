@@ -18,8 +18,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster receive-wal postgresql://barman@db1 -D /wal -S tap --create-slot --if-not-exists
   tapster receive-wal service=db1 -D /wal -S tap --synchronous
 
-Receiving begins where the archive ends; in an empty one at what the slot keeps, else at the server's
-current segment. Without a slot the server may remove WAL before it is received. A lost connection is
+Receiving begins where the archive ends; in an empty one at what the slot keeps (servers from 15 on, older
+ones do not tell), else at the server's current segment. Without a slot the server may remove WAL before it is received. A lost connection is
 made again. SIGINT and SIGTERM stop in good order, a second one at once.
 
 Exit codes:
