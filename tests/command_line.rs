@@ -131,6 +131,12 @@ fn every_command_has_help_that_ends_with_its_exit_codes() {
         &["slot", "ls"],
         &["slot", "create"],
         &["slot", "drop"],
+        &["switch-wal"],
+        &["checkpoint"],
+        &["restore-point"],
+        &["low-level-backup"],
+        &["check"],
+        &["show"],
         &["verify"],
         &["conninfo"],
     ] {
@@ -138,6 +144,7 @@ fn every_command_has_help_that_ends_with_its_exit_codes() {
         assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
         let text = String::from_utf8(help.stdout).expect("UTF-8");
         assert!(text.contains("Exit codes:\n  0  "), "{command:?}:\n{text}");
+        assert!(text.matches("\n  tapster ").count() >= 2, "{command:?} has no two examples:\n{text}");
     }
     let version = tapster(&["--version"]);
     assert!(String::from_utf8_lossy(&version.stdout).starts_with("tapster "), "{version:?}");

@@ -1,5 +1,24 @@
 //! The command line: arguments, rendering, exit codes and signals. The only code that prints or exits.
 
+/// The codes that commands other than `receive-wal` end with.
+macro_rules! exit_codes {
+    () => {
+        "Exit codes:
+  0  done
+  1  failed for another reason
+  2  usage, bad connection string
+  3  cannot connect, or connection lost
+  4  authentication, TLS verification, missing privilege"
+    };
+}
+
+/// What the long help of most commands ends with.
+macro_rules! after_help {
+    ($examples:literal) => {
+        concat!("Examples:\n", $examples, "\n\n", exit_codes!())
+    };
+}
+
 mod check;
 mod connection;
 mod conninfo;
@@ -47,13 +66,15 @@ enum Command {
     #[command(after_long_help = show::after_help())]
     Show(show::Args),
     /// End the current WAL segment, and print its name
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!("  tapster switch-wal service=db1\n  tapster switch-wal service=db1 --wait"))]
     SwitchWal(control::SwitchWalArgs),
     /// Have the server write a checkpoint
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!("  tapster checkpoint service=db1\n  tapster checkpoint -H db1 -U barman"))]
     Checkpoint(control::CheckpointArgs),
     /// Write a named restore point into the WAL, and print its position
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!(
+        "  tapster restore-point service=db1 before-upgrade\n  tapster restore-point service=db1 nightly --json"
+    ))]
     RestorePoint(control::RestorePointArgs),
     /// Start a backup, run a command that copies the files, and stop the backup
     #[command(after_long_help = low_level_backup::AFTER_HELP)]
@@ -71,14 +92,6 @@ enum Command {
 
 /// What matters in a report of a bug.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 3.0-3.2)");
-
-/// The codes that commands other than `receive-wal` end with.
-const EXIT_CODES: &str = "Exit codes:
-  0  done
-  1  failed for another reason
-  2  usage, bad connection string
-  3  cannot connect, or connection lost
-  4  authentication, TLS verification, missing privilege";
 
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

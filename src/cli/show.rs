@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use super::connection::ConnectionArgs;
 use super::failure::{Failure, with_causes};
 use super::members::{self, MEMBERS};
-use super::{EXIT_CODES, output};
+use super::output;
 use tapster::postgres::{PostgreSQL as _, PostgresError};
 
 /// Examples, the members, and the exit codes.
@@ -20,7 +20,7 @@ Members, which have the names they have in Barman's classes:\n",
         help.push_str(&format!("  {member}\n"));
     }
     help.push_str("  get_setting:NAME\n\n");
-    help + EXIT_CODES
+    help + exit_codes!()
 }
 
 #[derive(Debug, clap::Args)]

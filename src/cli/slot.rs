@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::connection::ConnectionArgs;
 use super::failure::Failure;
-use super::{EXIT_CODES, output};
+use super::output;
 use tapster::client::Row;
 use tapster::postgres::NameMap;
 use tapster::replication::PhysicalSlot;
@@ -13,13 +13,17 @@ use tapster::{Error, client};
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// List replication slots and how much WAL each keeps
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!("  tapster slot ls service=db1\n  tapster slot ls service=db1 --json"))]
     Ls(LsArgs),
     /// Create a physical replication slot
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!(
+        "  tapster slot create service=db1 tap\n  tapster slot create service=db1 tap --if-not-exists"
+    ))]
     Create(CreateArgs),
     /// Drop a replication slot
-    #[command(after_long_help = EXIT_CODES)]
+    #[command(after_long_help = after_help!(
+        "  tapster slot drop service=db1 tap\n  tapster slot drop service=db1 tap --wait --if-exists"
+    ))]
     Drop(DropArgs),
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::connection::ConnectionArgs;
 use super::failure::Failure;
 use super::slot::{lsn_difference, own_position, print_slots, read_slots, slots_query};
-use super::{EXIT_CODES, members, output};
+use super::{members, output};
 use tapster::Error;
 use tapster::client::{ColumnError, ResultSet, Row};
 use tapster::postgres::{
@@ -12,7 +12,10 @@ use tapster::postgres::{
 };
 use tapster::types::ServerVersion;
 
-pub(super) const AFTER_HELP: &str = EXIT_CODES;
+pub(super) const AFTER_HELP: &str = after_help!(
+    "  tapster status postgresql://barman@db1/postgres
+  tapster status service=db1 --json"
+);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
