@@ -106,11 +106,11 @@ step_no_std() {
 
 step_quickstart() {
     # It leaves the archive behind, which nobody will look at here.
-    local said dir
-    dir=$(mktemp -d)
-    trap 'rm -rf "$dir"' EXIT
-    chmod 755 "$dir"
-    said=$(TMPDIR=$dir examples/quickstart.sh 2>&1) || {
+    local said
+    scratch=$(mktemp -d) # not local: the trap comes after the function's end
+    trap 'rm -rf "$scratch"' EXIT
+    chmod 755 "$scratch"
+    said=$(TMPDIR=$scratch examples/quickstart.sh 2>&1) || {
         echo "$said"
         return 1
     }
