@@ -63,7 +63,7 @@ fn status_tells_of_the_receiver(cluster: &Cluster) {
             json!({
                 "schema": "tapster.status/1",
                 "ok": true,
-                "postgres": { "postgres_systemid": system, "timeline": 1, "is_in_recovery": false },
+                "postgres": { "postgres_systemid": system, "is_in_recovery": false },
                 "streaming": { "streaming_systemid": system, "timeline": 1, "streaming": true },
             }),
         );
