@@ -154,7 +154,9 @@ fn every_major_stops_at_the_end_position() {
         // Between two segments, so that the next run has nothing to receive.
         let between = begin.get() + cluster.segment_size();
         let between = Lsn::new(between).to_string();
-        let receiver = archive.receive(&conninfo, &["--endpos", &between]);
+        let mut receiver = archive.receive(&conninfo, &["--endpos", &between]);
+        // Or it would begin behind what is written now.
+        receiver.wait_for("streaming");
         let last = cluster.write_segments(1);
         let stopped = receiver.stopped_within(PATIENCE);
         assert_has(&stopped, json!({ "flush_lsn": between, "partial": true }));

@@ -39,7 +39,7 @@ fn every_major_is_followed_through_its_promotion() {
         let last = standby.write_segments(2);
         receiver.wait_for_one("segment", |event| event["name"] == last);
         assert_histories_meet(&archive, &standby, 1, 2, switchpoint);
-        assert!(archive.assert_identical(&standby.archive_dir()) >= 4);
+        assert!(assert_identical(&archive, &standby) >= 4);
 
         standby.write_wal(1000);
         let stopped = receiver.stop("TERM");
@@ -90,15 +90,33 @@ fn every_major_may_be_promoted_while_nobody_receives() {
         for (timeline, switchpoint) in [(2, first), (3, second), (4, third)] {
             assert_histories_meet(&archive, &standby, timeline - 1, timeline, switchpoint);
         }
-        // A server that follows another one again may archive a segment of timeline 1 while it is only begun to be
-        // filled anew (seen with 10). Its true copy is that of the primary, which wrote it.
-        for name in
-            oracle::segments(archive.path()).unwrap().iter().filter(|name| name.starts_with("00000001"))
-        {
-            fs::copy(primary.archive_dir().join(name), standby.archive_dir().join(name)).unwrap();
-        }
-        archive.assert_identical(&standby.archive_dir());
+        assert_identical(&archive, &standby);
     });
+}
+
+/// Compares with the server's copies, and gives the number of segments.
+///
+/// A standby of 10 that has replayed a WAL switch sends the rest of the segment before it has it itself. The pages
+/// there hold nothing but headers, which are missing from what it sends, and from our file; so page headers
+/// behind a switch are put into it here. Later servers write no headers there.
+#[track_caller]
+fn assert_identical(archive: &Archive, server: &Cluster) -> usize {
+    const PAGE: usize = 8192;
+    const HEADER: usize = 24;
+    if server.major() == 10 {
+        for name in oracle::segments(archive.path()).unwrap() {
+            let mut ours = fs::read(archive.file(&name)).unwrap();
+            let theirs = fs::read(server.archive_dir().join(&name)).unwrap();
+            for (ours, theirs) in ours.chunks_mut(PAGE).zip(theirs.chunks(PAGE)) {
+                let is_empty = |bytes: &[u8]| bytes.iter().all(|&byte| byte == 0);
+                if is_empty(ours) && is_empty(&theirs[HEADER..]) {
+                    ours.copy_from_slice(theirs);
+                }
+            }
+            fs::write(archive.file(&name), ours).unwrap();
+        }
+    }
+    archive.assert_identical(&server.archive_dir())
 }
 
 /// Waits until the receiver has gone over to a timeline, whose history must be the server's.
