@@ -190,3 +190,16 @@ fn conninfo_tells_what_is_set_and_where() {
     assert_has(&document["parameters"]["sslmode"], json!({ "value": "maybe" }));
     assert_has(&document["error"], json!({ "message": "invalid sslmode value: \"maybe\"", "exit": 2 }));
 }
+
+#[test]
+fn what_servers_note_is_shown_to_who_asks_for_it() {
+    let cluster = Cluster::builder(&servers::packaged()).setting("client_min_messages", "debug1").start();
+    let status = |level| {
+        let program = Program::tapster().env("TAPSTER_LOG", level);
+        let output = program.args(&["status", &cluster.conninfo("postgres")]).run();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).expect("UTF-8")
+    };
+    assert_eq!(status("warn"), "");
+    assert!(status("info").contains("info: DEBUG: "), "{}", status("info"));
+}

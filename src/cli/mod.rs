@@ -45,7 +45,8 @@ use failure::Failure;
 /// PostgreSQL replication and backup control without libpq.
 #[derive(Debug, Parser)]
 #[command(name = "tapster", version = VERSION, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "\"tapster help COMMAND\" tells more about a command; exit codes are at its end.")]
+#[command(after_help = "\"tapster help COMMAND\" tells more about a command; exit codes are at its end.\n\
+    TAPSTER_LOG=info shows what servers note.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -96,6 +97,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
+    log_to_stderr();
     if let Some(failure) = host_given_as_help(&arguments) {
         return failure.report(false);
     }
@@ -155,6 +157,15 @@ impl Command {
         runtime.shutdown_background();
         result
     }
+}
+
+/// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices.
+fn log_to_stderr() {
+    use std::io::Write as _;
+    let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
+    env_logger::Builder::from_env(environment)
+        .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .init();
 }
 
 /// With psql's habit, `-h db1` would print the help and hide the mistake.
