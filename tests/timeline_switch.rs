@@ -191,15 +191,20 @@ fn every_major_is_refused_if_it_does_not_continue_the_archive() {
 #[test]
 fn every_major_tells_of_wal_that_it_removed() {
     servers::for_each(|server| {
-        // No slot and no wal_keep_size: a checkpoint removes what it does not need itself.
-        let builder = Cluster::builder(server).setting("max_wal_size", "2").setting("min_wal_size", "2");
-        let cluster = if server.major == 10 { Cluster::builder(server) } else { builder }.start();
+        let cluster = Cluster::builder(server).start();
         let archive = Archive::new();
         let mut receiver = archive.receive(&cluster.socket_conninfo("repl"), &["--synchronous"]);
         receiver.wait_for("streaming");
         cluster.write_segments(1);
         receiver.wait_for("segment");
         receiver.stop("TERM");
+        // No slot and no wal_keep_size: a checkpoint removes what it does not need itself. With segments of
+        // 16 MB, as 10 has them, it cannot be told to need less.
+        if server.major > 10 {
+            cluster.sql("ALTER SYSTEM SET max_wal_size = 2").unwrap();
+            cluster.sql("ALTER SYSTEM SET min_wal_size = 2").unwrap();
+            cluster.reload();
+        }
         let next = cluster.segment_start(cluster.position());
         let file = cluster.data_dir().join("pg_wal").join(cluster.segment_name(1, next));
         wait_until(PATIENCE, "the segment is gone", || {

@@ -31,6 +31,7 @@ mod password;
 mod postgres;
 mod receive_wal;
 mod show;
+mod size;
 mod slot;
 mod status;
 mod verify;

@@ -12,15 +12,18 @@ use super::output;
 use tapster::Error;
 use tapster::replication::PhysicalSlot;
 use tapster::types::{Lsn, SqlState};
-use tapster::wal::{ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Stopped};
+use tapster::wal::{AcceptedGap, ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Stopped};
 
 pub(super) const AFTER_HELP: &str = "Examples:
   tapster receive-wal postgresql://barman@db1 -D /wal -S tap --create-slot --if-not-exists
   tapster receive-wal service=db1 -D /wal -S tap --synchronous
 
-Receiving begins where the archive ends; in an empty one at what the slot keeps (servers from 15 on, older
-ones do not tell), else at the server's current segment. Without a slot the server may remove WAL before it is received. A lost connection is
-made again. SIGINT and SIGTERM stop in good order, a second one at once.
+Receiving begins where the archive ends, by its segments or by the file tapster.state in it; in an empty one at
+what the slot keeps, else at the server's current segment. Without a slot the server may remove WAL before it is
+received. A lost connection is made again. SIGINT and SIGTERM stop in good order, a second one at once.
+
+If the server does not have the next WAL any more, the program refuses to continue (5). Take a new base backup
+then, and give --accept-gap once: the gap is noted in tapster.state.
 
 Exit codes:
   0  stopped by SIGINT or SIGTERM, or at --endpos
@@ -69,6 +72,16 @@ pub(super) struct Args {
     /// Store WAL without checking its pages and records
     #[arg(long)]
     no_check_wal: bool,
+    /// If the server does not have the next WAL any more, note the gap in the archive and go on behind it
+    #[arg(long, conflicts_with = "no_state_file")]
+    accept_gap: bool,
+    /// Keep no state file (tapster.state) in the archive
+    #[arg(long)]
+    no_state_file: bool,
+    /// Begin no segment with less space left than this, as in 500MB or 10GiB
+    #[arg(long, value_name = "SIZE", default_value = "0", hide_default_value = true)]
+    #[arg(env = "TAPSTER_MIN_FREE", value_parser = super::size::parse)]
+    min_free: u64,
     /// Print events as JSON documents, one a line
     #[arg(long)]
     pub(super) json: bool,
@@ -100,6 +113,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         no_loop: args.no_loop,
         check_wal: !args.no_check_wal,
         receive_timeout: seconds(args.receive_timeout),
+        state_file: !args.no_state_file,
+        accept_gap: args.accept_gap,
+        min_free: args.min_free,
         ..ReceiverOptions::new(args.directory)
     };
     loop {
@@ -208,6 +224,22 @@ impl Reporter {
                 }),
             ),
             ReceiverEvent::ArchiveWarning(warning) => self.warning(&text(warning)),
+            ReceiverEvent::Resumed { flushed, timeline } => self.line(
+                &format!(
+                    "the newest segments are not here any more; by the state file, everything before {flushed} on \
+                     timeline {timeline} was received"
+                ),
+                &json!({ "event": "resumed", "flush_lsn": text(flushed), "timeline": timeline.get() }),
+            ),
+            ReceiverEvent::SlotUnknown { slot, error } => self.warning(&format!(
+                "could not find out what slot {slot} keeps, or whether it is lost: {}; receiving begins at the \
+                 server's current segment",
+                with_causes(*error)
+            )),
+            ReceiverEvent::GapAccepted(gap) => self.gap_accepted(gap),
+            ReceiverEvent::ArchiveDamage { segment, damage } => self.warning(&format!(
+                "segment {segment} of the archive is damaged: {damage}; see tapster verify"
+            )),
             ReceiverEvent::Streaming { start, timeline } => self.line(
                 &format!("streaming from {start} on timeline {timeline}"),
                 &json!({ "event": "streaming", "start_lsn": text(start), "timeline": timeline.get() }),
@@ -249,6 +281,23 @@ impl Reporter {
                 self.problem("disconnected", &with_causes(*error), retry_in.as_millis(), "connecting again");
             }
             _ => {}
+        }
+    }
+
+    fn gap_accepted(&self, gap: &AcceptedGap) {
+        let AcceptedGap { from, to, .. } = gap;
+        let bytes = to.get().saturating_sub(from.get());
+        if self.json {
+            let (from, to) = (from.to_string(), to.to_string());
+            self.line(
+                "",
+                &json!({ "event": "gap_accepted", "from_lsn": from, "to_lsn": to, "bytes": bytes }),
+            );
+        } else {
+            let volume = output::bytes(bytes);
+            self.warning(&format!(
+                "WAL from {from} to {to} is missing ({volume}), as accepted by --accept-gap"
+            ));
         }
     }
 

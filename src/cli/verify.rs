@@ -10,6 +10,7 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster verify /wal
   tapster verify /wal --json
 
+Gaps that receive-wal noted with --accept-gap are problems unless --allow-accepted is given.
 Compressed segments are counted and not looked into. Nothing is changed.
 
 Exit codes:
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// The archive's directory
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// Gaps that were accepted are no problem
+    #[arg(long)]
+    allow_accepted: bool,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
@@ -31,7 +35,12 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let found = verify(&args.directory)?;
     let problems: Vec<String> = found.problems.iter().map(ToString::to_string).collect();
-    let verdict = match problems.len() {
+    let accepted: Vec<String> = found
+        .accepted
+        .iter()
+        .map(|(problem, gap)| format!("{problem}; accepted at {}", gap.accepted_at))
+        .collect();
+    let verdict = match problems.len() + if args.allow_accepted { 0 } else { accepted.len() } {
         0 => Ok(()),
         1 => Err(Failure::damage("1 problem found")),
         n => Err(Failure::damage(format!("{n} problems found"))),
@@ -45,6 +54,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "compressed": found.compressed,
             "runs": found.runs.iter().map(run_to_json).collect::<Vec<_>>(),
             "problems": problems,
+            "accepted": accepted,
         });
         if let Err(failure) = &verdict {
             document["error"] = failure.to_json();
@@ -55,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     for run in &found.runs {
         output::print(&run.to_string());
     }
-    for problem in &problems {
+    for problem in problems.iter().chain(&accepted) {
         output::print(problem);
     }
     if found.compressed > 0 {

@@ -99,6 +99,13 @@ impl Directory {
         }
     }
 
+    /// How many bytes of its file system are free for this user.
+    pub(super) fn free_bytes(&self) -> Result<u64, ArchiveError> {
+        let stat = rustix::fs::fstatvfs(&self.file)
+            .map_err(|source| io_error("ask for the free space of", self.path.clone(), source))?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     /// Makes the names in it durable.
     pub(super) fn sync(&self) -> Result<(), ArchiveError> {
         match rustix::fs::fsync(&self.file) {

@@ -56,6 +56,22 @@ pub enum ArchiveError {
         /// What is wrong with it.
         source: HistoryError,
     },
+    /// The archive's state file cannot be understood.
+    State {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, at which it is not what was written there.
+        line: usize,
+    },
+    /// There is less space left than is to stay free.
+    LowSpace {
+        /// The directory.
+        path: PathBuf,
+        /// What is free, in bytes.
+        free: u64,
+        /// What is needed: what has to stay free, and the next segment.
+        needed: u64,
+    },
     /// A segment was to be begun whose size is not that of the archive's segments.
     OtherSegmentSize {
         /// The segment's file.
@@ -89,10 +105,14 @@ impl ArchiveError {
         matches!(self, Self::Fsync { .. })
     }
 
-    /// Whether there is no room, or none in the quota: the same call may succeed later.
+    /// Whether there is no room, none in the quota, or none to be used: the same call may succeed later.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_full(source))
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::LowSpace { .. } => true,
+            _ => false,
+        }
     }
 
     /// Whether the archive refused so that WAL is not lost or mixed, rather than being unable.
@@ -141,6 +161,18 @@ impl fmt::Display for ArchiveError {
                 "could not understand \"{}\"; if it is damaged, move it away to have it fetched again",
                 path.display()
             ),
+            Self::State { path, line } => write!(
+                f,
+                "could not understand line {line} of \"{}\"; if it is damaged, move it away: the segments \
+                 themselves tell nearly all of it",
+                path.display()
+            ),
+            Self::LowSpace { path, free, needed } => write!(
+                f,
+                "\"{}\" has {free} bytes left, and {needed} are needed for the next segment and to stay free; \
+                 free some space there",
+                path.display()
+            ),
             Self::OtherSegmentSize { path } => {
                 write!(f, "\"{}\" is not of the archive's segment size", path.display())
             }
@@ -164,6 +196,8 @@ impl core::error::Error for ArchiveError {
             Self::History { source, .. } => Some(source),
             Self::Locked { .. }
             | Self::Conflict { .. }
+            | Self::State { .. }
+            | Self::LowSpace { .. }
             | Self::OtherSegmentSize { .. }
             | Self::Misplaced { .. }
             | Self::Incomplete { .. } => None,

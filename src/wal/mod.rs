@@ -7,6 +7,7 @@
 //! | `<segment>` | a complete segment: 24 upper-case hexadecimal digits, exactly the cluster's segment size |
 //! | `<segment>.partial` | the segment in progress, or where a timeline was left; it has the full size from the beginning, with zeros for what never came |
 //! | `<timeline>.history` | the ancestors of a timeline, as the server sent them |
+//! | `tapster.state` | what [`ArchiveState`] says; only where the receiver is told to keep one |
 //! | `*.tmp` | a file in the making; of no meaning after a crash |
 //!
 //! and, where it is compressed, `.gz`, `.lz4` or `.zst` before `.partial`. The lock is on the directory itself.
@@ -31,6 +32,7 @@ mod preallocate;
 mod receiver;
 mod segment;
 mod segment_writer;
+mod state;
 mod verify;
 
 pub use archive::{Archive, ArchiveLock};
@@ -42,4 +44,5 @@ pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory}
 pub use receiver::{ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Stopped};
 pub use segment::WalSegment;
 pub use segment_writer::{SegmentSync, SegmentWriter};
+pub use state::{AcceptedGap, ArchiveState};
 pub use verify::{ArchiveProblem, SegmentRun, Verification, verify};

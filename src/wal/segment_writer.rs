@@ -51,6 +51,24 @@ impl SegmentWriter {
         Ok(Self { archive: archive.clone(), segment, file, offset: 0 })
     }
 
+    /// As [`SegmentWriter::open`], unless less than `min_free` bytes would be left of the file system.
+    ///
+    /// # Errors
+    /// [`ArchiveError::LowSpace`], before anything is made; else as there.
+    pub fn open_leaving(archive: &Archive, segment: WalSegment, min_free: u64) -> Result<Self, ArchiveError> {
+        let size = u64::from(segment.size().bytes());
+        let directory = archive.directory();
+        let taken = match directory.entry(&file_name(segment, true))? {
+            Some(Entry::File(len)) => len.min(size),
+            _ => 0,
+        };
+        let (free, needed) = (directory.free_bytes()?, min_free.saturating_add(size - taken));
+        if free < needed {
+            return Err(ArchiveError::LowSpace { path: directory.path().into(), free, needed });
+        }
+        Self::open(archive, segment)
+    }
+
     /// The segment.
     #[must_use]
     pub const fn segment(&self) -> WalSegment {
@@ -383,6 +401,17 @@ mod tests {
         assert!(writer.sync().is_err_and(|error| error.is_fsync_failure()));
         assert!(writer.finish().is_err_and(|error| error.is_fsync_failure()));
         assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn what_is_to_stay_free_stays_free() {
+        let fixture = Fixture::new();
+        let open = |min_free| SegmentWriter::open_leaving(&fixture.archive, segment(), min_free);
+        let error = open(u64::MAX).unwrap_err();
+        assert!(matches!(error, ArchiveError::LowSpace { needed: u64::MAX, .. }), "{error}");
+        assert!(error.is_out_of_space());
+        assert_eq!(fixture.names().len(), 0);
+        open(0).unwrap();
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::path::Path;
 use super::check::{SEGMENT_HEADER_LEN, segment_header};
 use super::directory::{Directory, Entry, io_error};
 use super::{
-    ArchiveError, ArchiveFileName, Compression, HistoryError, TimelineHistory, WalChecker, WalDamage,
-    WalSegment,
+    AcceptedGap, ArchiveError, ArchiveFileName, ArchiveState, Compression, HistoryError, TimelineHistory,
+    WalChecker, WalDamage, WalSegment,
 };
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
 
@@ -24,6 +24,8 @@ pub struct Verification {
     pub runs: Vec<SegmentRun>,
     /// What is wrong.
     pub problems: Vec<ArchiveProblem>,
+    /// What is missing as the state file says that somebody knows.
+    pub accepted: Vec<(ArchiveProblem, AcceptedGap)>,
     /// Files that were not looked into because they are compressed.
     pub compressed: u64,
 }
@@ -120,11 +122,12 @@ pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
     let directory = Directory::open(path)?;
     let Some(segment_size) = segment_size(&directory)? else { return Ok(Verification::default()) };
     let mut verifier = Verifier {
-        directory,
         segment_size,
         complete: BTreeSet::new(),
         partial: BTreeSet::new(),
         histories: BTreeMap::new(),
+        gaps: ArchiveState::read(&directory)?.map_or_else(Vec::new, |state| state.gaps),
+        directory,
         found: Verification::default(),
     };
     verifier.list()?;
@@ -164,6 +167,7 @@ struct Verifier {
     complete: BTreeSet<(TimelineId, u64)>,
     partial: BTreeSet<(TimelineId, u64)>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
+    gaps: Vec<AcceptedGap>,
     found: Verification,
 }
 
@@ -243,7 +247,9 @@ impl Verifier {
     /// Says what is missing before `first`, which does not follow `before`.
     fn begin_run(&mut self, before: Option<WalSegment>, first: WalSegment) {
         match before.filter(|before| before.timeline() == first.timeline()) {
-            Some(after) => self.found.problems.push(ArchiveProblem::Hole { after, before: first }),
+            Some(after) => {
+                self.missing(after.end(), first.start(), ArchiveProblem::Hole { after, before: first });
+            }
             // The archive itself may begin anywhere, also in the middle of a timeline.
             None if before.is_none() => {}
             None => {
@@ -252,9 +258,22 @@ impl Verifier {
                 if let Some(switchpoint) = parent.map(|parent| parent.switchpoint)
                     && switchpoint < first.start()
                 {
-                    self.found.problems.push(ArchiveProblem::LateStart { first, switchpoint });
+                    let missing_from = before.map_or(switchpoint, WalSegment::end);
+                    self.missing(
+                        missing_from,
+                        first.start(),
+                        ArchiveProblem::LateStart { first, switchpoint },
+                    );
                 }
             }
+        }
+    }
+
+    /// Takes down what is missing, and whether somebody knows of it.
+    fn missing(&mut self, from: Lsn, to: Lsn, problem: ArchiveProblem) {
+        match self.gaps.iter().find(|gap| gap.explains(from, to, self.segment_size)) {
+            Some(gap) => self.found.accepted.push((problem, *gap)),
+            None => self.found.problems.push(problem),
         }
     }
 
@@ -332,7 +351,7 @@ impl Verifier {
 const READ_BYTES: usize = 256 * 1024;
 
 impl Verification {
-    /// Whether nothing is wrong.
+    /// Whether nothing is wrong, but for what was accepted.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()

@@ -1,10 +1,16 @@
 //! What is done with WAL on the thread that may block.
 
+use core::time::Duration;
+use std::time::Instant;
 use std::vec::Vec;
 
 use super::{ReceiveError, blocking};
 use crate::types::{Lsn, TimelineId};
-use crate::wal::{Archive, ArchiveError, SegmentWriter, WalChecker, WalSegment};
+use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalChecker, WalSegment};
+
+/// How far the state file may be behind while segments are completed. To write it for each one would cost a
+/// slow disk as much as the segment.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The files that are being written.
 #[derive(Debug)]
@@ -20,6 +26,10 @@ pub(super) struct Disk {
     written: Lsn,
     flushed: Lsn,
     finished: Vec<WalSegment>,
+    /// Bytes of the file system that are not to be used.
+    min_free: u64,
+    /// What the state file is to say, if there is one, and when it last did.
+    state: Option<(ArchiveState, Instant)>,
 }
 
 /// A run of WAL on its way to the disk.
@@ -49,7 +59,13 @@ pub(super) struct Done {
 
 impl Disk {
     /// Writing begins with `first`, from its start.
-    pub(super) fn new(archive: Archive, first: WalSegment, checker: Option<WalChecker>) -> Self {
+    pub(super) fn new(
+        archive: Archive,
+        first: WalSegment,
+        checker: Option<WalChecker>,
+        min_free: u64,
+        state: Option<ArchiveState>,
+    ) -> Self {
         let (timeline, start) = (first.timeline(), first.start());
         Self {
             archive,
@@ -61,7 +77,14 @@ impl Disk {
             written: start,
             flushed: start,
             finished: Vec::new(),
+            min_free,
+            state: state.map(|state| (state, Instant::now())),
         }
+    }
+
+    /// Everything before this was found right, as far as that is known before the end of a record.
+    pub(super) fn proven(&self) -> Lsn {
+        self.checker.as_ref().map_or(self.written, WalChecker::checked_up_to)
     }
 
     /// Checks a batch and writes it, and with `sync` makes it durable.
@@ -77,7 +100,10 @@ impl Disk {
             Err(error) if error.is_out_of_space() => Some(error),
             Err(error) => return Err(error.into()),
         };
-        let proven = self.checker.as_ref().map_or(self.written, WalChecker::checked_up_to);
+        let proven = self.proven();
+        if !self.finished.is_empty() {
+            self.remember(STATE_INTERVAL)?;
+        }
         self.unproven.retain(|segment| segment.end() > proven);
         Ok(Done {
             written: self.written,
@@ -106,11 +132,37 @@ impl Disk {
 
     /// Ends in the middle of a segment, which stays as a partial file. Whether there is one.
     pub(super) async fn close(self) -> Result<bool, ReceiveError> {
-        blocking(move || match self.writer {
-            Some(writer) => Ok(writer.close().map(|_| true)?),
-            None => Ok(false),
-        })
-        .await
+        blocking(move || self.run_close()).await
+    }
+
+    fn run_close(mut self) -> Result<bool, ReceiveError> {
+        let writer = self.writer.take();
+        let is_partial = writer.is_some();
+        if let Some(writer) = writer {
+            self.flushed = writer.close()?;
+        }
+        self.remember(Duration::ZERO)?;
+        Ok(is_partial)
+    }
+
+    /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
+    /// space.
+    fn remember(&mut self, interval: Duration) -> Result<(), ArchiveError> {
+        let flushed = self.flushed.min(self.proven());
+        match &mut self.state {
+            Some((state, written_at))
+                if written_at.elapsed() >= interval
+                    && (state.timeline, state.flushed) < (self.timeline, flushed) =>
+            {
+                (state.timeline, state.flushed) = (self.timeline, flushed);
+                *written_at = Instant::now();
+                match self.archive.write_state(state) {
+                    Err(error) if !error.is_out_of_space() => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
     }
 
     fn write_all(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
@@ -140,7 +192,7 @@ impl Disk {
             Some(writer) => writer,
             None => {
                 let segment = WalSegment::containing(start, self.timeline, self.archive.segment_size());
-                SegmentWriter::open(&self.archive, segment)?
+                self.open(segment)?
             }
         };
         let taken = match writer.write(start, bytes) {
@@ -162,13 +214,20 @@ impl Disk {
         // The next partial file appears at once: whoever watches the directory knows by it that the segment
         // before is complete. Without space for it now there may be some when its first byte comes.
         if let Some(next) = segment.next() {
-            self.writer = match SegmentWriter::open(&self.archive, next) {
+            self.writer = match self.open(next) {
                 Ok(writer) => Some(writer),
                 Err(error) if error.is_out_of_space() => None,
                 Err(error) => return Err(error),
             };
         }
         Ok(taken)
+    }
+
+    fn open(&self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
+        match self.min_free {
+            0 => SegmentWriter::open(&self.archive, segment),
+            min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
+        }
     }
 
     fn sync(&mut self) -> Result<(), ArchiveError> {

@@ -3,7 +3,7 @@ use std::boxed::Box;
 use std::string::String;
 
 use crate::error::Error;
-use crate::types::{Lsn, SqlState, SystemId, TimelineId};
+use crate::types::{Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{ArchiveError, WalDamage};
 
 /// Why a receiver ended.
@@ -45,6 +45,20 @@ pub enum Refusal {
         server: Lsn,
         /// What the server said.
         message: String,
+    },
+    /// The slot does not keep WAL any more: it was invalidated.
+    SlotLost {
+        /// The slot.
+        slot: String,
+        /// What the server said, unless it is known from its list of slots.
+        message: Option<String>,
+    },
+    /// The archive's segments are of another size than the server's.
+    OtherSegmentSize {
+        /// The archive's.
+        archive: WalSegmentSize,
+        /// The server's.
+        server: WalSegmentSize,
     },
     /// The archive has WAL that the server does not have yet.
     ArchiveAhead {
@@ -155,8 +169,29 @@ impl fmt::Display for Refusal {
                 "the server does not have WAL from {next} on any more\n  \
                  the archive needs {next} on timeline {timeline} next; the server is at {server}, {} bytes further\n  \
                  the server said: {message}\n  \
-                 hint: this archive cannot be continued; take a new base backup and use a new directory",
+                 hint: backups older than now cannot be recovered beyond {next}; take a new one, and use a new \
+                 directory, or go on in this one with --accept-gap, which notes the gap there",
                 server.saturating_sub(*next)
+            ),
+            Self::SlotLost { slot, message } => {
+                match message {
+                    Some(message) => {
+                        write!(f, "slot \"{slot}\" cannot be used any more\n  the server said: {message}")?;
+                    }
+                    None => {
+                        write!(f, "slot \"{slot}\" is lost: the server has removed WAL that it was to keep")?
+                    }
+                }
+                f.write_str(
+                    "\n  hint: backups older than now may not be recoverable to the present; drop the slot and create \
+                     it again (tapster slot drop, slot create), take a new base backup, and use a new directory, or \
+                     go on in this one with --accept-gap",
+                )
+            }
+            Self::OtherSegmentSize { archive, server } => write!(
+                f,
+                "the archive's segments have {archive}, the server's {server}\n  \
+                 hint: the cluster was made anew with another segment size; use another directory for it"
             ),
             Self::ArchiveAhead { next, timeline, server } => write!(
                 f,

@@ -4,8 +4,10 @@
 //! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
 //! into the next job.
 
+mod checking;
 mod disk;
 mod error;
+mod slot;
 mod start;
 mod stream;
 mod writing;
@@ -18,7 +20,10 @@ use tokio::sync::watch;
 
 pub use error::{ReceiveError, Refusal};
 
-use super::{Archive, ArchiveError, ArchiveLock, ArchiveWarning, WalDamage, WalSegment};
+use super::{
+    AcceptedGap, Archive, ArchiveError, ArchiveLock, ArchiveState, ArchiveWarning, WalDamage, WalSegment,
+};
+use crate::client::Connector;
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
 use crate::net::random;
@@ -44,11 +49,19 @@ pub struct ReceiverOptions {
     pub check_wal: bool,
     /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
     pub receive_timeout: Option<Duration>,
+    /// Keep a state file in the archive: see [`ArchiveState`]. What expects a directory of `pg_receivewal` may
+    /// not expect it.
+    pub state_file: bool,
+    /// If the server does not have the next WAL any more, go on with what it has, and note the gap in the state
+    /// file.
+    pub accept_gap: bool,
+    /// How many bytes of the archive's file system have to stay free: with less, no segment is begun.
+    pub min_free: u64,
 }
 
 impl ReceiverOptions {
     /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
-    /// connecting again.
+    /// connecting again, a state file, no gap accepted, no space kept free.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -60,6 +73,9 @@ impl ReceiverOptions {
             no_loop: false,
             check_wal: true,
             receive_timeout: Some(Duration::from_secs(60)),
+            state_file: true,
+            accept_gap: false,
+            min_free: 0,
         }
     }
 
@@ -87,6 +103,29 @@ pub enum ReceiverEvent<'a> {
     },
     /// A file of the archive is not what its name says.
     ArchiveWarning(&'a ArchiveWarning),
+    /// The newest segments are not here any more; the state file tells where to go on.
+    Resumed {
+        /// The last byte + 1 that was durable.
+        flushed: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+    },
+    /// What the slot keeps could not be found out. Receiving begins at the server's current segment.
+    SlotUnknown {
+        /// The slot.
+        slot: &'a str,
+        /// Why a session of SQL could not tell.
+        error: &'a ReceiveError,
+    },
+    /// The server does not have this WAL any more, and it was noted that it is missing.
+    GapAccepted(AcceptedGap),
+    /// A complete segment of the archive is damaged; the check begins behind it.
+    ArchiveDamage {
+        /// The segment.
+        segment: WalSegment,
+        /// What is wrong, and where.
+        damage: WalDamage,
+    },
     /// WAL is requested from here.
     Streaming {
         /// The first byte.
@@ -155,11 +194,17 @@ pub struct Stopped {
 /// # }
 /// ```
 pub struct Receiver<F> {
-    config: Config,
+    connector: Connector,
     options: ReceiverOptions,
     on_event: F,
     archive: Option<(Archive, ArchiveLock)>,
     system_id: Option<SystemId>,
+    /// What the state file says, or will say.
+    state: Option<ArchiveState>,
+    /// The first byte of a gap that the next connection is to accept.
+    gap: Option<Lsn>,
+    /// How many bytes had come when one was last accepted. Without another one there is nothing to go on with.
+    gap_accepted_at: Option<u64>,
     /// Where the server was when it was connected to.
     server_position: Lsn,
     /// Damage that was seen and not got past yet.
@@ -179,11 +224,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         config.replication = Replication::Physical;
         config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
         Self {
-            config,
+            connector: Connector::new(config),
             options,
             on_event,
             archive: None,
             system_id: None,
+            state: None,
+            gap: None,
+            gap_accepted_at: None,
             server_position: Lsn::INVALID,
             damage: None,
             segments: 0,
@@ -218,6 +266,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 (self.on_event)(ReceiverEvent::Damage(damage));
                 continue;
             }
+            if let Some(missing_from) = self.acceptable_gap(&error) {
+                self.gap = Some(missing_from);
+                self.gap_accepted_at = Some(self.bytes);
+                continue;
+            }
             // Without an archive there never was a working connection.
             if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
                 return Err(error);
@@ -238,7 +291,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
         let patience = self.options.receive_timeout;
         let connect = async {
-            let mut connection = ReplicationConnection::connect(&self.config).await?;
+            let mut connection = ReplicationConnection::connect_with(&self.connector).await?;
             let prepare = self.prepare(&mut connection);
             let (archive, first) = within(patience, "asking the server what it has", prepare).await?;
             Ok::<_, ReceiveError>((connection, archive, first))
@@ -249,6 +302,21 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 self.follow(connection, first, &archive, stop).await
             }
             () = stopped(stop) => self.stopped_where_the_archive_ends().await,
+        }
+    }
+
+    /// The first byte that is missing, if that is why the work ended, and somebody said that it may be.
+    fn acceptable_gap(&self, error: &ReceiveError) -> Option<Lsn> {
+        match error {
+            ReceiveError::Refused(refusal)
+                if self.options.accept_gap && self.gap_accepted_at != Some(self.bytes) =>
+            {
+                match **refusal {
+                    Refusal::Gap { next, .. } => Some(next),
+                    _ => None,
+                }
+            }
+            _ => None,
         }
     }
 

@@ -87,8 +87,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         (self.on_event)(ReceiverEvent::Streaming { start, timeline });
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
-        let started = started.map_err(|error| explain(error, start, timeline, self.server_position))?;
-        Ok((started, Disk::new(archive.clone(), segment, checker)))
+        let started = started.map_err(|error| {
+            explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
+        })?;
+        let (min_free, state) = (self.options.min_free, self.state.clone());
+        Ok((started, Disk::new(archive.clone(), segment, checker, min_free, state)))
     }
 
     /// Streams one timeline to its end, or until we stop.
@@ -109,7 +112,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let ended = ended.map_err(|error| match error {
             ReceiveError::Connection(error) => {
                 let server = stream.server_end().max(self.server_position);
-                explain(error, stream.received(), timeline, server)
+                explain(error, stream.received(), timeline, server, self.options.slot.as_deref())
             }
             other => other,
         })?;

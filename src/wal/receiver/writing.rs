@@ -31,6 +31,8 @@ pub(super) struct Writing {
     batch: Batch,
     /// The memory of the batch before, to be used again.
     spare: Vec<u8>,
+    /// The first byte of this stream.
+    start: Lsn,
     received: Lsn,
     written: Lsn,
     flushed: Lsn,
@@ -48,15 +50,16 @@ pub(super) struct Writing {
 impl Writing {
     pub(super) fn new(disk: Disk, start: Lsn, options: &ReceiverOptions) -> Self {
         Self {
+            proven: disk.proven(),
             disk: Some(disk),
             job: None,
             batch: Batch { start, data: Vec::new() },
             spare: Vec::new(),
+            start,
             received: start,
             // What comes before the first byte is the archive's durable past.
             written: start,
             flushed: start,
-            proven: start,
             synchronous: options.synchronous,
             reports_flush: options.reports_flush(),
             reply_wanted: false,
@@ -102,7 +105,9 @@ impl Writing {
     }
 
     pub(super) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
-        stream.report(self.written, if self.reports_flush { self.safe() } else { Lsn::INVALID })
+        // A record that began before the stream is no reason to take back what may have been acknowledged.
+        let flushed = Some(self.safe()).filter(|&safe| self.reports_flush && safe >= self.start);
+        stream.report(self.written, flushed.unwrap_or(Lsn::INVALID))
     }
 
     /// Begins a job if there is something to do and nothing in the way.

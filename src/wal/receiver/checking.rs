@@ -1,0 +1,82 @@
+//! The check of what is received.
+
+use std::io::{self, Read};
+use std::vec;
+
+use super::{ReceiveError, Receiver, ReceiverEvent, on_disk};
+use crate::replication::ReplicationConnection;
+use crate::wal::directory::io_error;
+use crate::wal::{Archive, ArchiveError, WalChecker, WalDamage, WalSegment};
+
+const READ_BYTES: usize = 256 * 1024;
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// The check of WAL from `first` on, if this server's WAL can be checked.
+    pub(super) async fn checker(
+        &mut self,
+        connection: &ReplicationConnection,
+        archive: &Archive,
+        first: WalSegment,
+    ) -> Result<Option<WalChecker>, ReceiveError> {
+        if !self.options.check_wal {
+            return Ok(None);
+        }
+        let version = connection.server_version()?;
+        if !(10..=18).contains(&version.major()) {
+            (self.on_event)(ReceiverEvent::Unchecked(version));
+            return Ok(None);
+        }
+        let (archive, system_id) = (archive.clone(), self.system_id);
+        let (checker, damaged) = on_disk(move || {
+            let history = archive.read_history(first.timeline())?;
+            let switchpoint = history.and_then(|history| history.began_at());
+            let begin_at = |segment: WalSegment| {
+                let checker = WalChecker::new(segment.size(), system_id, segment.timeline(), segment.start());
+                match switchpoint {
+                    Some(switchpoint) => checker.with_switchpoint(switchpoint),
+                    None => checker,
+                }
+            };
+            // A record that reaches into the first segment can be checked if its beginning is here.
+            if let Some(before) = first.previous() {
+                match pass(&archive, before, begin_at(before))? {
+                    Some(Ok(checker)) => return Ok((checker, None)),
+                    Some(Err(damage)) => return Ok((begin_at(first), Some((before, damage)))),
+                    None => {}
+                }
+            }
+            Ok((begin_at(first), None))
+        })
+        .await?;
+        if let Some((segment, damage)) = damaged {
+            (self.on_event)(ReceiverEvent::ArchiveDamage { segment, damage });
+        }
+        Ok(Some(checker))
+    }
+}
+
+/// The check behind a segment of the archive, or what is wrong with it; `None` if the archive has not all of it.
+fn pass(
+    archive: &Archive,
+    segment: WalSegment,
+    mut checker: WalChecker,
+) -> Result<Option<Result<WalChecker, WalDamage>>, ArchiveError> {
+    let (name, directory) = (std::format!("{segment}"), archive.directory());
+    if directory.entry(&name)?.is_none() {
+        return Ok(None);
+    }
+    let mut file = directory.open_file(&name)?.take(segment.size().bytes().into());
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => return Err(io_error("read", directory.path_of(&name), source)),
+        };
+        if let Err(damage) = checker.check(checker.position(), buffer.get(..read).unwrap_or_default()) {
+            return Ok(Some(Err(damage)));
+        }
+    }
+    Ok((checker.position() == segment.end()).then_some(Ok(checker)))
+}
