@@ -184,11 +184,20 @@ fn conninfo_tells_what_is_set_and_where() {
     assert_has(&document["parameters"]["port"], json!({ "value": "5433", "source": "PGPORT" }));
     assert_has(&document["parameters"]["password"], json!({ "value": "***", "source": "PGPASSWORD" }));
     // What cannot be used is shown all the same, and told.
-    let output = tapster(&["conninfo", "sslmode=maybe", "--json"]);
-    assert_eq!(output.status.code(), Some(2));
-    let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
-    assert_has(&document["parameters"]["sslmode"], json!({ "value": "maybe" }));
-    assert_has(&document["error"], json!({ "message": "invalid sslmode value: \"maybe\"", "exit": 2 }));
+    for (conninfo, keyword, value, message) in [
+        ("sslmode=maybe", "sslmode", "maybe", "invalid sslmode value: \"maybe\""),
+        ("host=a port=x", "port", "x", "invalid integer value \"x\" for connection option \"port\""),
+        ("host=a port=65536", "port", "65536", "invalid port number: \"65536\""),
+    ] {
+        let output = tapster(&["conninfo", conninfo, "--json"]);
+        assert_eq!(output.status.code(), Some(2), "{conninfo}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        assert_has(&document["parameters"][keyword], json!({ "value": value }));
+        assert_has(&document["error"], json!({ "message": message, "exit": 2 }));
+        let output = tapster(&["conninfo", conninfo]);
+        assert_eq!(output.status.code(), Some(2), "{conninfo}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(message), "{output:?}");
+    }
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl ConnInfoError {
     pub fn kind(&self) -> ConnInfoErrorKind {
         self.kind
     }
+
+    /// Whether libpq, having found this with one host of a list, does not go on with the next.
+    pub(crate) fn ends_search(&self) -> bool {
+        self.kind == ConnInfoErrorKind::InvalidValue
+    }
 }
 
 impl fmt::Display for ConnInfoError {

@@ -7,7 +7,7 @@ use std::prelude::v1::*;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::error::{ConnInfoError, ConnInfoErrorKind};
-use super::{Password, numbers};
+use super::{Config, Password, numbers};
 
 /// Bytes of a socket's path, as Linux and libpq limit it.
 const MAX_SOCKET_PATH: usize = 107;
@@ -30,6 +30,27 @@ pub struct HostConfig {
     pub password: Option<Password>,
     /// The password file's line that `password` is from, to be told when the server refuses it.
     pub password_entry: Option<PasswordFileEntry>,
+}
+
+impl Config {
+    /// Whether there is a host that can be tried; libpq finds this out only when it connects.
+    ///
+    /// # Errors
+    /// If there is none, or a port before it is no number, at which the search ends: what is wrong with each
+    /// host up to there, one line for each.
+    pub fn check_hosts(&self) -> Result<(), ConnInfoError> {
+        let mut lines = Vec::new();
+        let mut kind = ConnInfoErrorKind::Host;
+        for host in &self.hosts {
+            let Err(error) = &host.endpoint else { return Ok(()) };
+            kind = error.kind();
+            lines.push(error.to_string());
+            if error.ends_search() {
+                break;
+            }
+        }
+        Err(ConnInfoError::new(kind, lines.join("\n")))
+    }
 }
 
 /// A line of a password file.
@@ -215,6 +236,7 @@ pub fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conninfo::{ConnInfo, Environment};
     use std::vec;
 
     fn hosts(host: &str, hostaddr: &str, port: &str) -> Result<Vec<HostConfig>, String> {
@@ -329,6 +351,23 @@ mod tests {
             assert_eq!(endpoints("a", "", port), [Err(message.into())]);
         }
         assert_eq!(endpoints("a", "", " +54 "), [Ok((name("a"), 54))]);
+    }
+
+    #[test]
+    fn a_list_is_usable_if_the_search_comes_to_a_host_that_is() {
+        let check = |conninfo: &str| {
+            let environment = Environment::empty().with_user("u");
+            let resolved = conninfo.parse::<ConnInfo>().unwrap().resolve(&environment).unwrap();
+            resolved.config().unwrap().check_hosts().map_err(|error| error.to_string())
+        };
+        let no_number = "invalid integer value \"x\" for connection option \"port\"";
+        let no_port = "invalid port number: \"0\"";
+        assert_eq!(check("host=a,b port=0,1"), Ok(()));
+        assert_eq!(check("host=a,b port=1,x"), Ok(()));
+        assert_eq!(check("host=a,b port=x"), Err(no_number.into()));
+        assert_eq!(check("host=a,b port=x,1"), Err(no_number.into()), "libpq looks no further");
+        assert_eq!(check("host=a,b port=0"), Err(format!("{no_port}\n{no_port}")));
+        assert_eq!(check("host=a,b,c port=0,x,1"), Err(format!("{no_port}\n{no_number}")));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use self::connector::KeySlot;
 pub(super) use self::route::Route;
 use self::session_attrs::unwanted;
 use super::connection::Connection;
-use crate::conninfo::{self, Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
+use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
 use crate::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::net::{Tls, random};
 use crate::session::HandshakeError;
@@ -85,10 +85,7 @@ impl Search<'_> {
             Err(error) => {
                 let server = format!("server \"{}\"", host.name.as_deref().unwrap_or_default());
                 self.failed(server, ConnectFailure::Host(error.clone()), host);
-                return match error.kind() {
-                    conninfo::ConnInfoErrorKind::InvalidValue => Outcome::Stop,
-                    _ => Outcome::NextHost,
-                };
+                return if error.ends_search() { Outcome::Stop } else { Outcome::NextHost };
             }
         };
         let addresses = match addresses(endpoint, self.config.connect_timeout).await {
