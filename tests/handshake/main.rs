@@ -2,6 +2,7 @@
 //! that says something else. Every conversation is had with reads of every size.
 #![cfg(feature = "session")]
 
+mod plus;
 mod talk;
 
 use tapster::auth::{

@@ -1,7 +1,7 @@
 //! A handshake's two sides on a table: no socket, no clock.
 #![allow(unreachable_pub, reason = "a module of one test")]
 
-use tapster::auth::{Mechanism, Nonce, ScramServer, ScramServerFinal, ScramVerifier};
+use tapster::auth::{Mechanism, Nonce, ScramServer, ScramServerError, ScramServerFinal, ScramVerifier};
 use tapster::codec::{
     Authentication, AuthenticationResponse, BackendKeyData, BackendMessage, ErrorFields, Field, FieldsBuf,
     FrontendFraming, FrontendMessage, NamesBuf, NegotiateProtocolVersion, ParameterStatus, ParametersBuf,
@@ -36,12 +36,15 @@ pub struct Talk {
     pub input: Vec<u8>,
     /// What the client said, by flights.
     pub sent: Vec<Vec<u8>>,
+    /// The hash of the certificate that TLS shows, or that it has none. Without either, the conversation
+    /// halts where TLS begins.
+    pub certificate: Option<Option<Vec<u8>>>,
 }
 
 impl Talk {
     pub fn new(config: &HandshakeConfig, peer: Peer) -> Self {
         let handshake = Handshake::new(config.clone(), Nonce::from_random([7; 18]));
-        Self { handshake, peer, unread: Vec::new(), input: Vec::new(), sent: Vec::new() }
+        Self { handshake, peer, unread: Vec::new(), input: Vec::new(), sent: Vec::new(), certificate: None }
     }
 
     /// The server says something unasked.
@@ -76,7 +79,11 @@ impl Talk {
         match action {
             Action::Read if self.unread.is_empty() => return Some(End::Waiting),
             Action::Read => self.input.extend(self.unread.drain(..step.min(self.unread.len()))),
-            Action::StartTls => return Some(End::Tls),
+            Action::StartTls => {
+                let Some(hash) = self.certificate.take() else { return Some(End::Tls) };
+                self.handshake.tls_ready(hash.as_deref(), &mut out).expect("TLS was asked for");
+                self.send(&mut out);
+            }
             Action::Done(session) => return Some(ready(&session)),
         }
         None
@@ -138,11 +145,20 @@ pub enum Word {
 
 /// A server that asks for SCRAM and knows [`PASSWORD`].
 pub fn scram(tamper: impl Fn(Word, String) -> Vec<u8> + Clone + 'static) -> impl Fn() -> Peer {
+    scram_offering(&["SCRAM-SHA-256"], None, tamper)
+}
+
+/// A server that knows [`PASSWORD`], as the client sees its offer, and which certificate it has.
+pub fn scram_offering(
+    mechanisms: &'static [&'static str],
+    certificate: Option<&'static [u8]>,
+    tamper: impl Fn(Word, String) -> Vec<u8> + Clone + 'static,
+) -> impl Fn() -> Peer {
     move || {
         let mut state: Option<ScramServerFinal> = None;
         let tamper = tamper.clone();
         Box::new(move |flight| {
-            let Some(body) = response(flight) else { return sasl(&["SCRAM-SHA-256"]) };
+            let Some(body) = response(flight) else { return sasl(mechanisms) };
             let mut word = Vec::new();
             match state.take() {
                 None => {
@@ -150,18 +166,23 @@ pub fn scram(tamper: impl Fn(Word, String) -> Vec<u8> + Clone + 'static) -> impl
                     let AuthenticationResponse::SaslInitial { mechanism, data } = initial else {
                         unreachable!("that is what was parsed")
                     };
-                    assert_eq!(mechanism, b"SCRAM-SHA-256");
+                    let known = [Mechanism::ScramSha256, Mechanism::ScramSha256Plus];
+                    let known = known.into_iter().find(|known| known.name().as_bytes() == mechanism);
                     let rounds = 16.try_into().expect("not 0");
                     let verifier = ScramVerifier::from_password(PASSWORD, b"some salt", rounds);
-                    let server = ScramServer::new(verifier, Nonce::from_random([9; 18]), None);
+                    let server = ScramServer::new(verifier, Nonce::from_random([9; 18]), certificate);
                     let data = data.expect("a first message");
-                    state = server.client_first(Mechanism::ScramSha256, data, &mut word).ok();
+                    match server.client_first(known.expect("one that was offered"), data, &mut word) {
+                        Ok(next) => state = Some(next),
+                        Err(refusal) => return error("28000", &refusal.to_string()),
+                    }
                     let word = tamper(Word::First, String::from_utf8(word).expect("SCRAM is text"));
                     message(&BackendMessage::Authentication(Authentication::SaslContinue { data: &word }))
                 }
                 Some(server) => match server.client_final(body, &mut word) {
                     Ok(()) => tamper(Word::Final, String::from_utf8(word).expect("SCRAM is text")),
-                    Err(_) => error("28P01", "no such password"),
+                    Err(ScramServerError::InvalidProof) => error("28P01", "no such password"),
+                    Err(refusal) => error("28000", &refusal.to_string()),
                 },
             }
         })
