@@ -32,7 +32,7 @@ impl Connection {
     /// Connects to the first acceptable server of the configuration's list.
     ///
     /// Hosts and the addresses of each are tried in turn, each for at most `connect_timeout` from the first
-    /// packet up to `ReadyForQuery`. As with libpq, a server that refuses the session ends the search, except
+    /// packet up to `ReadyForQuery` and the answer to what `target_session_attrs` asks. As with libpq, a server that refuses the session ends the search, except
     /// one that is starting up or shutting down (57P03) and one that `target_session_attrs` does not want.
     ///
     /// # Errors
@@ -100,21 +100,22 @@ impl Search<'_> {
         for address in in_order(addresses, self.config.load_balance_hosts) {
             let server = server_name(host, endpoint, &address);
             let timeout = self.config.connect_timeout;
-            let failure = match within(timeout, self.address(host, keys, &address, &server)).await {
-                Ok(mut connection) => match unwanted(&mut connection, attrs).await {
-                    Ok(None) => return Outcome::Connected(connection.into()),
-                    Ok(Some(reason)) => {
-                        self.failed(server, ConnectFailure::SessionAttributes(reason), host);
-                        return Outcome::NextHost;
-                    }
-                    Err(error) => {
-                        self.failed(server, ConnectFailure::AttributesUnknown(error.into()), host);
-                        return Outcome::NextHost;
-                    }
-                },
+            let attempt = async {
+                let mut connection = self.address(host, keys, &address, &server).await?;
+                match unwanted(&mut connection, attrs).await {
+                    Ok(None) => Ok(connection),
+                    Ok(Some(reason)) => Err(ConnectFailure::SessionAttributes(reason)),
+                    Err(error) => Err(ConnectFailure::AttributesUnknown(error.into())),
+                }
+            };
+            let failure = match within(timeout, attempt).await {
+                Ok(connection) => return Outcome::Connected(connection.into()),
                 Err(failure) => failure,
             };
             let next = match &failure {
+                ConnectFailure::SessionAttributes(_) | ConnectFailure::AttributesUnknown(_) => {
+                    Some(Outcome::NextHost)
+                }
                 ConnectFailure::Handshake(HandshakeError::Server(error))
                     if error.sqlstate == SqlState::CANNOT_CONNECT_NOW =>
                 {
