@@ -13,7 +13,7 @@ use tapster::{ConnectFailure, Error};
 #[command(next_help_heading = "Connection")]
 pub(super) struct ConnectionArgs {
     /// A connection URI, a key=value string, or a database's name
-    #[arg(short = 'd', long = "dbname", value_name = "CONN", env = "TAPSTER_DBNAME")]
+    #[arg(short = 'd', long = "dbname", value_name = "CONN", env = "TAPSTER_DBNAME", hide_env_values = true)]
     dbname: Option<String>,
     /// The server's name or address, or the directory of its Unix socket (-h is help)
     #[arg(short = 'H', long, env = "TAPSTER_HOST")]
@@ -54,9 +54,12 @@ impl ConnectionArgs {
             ("port", "--port", &self.port),
             ("user", "--username", &self.username),
         ] {
-            if let Some(value) = value {
-                conninfo.set_from_flag(flag, keyword, value)?;
+            let Some(value) = value else { continue };
+            // It would be told as a strange name, with the password in it.
+            if value.contains("://") {
+                return Err(Failure::usage(format!("{flag} takes no URI; give it as CONN or with -d")));
             }
+            conninfo.set_from_flag(flag, keyword, value)?;
         }
         let mut target =
             Target { conninfo, environment: Environment::from_process(), may_prompt: !self.no_password };

@@ -34,6 +34,7 @@ mod show;
 mod size;
 mod slot;
 mod status;
+mod usage;
 mod verify;
 
 use std::ffi::OsString;
@@ -99,16 +100,12 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     log_to_stderr();
-    if let Some(failure) = host_given_as_help(&arguments) {
+    if let Some(failure) = usage::host_given_as_help(&arguments) {
         return failure.report(false);
     }
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version go to stdout and are no failure; clap's code for the rest is ours, 2.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
-        }
+        Err(error) => return usage::print(&error, &arguments),
     };
     let json = cli.command.json();
     match cli.command.run() {
@@ -167,14 +164,4 @@ fn log_to_stderr() {
     env_logger::Builder::from_env(environment)
         .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
         .init();
-}
-
-/// With psql's habit, `-h db1` would print the help and hide the mistake.
-fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
-    let mut pairs = arguments.windows(2);
-    let pair = pairs.find(|pair| {
-        pair[0] == "-h" && !pair[1].is_empty() && !pair[1].as_encoded_bytes().starts_with(b"-")
-    })?;
-    let host = pair[1].to_string_lossy();
-    Some(Failure::usage(format!("-h is help; for the host write -H {host}")))
 }

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 use super::connection::ConnectionArgs;
 use super::failure::{Failure, with_causes};
 use super::members::{self, MEMBERS};
-use super::output;
+use super::{output, usage};
 use tapster::postgres::{PostgreSQL as _, PostgresError};
 
 /// Examples, the members, and the exit codes.
@@ -59,6 +59,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         && !MEMBERS.contains(&member)
         && !member.starts_with("get_setting:")
     {
+        let member = usage::shown(member);
         return Err(Failure::usage(format!(
             "there is no member \"{member}\"\nhint: \"tapster show --help\" lists them"
         )));
