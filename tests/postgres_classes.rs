@@ -10,12 +10,14 @@ use std::path::Path;
 
 use support::process::{PATIENCE, signal};
 use support::{Cluster, Server, servers, wait_until};
+use tapster::codec::TransactionStatus;
 use tapster::conninfo::{ConnInfo, Environment};
 use tapster::postgres::{
     ClientType, ConnectionOptions, PostgreSQL, PostgreSQLConnection, PostgresError, PostgresKeepAlive,
     StandbyOptions, StandbyPostgreSQLConnection, StreamingConnection, backup_privileges,
     checkpoint_privileges,
 };
+use tapster::replication::{ReplicationConnection, StartPhysical};
 use tapster::types::{ServerVersion, SqlState};
 
 /// The superuser, a role with what `backup_privileges` says, and one with nothing.
@@ -279,6 +281,20 @@ async fn streaming_members(cluster: &Cluster) {
         let refused = backup.create_physical_repslot(name).await;
         assert!(matches!(refused, Err(PostgresError::Failed { .. })), "{name}: {refused:?}");
     }
+    let mut receiver: ConnInfo = conninfo(cluster, "backup");
+    receiver.set("replication", "true").unwrap();
+    let config = receiver.resolve(&Environment::empty()).unwrap().config().unwrap();
+    let mut receiver = ReplicationConnection::connect(&config).await.unwrap();
+    let system = receiver.identify_system().await.unwrap();
+    let start =
+        StartPhysical { slot: Some("tapster_1".into()), start: system.xlog_pos, timeline: system.timeline };
+    let stream = receiver.start_physical(&start).await.unwrap();
+    let in_use = backup.drop_repslot("tapster_1").await;
+    assert!(matches!(in_use, Err(PostgresError::ReplicationSlotInUse(_))), "{in_use:?}");
+    drop(stream);
+    wait_until(PATIENCE, "the receiver is gone", || {
+        cluster.sql("SELECT active FROM pg_replication_slots").as_deref() == Ok("f")
+    });
     backup.drop_repslot("tapster_1").await.unwrap();
     let gone = backup.drop_repslot("tapster_1").await;
     assert!(matches!(gone, Err(PostgresError::InvalidReplicationSlot(_))), "{gone:?}");
@@ -441,6 +457,18 @@ fn a_loss_is_mended_by_the_next_call_unless_that_is_forbidden() {
             assert!(!postgres.is_in_recovery().await.unwrap());
             assert!(postgres.has_connection().await && postgres.check_connection().await.unwrap());
             postgres.send_heartbeat_query().await.unwrap();
+            terminate(&cluster, "backup");
+            assert!(!postgres.check_connection().await.unwrap() && !postgres.has_connection().await);
+
+            // What fails in a transaction of the caller's own fails nothing after it.
+            let fail = async || {
+                let mut connection = postgres.connect().await.unwrap();
+                connection.simple_query("BEGIN; SELECT 1/0").await.unwrap_err()
+            };
+            fail().await;
+            assert!(!postgres.is_in_recovery().await.unwrap());
+            fail().await;
+            assert!(!postgres.check_connection().await.unwrap());
 
             // A call that acts is not repeated, and need not be: the loss shows before it is sent.
             terminate(&cluster, "backup");
@@ -459,6 +487,8 @@ fn a_loss_is_mended_by_the_next_call_unless_that_is_forbidden() {
                     panic!("{forbidden:?}")
                 };
                 assert!(reason.contains("terminating connection"), "{reason}");
+                let forbidden = postgres.check_connection().await;
+                assert!(matches!(forbidden, Err(PostgresError::ReconnectForbidden { .. })), "{forbidden:?}");
             }
             postgres.set_allow_reconnect(true);
             assert!(!postgres.is_in_recovery().await.unwrap());
@@ -528,7 +558,12 @@ async fn backup(cluster: &Cluster) {
         assert_eq!(idle_timeout().await, "0");
     }
     assert_eq!(sqlstate(postgres.start_concurrent_backup("two").await), "55000");
+    // Nor does the session idle in a transaction that somebody has forgotten.
+    let forgotten = postgres.connect().await.unwrap().simple_query("BEGIN").await;
+    assert!(forgotten.is_ok());
     let stopped = postgres.stop_concurrent_backup().await.unwrap();
+    let status = postgres.connect().await.unwrap().transaction_status();
+    assert_eq!(status, TransactionStatus::Idle);
     assert!(stopped.location >= started.location && stopped.timestamp <= stopped.finished, "{stopped:?}");
     assert_eq!(stopped.timeline.get(), 1);
     let start = format!("START WAL LOCATION: {} (file 0000000100000000000000", started.location);
@@ -626,6 +661,9 @@ fn a_keep_alive_ends_the_work_when_the_session_is_killed() {
             assert!(took < interval * 5, "{took:?}");
             let stop = postgres.stop_concurrent_backup().await;
             assert!(matches!(stop, Err(PostgresError::ReconnectForbidden { .. })), "{stop:?}");
+            // Somebody else has met the loss already.
+            let lost = keep_alive.run(core::future::pending::<()>()).await.unwrap_err();
+            assert!(matches!(lost, PostgresError::ConnectionLost { .. }), "{lost:?}");
 
             postgres.close().await;
             postgres.is_in_recovery().await.unwrap();
@@ -734,4 +772,55 @@ fn the_stop_of_a_standby_ends_with_the_reason_when_the_primary_does_not_help() {
             assert_eq!(sqlstate(failed), "55000");
         });
     });
+}
+
+#[test]
+fn the_stop_of_a_standby_lasts_as_long_as_the_standby_archives() {
+    let primary = primary(&servers::packaged());
+    let settings = [("archive_mode", "always"), ("archive_command", "sleep 0.5")];
+    let standby = primary.standby_with(&settings);
+    for _ in 0..14 {
+        primary.write_wal(1000);
+        primary.switch_wal();
+    }
+    standby.wait_for_replay_of(&primary);
+    block_on(async {
+        let mut options = StandbyOptions::default();
+        options.standby = self::options();
+        options.standby.immediate_checkpoint = true;
+        (options.times, options.wait) = (1, Duration::from_millis(800));
+        let parts = (conninfo(&standby, "backup"), conninfo(&primary, "backup"));
+        let both = StandbyPostgreSQLConnection::with_options(parts.0, parts.1, options).unwrap();
+        both.start_concurrent_backup("behind a slow archive").await.unwrap();
+        both.stop_concurrent_backup().await.unwrap();
+    });
+}
+
+#[test]
+fn a_silent_server_is_waited_for_as_long_as_it_is_said() {
+    let cluster = primary(&servers::packaged());
+    let limit = Duration::from_millis(300);
+    let began = std::time::Instant::now();
+    block_on(async {
+        let postgres = connection(&cluster, "backup");
+        postgres.set_timeout(Some(limit));
+        let pid = {
+            let mut connection = postgres.connect().await.unwrap();
+            let sets = connection.simple_query("SELECT pg_backend_pid()").await.unwrap();
+            sets[0].row(0).unwrap().parse::<u32>(0).unwrap()
+        };
+        signal(pid, "STOP");
+        let late = postgres.is_in_recovery().await.unwrap_err();
+        assert!(late.error().is_some_and(tapster::Error::is_timeout), "{late:?}");
+        signal(pid, "CONT");
+        // Nor does a server that takes connections and says nothing keep anybody.
+        signal(cluster.postmaster_pid(), "STOP");
+        let status = postgres.fetch_remote_status().await;
+        let replication = streaming(&cluster, "backup");
+        replication.set_timeout(Some(limit));
+        let streaming = replication.fetch_remote_status().await;
+        signal(cluster.postmaster_pid(), "CONT");
+        assert!(status.connection_error.is_some() && streaming.connection_error.is_some());
+    });
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }

@@ -8,6 +8,7 @@ use super::name_map::NameMap;
 use super::rows::{ExclusiveBackup, StartedBackup, StoppedBackup};
 use super::sql;
 use crate::client::{ColumnError, Row};
+use crate::codec::TransactionStatus;
 use crate::types::ServerVersion;
 
 /// The first release without exclusive backups.
@@ -92,6 +93,12 @@ impl PostgreSQLConnection {
         read: fn(Row<'_>) -> Result<T, ColumnError>,
     ) -> Result<T, PostgresError> {
         let mut connection = self.session.connect().await?;
+        connection.set_read_timeout(None);
+        // In a transaction of the caller's the session would idle in it for as long as the backup takes.
+        if connection.transaction_status() != TransactionStatus::Idle {
+            let rolled_back = connection.simple_query("ROLLBACK").await;
+            rolled_back.map_err(|error| PostgresError::failed("ROLLBACK", error))?;
+        }
         let version = connection.server_version().map_err(PostgresError::Connection)?;
         let what = NameMap::new(version).name(function);
         let set = connection.query_params(&sql(version), params).await;

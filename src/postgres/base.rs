@@ -1,4 +1,5 @@
 use core::fmt::Display;
+use core::time::Duration;
 use std::format;
 use std::string::{String, ToString as _};
 use std::sync::Arc;
@@ -66,6 +67,18 @@ pub trait PostgreSQL: sealed::Object {
         self.session().set_allow_reconnect(allow);
     }
 
+    /// How long the server may be silent: while a connection is made, where the connection string has no
+    /// `connect_timeout`, and while an answer is awaited. `None`, unless told, for any time. It does not count for
+    /// what takes its time: checkpoints, and the start and stop of backups.
+    fn timeout(&self) -> Option<Duration> {
+        self.session().timeout()
+    }
+
+    /// Says how long the server may be silent, from the next call on.
+    fn set_timeout(&self, timeout: Option<Duration>) {
+        self.session().set_timeout(timeout);
+    }
+
     /// Reads a connection string: key/value pairs or a URI, as libpq does.
     ///
     /// # Errors
@@ -116,28 +129,13 @@ pub trait PostgreSQL: sealed::Object {
         self.session().connect()
     }
 
-    /// Asks the server whether the connection works: false if there was none, or it turned out to be lost.
+    /// Asks the server whether the connection works: false if there was none, or it turned out to be lost, or
+    /// did not answer well; then there is none any more. No other is made.
     ///
     /// # Errors
     /// [`PostgresError::ReconnectForbidden`] if it is lost and another one is not allowed.
     fn check_connection(&self) -> impl Future<Output = Result<bool, PostgresError>> + Send {
-        async {
-            if !self.session().has_connection().await {
-                return Ok(false);
-            }
-            let mut link = self.session().connect().await?;
-            let connection = link.connection();
-            let answer = connection.simple_query(Self::CHECK_QUERY).await;
-            drop(link);
-            match answer {
-                Ok(_) => Ok(true),
-                Err(error) if self.allow_reconnect() => {
-                    log::debug!("checking the connection: {error}");
-                    Ok(false)
-                }
-                Err(error) => Err(PostgresError::ReconnectForbidden { reason: error.to_string() }),
-            }
-        }
+        self.session().check(Self::CHECK_QUERY)
     }
 
     /// Whether there is a connection, as far as is known. Nothing is asked.

@@ -144,9 +144,6 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::NoConnection`], or what became of the connection.
     pub async fn send_heartbeat_query(&self) -> Result<(), PostgresError> {
-        if !self.has_connection().await {
-            return Err(PostgresError::NoConnection);
-        }
         let mut connection = self.session.held().await?;
         let answer = connection.simple_query(Self::HEARTBEAT_QUERY).await;
         answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))

@@ -32,6 +32,7 @@ impl PostgreSQLConnection {
     /// [`PostgresError::CheckpointPrivilegesRequired`]; the connection's, or the server's.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         let mut connection = self.session.connect().await?;
+        connection.set_read_timeout(None);
         match connection.simple_query("CHECKPOINT").await {
             Ok(_) => Ok(()),
             Err(error) if error.sqlstate() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {

@@ -5,8 +5,6 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
-use super::session::Connected;
-use crate::client::Connection;
 
 /// Keeps a connection alive while work is done elsewhere, and ends the work when the connection is lost.
 ///
@@ -90,29 +88,14 @@ impl<'a> PostgresKeepAlive<'a> {
     }
 
     async fn beat(&self) -> Result<(), PostgresError> {
-        let Some(connection) = self.postgres.session.idle().await? else { return Ok(()) };
-        let mut limited = Limited::new(connection, self.deadline);
-        let answer = limited.0.simple_query(PostgreSQLConnection::HEARTBEAT_QUERY).await;
+        let Some(mut connection) = self.postgres.session.idle().await? else { return Ok(()) };
+        connection.set_read_timeout(Some(self.deadline));
+        let answer = connection.simple_query(PostgreSQLConnection::HEARTBEAT_QUERY).await;
         answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))
     }
 }
 
+/// Also a loss that somebody else has met first, where no other connection may take its place.
 fn is_loss(error: &PostgresError) -> bool {
-    matches!(error, PostgresError::Connection(_))
-}
-
-/// A connection whose answers have to come in time, for as long as this is held.
-struct Limited<'a>(Connected<'a, Connection>);
-
-impl<'a> Limited<'a> {
-    fn new(mut connection: Connected<'a, Connection>, limit: Duration) -> Self {
-        connection.set_read_timeout(Some(limit));
-        Self(connection)
-    }
-}
-
-impl Drop for Limited<'_> {
-    fn drop(&mut self) {
-        self.0.set_read_timeout(None);
-    }
+    matches!(error, PostgresError::Connection(_) | PostgresError::ReconnectForbidden { .. })
 }

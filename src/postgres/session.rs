@@ -4,9 +4,10 @@ use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
 use std::boxed::Box;
 use std::string::{String, ToString as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
 use std::vec::Vec;
 
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
@@ -14,6 +15,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 use super::error::PostgresError;
 use super::live::{self, Live};
 use crate::client::{Connection, ResultSet};
+use crate::codec::TransactionStatus;
 use crate::conninfo::{Config, ConnInfo};
 use crate::error::Error;
 use crate::replication::ReplicationConnection;
@@ -69,6 +71,8 @@ struct Shared<C> {
     parameters: ConnInfo,
     make_config: Box<dyn Fn() -> Result<Config, PostgresError> + Send + Sync>,
     allow_reconnect: AtomicBool,
+    /// How long the server may be silent.
+    timeout: PlainMutex<Option<Duration>>,
     /// Whether a backup was started on this connection: another one could not stop it.
     is_in_backup: AtomicBool,
     state: Mutex<State<C>>,
@@ -93,6 +97,7 @@ impl<C: Link> Session<C> {
             parameters,
             make_config: Box::new(make_config),
             allow_reconnect: AtomicBool::new(true),
+            timeout: PlainMutex::new(None),
             is_in_backup: AtomicBool::new(false),
             state: Mutex::new(State { link: None, lost: None }),
         };
@@ -115,6 +120,14 @@ impl<C: Link> Session<C> {
         self.shared.allow_reconnect.store(allow, Ordering::Relaxed);
     }
 
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        *self.shared.timeout.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_timeout(&self, timeout: Option<Duration>) {
+        *self.shared.timeout.lock().unwrap_or_else(PoisonError::into_inner) = timeout;
+    }
+
     /// Takes note that the connection is more than a means to ask: no other can take its place until the
     /// backup is stopped or the object closed.
     pub(super) fn set_in_backup(&self, is_in_backup: bool) {
@@ -125,37 +138,92 @@ impl<C: Link> Session<C> {
     /// server has ended it shows at the socket.
     pub(super) async fn connect(&self) -> Result<Connected<'_, C>, PostgresError> {
         let mut state = self.shared.state.lock().await;
-        if let Some(link) = &mut state.link {
-            let Some(error) = link.connection().ended_by_server().await else {
-                return Connected::new(state, false);
-            };
+        // What has failed in a transaction of the caller's own is not to fail everything after it.
+        if self.look(&mut state).await.is_none()
+            && let Some(connection) = state.link.as_mut().map(Link::connection)
+            && connection.transaction_status() == TransactionStatus::Failed
+            && let Err(error) = connection.simple_query("ROLLBACK").await
+        {
             self.forget(&mut state, &error);
         }
-        let is_in_backup = self.shared.is_in_backup.load(Ordering::Relaxed);
-        if let Some(reason) = state.lost.as_ref().filter(|_| is_in_backup || !self.allow_reconnect()) {
-            return Err(PostgresError::ReconnectForbidden { reason: reason.clone() });
+        if state.link.is_some() {
+            return self.lend(state, false);
         }
-        let config = (self.shared.make_config)()?;
+        self.may_replace(&state)?;
+        let mut config = (self.shared.make_config)()?;
+        config.connect_timeout = config.connect_timeout.or(self.timeout());
         state.link = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
         state.lost = None;
         live::register(&self.shared);
-        Connected::new(state, true)
+        self.lend(state, true)
     }
 
     /// The connection that there is; none is made.
     pub(super) async fn held(&self) -> Result<Connected<'_, C>, PostgresError> {
-        Connected::new(self.shared.state.lock().await, false)
+        self.known(self.shared.state.lock().await).await
     }
 
     /// The connection that there is, if nobody uses it now.
     pub(super) async fn idle(&self) -> Result<Option<Connected<'_, C>>, PostgresError> {
-        let Ok(mut state) = self.shared.state.try_lock() else { return Ok(None) };
-        let Some(link) = &mut state.link else { return Err(PostgresError::NoConnection) };
-        if let Some(error) = link.connection().ended_by_server().await {
-            self.forget(&mut state, &error);
+        match self.shared.state.try_lock() {
+            Ok(state) => self.known(state).await.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn known<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State<C>>,
+    ) -> Result<Connected<'a, C>, PostgresError> {
+        if let Some(error) = self.look(&mut state).await {
             return Err(PostgresError::Connection(error));
         }
-        Connected::new(state, false).map(Some)
+        if state.link.is_none() {
+            self.may_replace(&state)?;
+        }
+        self.lend(state, false)
+    }
+
+    /// Asks the server over the connection that there is; false if there is none, or none any more.
+    pub(super) async fn check(&self, query: &str) -> Result<bool, PostgresError> {
+        let mut state = self.shared.state.lock().await;
+        drop(self.look(&mut state).await);
+        if let Some(link) = &mut state.link {
+            link.connection().set_read_timeout(self.timeout());
+            match link.connection().simple_query(query).await {
+                Ok(_) => return Ok(true),
+                Err(error) => self.forget(&mut state, &error),
+            }
+        }
+        self.may_replace(&state)?;
+        Ok(false)
+    }
+
+    /// Forgets the connection if the server has ended it, and tells why.
+    async fn look(&self, state: &mut State<C>) -> Option<Error> {
+        let error = state.link.as_mut()?.connection().ended_by_server().await?;
+        self.forget(state, &error);
+        Some(error)
+    }
+
+    fn may_replace(&self, state: &State<C>) -> Result<(), PostgresError> {
+        let is_needed = self.shared.is_in_backup.load(Ordering::Relaxed) || !self.allow_reconnect();
+        match &state.lost {
+            Some(reason) if is_needed => Err(PostgresError::ReconnectForbidden { reason: reason.clone() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn lend<'a>(
+        &self,
+        state: MutexGuard<'a, State<C>>,
+        is_new: bool,
+    ) -> Result<Connected<'a, C>, PostgresError> {
+        let Ok(mut link) = MutexGuard::try_map(state, |state| state.link.as_mut()) else {
+            return Err(PostgresError::NoConnection);
+        };
+        link.connection().set_read_timeout(self.timeout());
+        Ok(Connected { link, is_new })
     }
 
     pub(super) async fn has_connection(&self) -> bool {
@@ -200,7 +268,7 @@ impl Session<Connection> {
     ) -> Result<Vec<Result<ResultSet, Error>>, PostgresError> {
         let mut connection = self.connect().await?;
         match run(&mut connection, statements).await {
-            Err(error) if error.is_connection_lost() && !connection.is_new => {}
+            Err(error) if connection.may_repeat(&error) => {}
             result => return result.map_err(|error| PostgresError::failed(what, error)),
         }
         drop(connection);
@@ -248,17 +316,11 @@ pub struct Connected<'a, C: Link> {
     is_new: bool,
 }
 
-impl<'a, C: Link> Connected<'a, C> {
-    fn new(state: MutexGuard<'a, State<C>>, is_new: bool) -> Result<Self, PostgresError> {
-        match MutexGuard::try_map(state, |state| state.link.as_mut()) {
-            Ok(link) => Ok(Self { link, is_new }),
-            Err(_) => Err(PostgresError::NoConnection),
-        }
-    }
-
-    /// Whether the connection was made for this call.
-    pub(super) const fn is_new(&self) -> bool {
-        self.is_new
+impl<C: Link> Connected<'_, C> {
+    /// Whether a call that only reads may be made once more, on another connection: the one there was turned out
+    /// to be lost. A server that is silent would be so again.
+    pub(super) fn may_repeat(&self, error: &Error) -> bool {
+        !self.is_new && error.is_connection_lost() && !error.is_timeout()
     }
 }
 

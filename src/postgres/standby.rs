@@ -38,7 +38,8 @@ pub struct StandbyOptions {
     pub primary_checkpoint_timeout: Duration,
     /// How often WAL is switched while the stop of a backup waits; 10 unless told.
     pub times: u32,
-    /// The time between two switches, and that for which the stop is waited for after the last; 10 s unless told.
+    /// The time between two switches, and that for which the stop is waited for after the last, again and again
+    /// while the standby archives; 10 s unless told.
     pub wait: Duration,
 }
 
@@ -55,6 +56,8 @@ impl Default for StandbyOptions {
 
 /// How long a stop may take before WAL is switched for it: most need no switch.
 const FIRST: Duration = Duration::from_secs(1);
+/// How long the primary may be silent at least.
+const SILENCE: Duration = Duration::from_secs(5);
 /// What is written to the new segment of an idle primary, so that the standby sees the old one end.
 const RESTORE_POINT: &str = "end of a backup of a standby";
 
@@ -101,8 +104,9 @@ impl StandbyPostgreSQLConnection {
     ///
     /// # Errors
     /// As [`PostgreSQLConnection::stop_concurrent_backup`]. [`PostgresError::StopTimeout`] if WAL does not come
-    /// although it was switched as often as the options say, and [`PostgresError::Standby`] with the reason if
-    /// it could not be switched; then the standby's connection is closed and the backup is lost.
+    /// although it was switched as often as the options say and the standby archives nothing more, and
+    /// [`PostgresError::Standby`] with the reason if it could not be switched; then the standby's connection is
+    /// closed and the backup is lost.
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         self.stop(self.standby.stop_concurrent_backup()).await
     }
@@ -132,6 +136,7 @@ impl StandbyPostgreSQLConnection {
         wait: Duration,
     ) -> Result<(), PostgresError> {
         let primary = primary_connection(&self.primary_conninfo, &self.options)?;
+        primary.set_timeout(Some(wait.max(SILENCE)));
         let result = tokio::select! {
             biased;
             () = done => Ok(()),
@@ -180,14 +185,26 @@ impl StandbyPostgreSQLConnection {
             stopped = &mut stop => return stopped,
             switched = switching => switched,
         };
-        if let Ok(stopped) = timeout(wait, &mut stop).await {
-            return stopped;
+        // The switch was not needed, or not enough: as long as the standby archives, the stop goes on as well.
+        let mut archived = self.archived(wait).await;
+        loop {
+            if let Ok(stopped) = timeout(wait, &mut stop).await {
+                return stopped;
+            }
+            let before = core::mem::replace(&mut archived, self.archived(wait).await);
+            if archived.is_none() || archived == before {
+                break;
+            }
         }
         // The session still waits in the server.
         if let Some(cancel) = cancel
             && let Err(error) = cancel.cancel().await
         {
             log::debug!("cancelling the stop of a backup: {error}");
+        }
+        // It may have come to its end just now.
+        if let Ok(Ok(stopped)) = timeout(wait, &mut stop).await {
+            return Ok(stopped);
         }
         drop(stop);
         self.standby.close().await;
@@ -196,6 +213,15 @@ impl StandbyPostgreSQLConnection {
             Ok(()) => source,
             Err(primary) => PostgresError::Standby { source: Box::new(source), primary: Box::new(primary) },
         })
+    }
+
+    /// How many files the standby has archived, over a connection of its own.
+    async fn archived(&self, limit: Duration) -> Option<u64> {
+        let parameters = self.conn_parameters().clone();
+        let watch = PostgreSQLConnection::with_options(parameters, self.options.standby.clone()).ok()?;
+        let archived = timeout(limit, watch.get_archiver_stats()).await.ok()?.ok()?.archived_count;
+        watch.close().await;
+        Some(archived)
     }
 }
 

@@ -110,7 +110,7 @@ impl StreamingConnection {
     async fn identify_system(&self) -> Result<IdentifySystem, PostgresError> {
         let mut connection = self.session.connect().await?;
         match connection.identify_system().await {
-            Err(error) if error.is_connection_lost() && !connection.is_new() => {}
+            Err(error) if connection.may_repeat(&error) => {}
             result => return result.map_err(|error| PostgresError::failed("IDENTIFY_SYSTEM", error)),
         }
         drop(connection);
