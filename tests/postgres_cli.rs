@@ -13,7 +13,9 @@ use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
-use support::process::PATIENCE;
+use support::process::{PATIENCE, is_alive, wait_for_death};
+use support::program::RunningProgram;
+use support::proxy::Proxy;
 use support::{Cluster, Program, Server, servers, wait_until};
 
 fn primary(server: &Server) -> Cluster {
@@ -38,7 +40,7 @@ fn json(output: &Output) -> Value {
 }
 
 /// The keys of `fetch_remote_status` on success, but for the one that depends on the version.
-const STATUS_KEYS: [&str; 29] = [
+const STATUS_KEYS: [&str; 28] = [
     "archive_timeout",
     "checkpoint_timeout",
     "config_file",
@@ -61,7 +63,6 @@ const STATUS_KEYS: [&str; 29] = [
     "replication_slot",
     "replication_slot_support",
     "server_txt_version",
-    "server_version",
     "synchronous_standby_names",
     "version_supported",
     "wal_compression",
@@ -235,10 +236,24 @@ fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
     }
     wait_until(PATIENCE, "the sessions are gone", || backups_under_way(&cluster) == "0");
 
+    // Neither a command that does not listen stays, nor what it has started.
+    let mark = copy.path().join("stubborn");
+    let command = format!(
+        "trap '' TERM; sleep 1000 & echo $! > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.1; done",
+        mark.display()
+    );
+    let running = backup_program(&cluster, copy.path(), &[], &command).spawn();
+    wait_until(PATIENCE, "the command runs", || mark.exists());
+    running.signal("TERM");
+    assert_eq!(running.wait(PATIENCE).status.code(), Some(143));
+    let started: u32 = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+    wait_for_death(&[started]);
+
     let mark = copy.path().join("lost");
-    let command = format!("touch {}; exec sleep 60", mark.display());
+    let command = format!("echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 60", mark.display());
     let running = backup_program(&cluster, copy.path(), &["--keep-alive", "1"], &command).spawn();
     wait_until(PATIENCE, "the command runs", || mark.exists());
+    let killed = Instant::now();
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tapster'";
     cluster.sql(kill).unwrap();
     let output = running.wait(PATIENCE);
@@ -248,6 +263,96 @@ fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
         "{output:?}"
     );
     assert!(!label.exists());
+    assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
+    let command: u32 = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
+    assert!(!is_alive(command), "it is ended with the session");
+}
+
+#[test]
+fn a_low_level_backup_can_be_interrupted_whatever_it_waits_for() {
+    let cluster = Cluster::builder(&servers::packaged()).setting("archive_mode", "on").start();
+    cluster.sql("CREATE TABLE dirty AS SELECT generate_series(1, 100000)").unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let interrupted = |running: RunningProgram| {
+        let began = Instant::now();
+        running.signal("TERM");
+        assert_eq!(running.wait(PATIENCE).status.code(), Some(143));
+        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        wait_until(PATIENCE, "the session is gone", || backups_under_way(&cluster) == "0");
+    };
+    let directory = copy.path().display().to_string();
+    let conninfo = cluster.conninfo("postgres");
+    let spread = ["low-level-backup", &conninfo, "-l", "spread", "-D", &directory, "--", "true"];
+    let runs = |what: &str| {
+        let query = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_{what}(%' \
+             AND application_name = 'tapster'"
+        );
+        wait_until(PATIENCE, what, || cluster.sql(&query).as_deref() == Ok("1"));
+    };
+    // In the start, which waits for a checkpoint that takes its time.
+    let running = Program::tapster().args(&spread).spawn();
+    runs("backup_start");
+    interrupted(running);
+    // In the stop, which waits for an archive that takes nothing.
+    let running = backup_program(&cluster, copy.path(), &[], "true").spawn();
+    runs("backup_stop");
+    interrupted(running);
+    // In the connecting, to a server that says nothing.
+    let silent = Proxy::start(cluster.port(), 0);
+    let conninfo = format!("host=127.0.0.1 port={} user=u", silent.port());
+    let connecting = ["low-level-backup", &conninfo, "-l", "x", "-D", &directory, "--", "true"];
+    let running = Program::tapster().args(&connecting).spawn();
+    wait_until(PATIENCE, "it has asked", || silent.heard().iter().any(|heard| !heard.is_empty()));
+    interrupted(running);
+}
+
+#[test]
+fn the_files_of_a_low_level_backup_are_those_of_this_one() {
+    servers::for_each(|server| {
+        let cluster = Cluster::builder(server).start();
+        let copy = tempfile::tempdir().unwrap();
+        let map = copy.path().join("tablespace_map");
+        let location = cluster.socket_dir().join("over there");
+        std::fs::create_dir(&location).unwrap();
+        servers::give_to_server_user(&location);
+        cluster.sql(&format!("CREATE TABLESPACE mapped LOCATION '{}'", location.display())).unwrap();
+        let oid = cluster.sql("SELECT oid FROM pg_tablespace WHERE spcname = 'mapped'").unwrap();
+        stdout(&backup_program(&cluster, copy.path(), &[], "true").run());
+        let expected = format!("{oid} {}\n", location.display());
+        assert_eq!(std::fs::read_to_string(&map).unwrap(), expected);
+        cluster.sql("DROP TABLESPACE mapped").unwrap();
+        stdout(&backup_program(&cluster, copy.path(), &[], "true").run());
+        assert!(!map.exists(), "it is of the backup before");
+        assert!(copy.path().join("backup_label").exists());
+    });
+}
+
+#[test]
+fn a_low_level_backup_of_a_standby_has_its_primary_switch_wal() {
+    servers::for_each(|server| {
+        let primary = primary(server);
+        let standby = primary.standby_with(&[("archive_mode", "always")]);
+        primary.sql("CHECKPOINT").unwrap();
+        standby.wait_for_replay_of(&primary);
+        let before = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let run = |conninfo: &str| {
+            let began = Instant::now();
+            let output =
+                backup_program(&standby, copy.path(), &["--json", "--primary", conninfo], "true").run();
+            (output, began.elapsed())
+        };
+        let (output, took) = run(&primary.conninfo("postgres"));
+        let document: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert!(took < Duration::from_secs(20), "{took:?}");
+        let label = std::fs::read_to_string(copy.path().join("backup_label")).unwrap();
+        assert!(label.contains("BACKUP FROM: standby"), "{label}");
+        let last = document["last_segment"].as_str().unwrap();
+        assert!(standby.archive_dir().join(last).exists(), "{document}");
+        let after = primary.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
+        assert!(before < after, "nothing was switched");
+    });
 }
 
 #[test]
@@ -369,4 +474,32 @@ fn a_status_takes_no_longer_than_connecting_and_one_round_trip() {
     let status = took(&["status", &conninfo]);
     println!("connecting {connecting:?}, status {status:?}");
     assert!(status < connecting + round_trip * 3 / 2, "connecting {connecting:?}, status {status:?}");
+}
+
+#[test]
+fn no_command_waits_for_ever_on_a_silent_server() {
+    let silent = Proxy::start(1, 0);
+    let conninfo = format!("host=127.0.0.1 port={} user=u", silent.port());
+    for command in [
+        &["status"][..],
+        &["show", "--all"],
+        &["check", "--nagios"],
+        &["switch-wal"],
+        &["checkpoint"],
+        &["restore-point", "--timeout", "1", &conninfo, "x"],
+        &["slot", "ls"],
+        &["slot", "create", "--timeout", "1", &conninfo, "x"],
+        &["slot", "drop", "--timeout", "1", &conninfo, "x"],
+        &["low-level-backup", "-l", "x", "-D", ".", "--timeout", "1", &conninfo, "--", "true"],
+    ] {
+        let mut args = command.to_vec();
+        if !args.contains(&"--timeout") {
+            args.extend(["--timeout", "1", "-d", conninfo.as_str()]);
+        }
+        let began = Instant::now();
+        let output = Program::tapster().args(&args).run();
+        let expected = if command[0] == "check" { 2 } else { 3 };
+        assert_eq!(output.status.code(), Some(expected), "{command:?}: {output:?}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{command:?}: {:?}", began.elapsed());
+    }
 }

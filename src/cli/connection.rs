@@ -2,7 +2,6 @@ use core::time::Duration;
 
 use super::failure::Failure;
 use super::{output, password};
-use tapster::client::Connection;
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
 use tapster::session::HandshakeError;
@@ -32,12 +31,31 @@ pub(super) struct ConnectionArgs {
     password: bool,
 }
 
+/// For how long a server that says nothing is waited for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
+pub(super) struct TimeoutArgs {
+    /// Seconds for which the server may be silent, except in a checkpoint and in the start and stop of a backup; 0
+    /// for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "TAPSTER_TIMEOUT")]
+    timeout: u64,
+}
+
+impl TimeoutArgs {
+    /// `None` for ever.
+    pub(super) fn limit(self) -> Option<Duration> {
+        seconds(self.timeout)
+    }
+}
+
 /// Connection parameters on their way to a connection.
 #[derive(Debug)]
 pub(super) struct Target {
     conninfo: ConnInfo,
     environment: Environment,
     may_prompt: bool,
+    /// How long the server may be silent.
+    timeout: Option<Duration>,
 }
 
 impl ConnectionArgs {
@@ -61,8 +79,12 @@ impl ConnectionArgs {
             }
             conninfo.set_from_flag(flag, keyword, value)?;
         }
-        let mut target =
-            Target { conninfo, environment: Environment::from_process(), may_prompt: !self.no_password };
+        let mut target = Target {
+            conninfo,
+            environment: Environment::from_process(),
+            may_prompt: !self.no_password,
+            timeout: None,
+        };
         if self.password {
             target.prompt()?;
         }
@@ -76,15 +98,14 @@ impl Target {
         Ok(self.conninfo.resolve(&self.environment)?)
     }
 
-    /// An ordinary connection.
-    pub(super) async fn connect(&mut self) -> Result<Connection, Failure> {
-        loop {
-            let config = self.named(self.conninfo.clone())?;
-            match Connection::connect(&config).await {
-                Err(error) if self.can_mend(&error) => self.prompt()?,
-                result => return Ok(result?),
-            }
-        }
+    /// The same with a limit to the server's silence.
+    pub(super) fn within(self, timeout: TimeoutArgs) -> Self {
+        Self { timeout: timeout.limit(), ..self }
+    }
+
+    /// How long the server may be silent.
+    pub(super) fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     /// The configuration of a physical replication connection. Any `replication` that was given is replaced,
@@ -105,7 +126,9 @@ impl Target {
         for warning in resolved.warnings() {
             output::note(&format!("WARNING: {warning}"));
         }
-        Ok(resolved.config()?)
+        let mut config = resolved.config()?;
+        config.connect_timeout = config.connect_timeout.or(self.timeout);
+        Ok(config)
     }
 
     /// What the session is to be called: what the parameters say, or else our name.
@@ -128,7 +151,11 @@ impl Target {
         loop {
             match ReplicationConnection::connect(&self.replication_config()?).await {
                 Err(error) if self.can_mend(&error) => self.prompt()?,
-                result => return Ok(result?),
+                result => {
+                    let mut connection = result?;
+                    connection.connection().set_read_timeout(self.timeout);
+                    return Ok(connection);
+                }
             }
         }
     }

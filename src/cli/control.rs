@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use serde_json::json;
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::output;
 use tapster::postgres::{PostgreSQL as _, PostgreSQLConnection, PostgresError};
@@ -15,12 +15,11 @@ pub(super) struct SwitchWalArgs {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
-    /// Wait until the server has archived the segment
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+    /// Wait until the server has archived the segment, for --timeout at most
     #[arg(long)]
     wait: bool,
-    /// With --wait: seconds to wait at most
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, requires = "wait")]
-    timeout: u64,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
@@ -32,6 +31,8 @@ pub(super) struct CheckpointArgs {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
@@ -44,18 +45,21 @@ pub(super) struct RestorePointArgs {
     conn_and_name: Vec<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
-    let target = args.connection.target(args.conn.as_deref())?.postgres(None).await?;
+    let target = args.connection.target(args.conn.as_deref())?.within(args.timeout).postgres(None).await?;
     let postgres = &target.postgres;
     let archived_before = if args.wait { Some(archived(postgres).await?) } else { None };
     let segment = postgres.switch_wal().await?;
     if let (Some(segment), Some(before)) = (&segment, archived_before) {
-        let limit = Duration::from_secs(args.timeout);
+        // Without a limit a year is as good as for ever.
+        let limit = args.timeout.limit().unwrap_or(Duration::from_secs(365 * 86_400));
         let waited = tokio::time::timeout(limit, wait_for_archive(postgres, segment, before)).await;
         waited.map_err(|_| {
             Failure::other(format!("{segment} is finished, but was not archived within {limit:?}"))
@@ -101,7 +105,7 @@ async fn wait_for_archive(
 }
 
 pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
-    let target = args.connection.target(args.conn.as_deref())?.postgres(None).await?;
+    let target = args.connection.target(args.conn.as_deref())?.within(args.timeout).postgres(None).await?;
     target.postgres.checkpoint().await?;
     target.postgres.close().await;
     if args.json {
@@ -118,7 +122,7 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
         [name] => (None, name),
         _ => return Err(Failure::usage("give the restore point's name")),
     };
-    let target = args.connection.target(conn)?.postgres(None).await?;
+    let target = args.connection.target(conn)?.within(args.timeout).postgres(None).await?;
     let position = target.postgres.create_restore_point(name).await?;
     target.postgres.close().await;
     if args.json {

@@ -104,6 +104,11 @@ impl Failure {
         self.is_told
     }
 
+    /// Whether it is the user's wish.
+    pub(super) fn is_interruption(&self) -> bool {
+        matches!(self.kind, Kind::Interrupted(_))
+    }
+
     /// The same, for a document that has told it.
     pub(super) fn already_told(self) -> Self {
         Self { is_told: true, ..self }

@@ -1,16 +1,16 @@
 use core::time::Duration;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use super::connection::{ConnectionArgs, seconds};
+use super::connection::{ConnectionArgs, TimeoutArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
 use super::output;
@@ -28,7 +28,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
 
 COMMAND copies the server's files. It finds the data directory in TAPSTER_DATA_DIRECTORY, where the role may
 know it, the position where recovery begins in TAPSTER_START_LSN, and the timeline in TAPSTER_TIMELINE. If it
-fails, or a signal comes, or the session is lost, the backup is abandoned and nothing is written.
+fails, or a signal comes, or the session is lost, the backup is abandoned and nothing is written. A command that
+still runs then is told to end (SIGTERM), and two seconds later, or at another signal, made to (SIGKILL).
 
 The WAL from the first to the last segment that is told belongs to the backup.
 
@@ -47,6 +48,8 @@ pub(super) struct Args {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// The backup's label
     #[arg(short, long)]
     label: String,
@@ -78,13 +81,22 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::usage(format!("\"{}\" is not a directory", args.directory.display())));
     }
     let mut signals = Signals::new()?;
-    let server = connect(&args).await?;
-    let postgres = server.postgres();
-    postgres.set_immediate_checkpoint(args.fast);
+    let server = tokio::select! {
+        server = connect(&args) => server?,
+        signal = signals.next() => return Err(Failure::interrupted(signal)),
+    };
+    server.postgres().set_immediate_checkpoint(args.fast);
+    let mut command = None;
     let outcome = tokio::select! {
-        outcome = backup(&args, &server) => outcome,
+        outcome = backup(&args, &server, &mut command) => outcome,
         signal = signals.next() => Err(Failure::interrupted(signal)),
     };
+    if let (Some(command), Err(_)) = (&mut command, &outcome) {
+        command.end(signals.next()).await;
+    }
+    if outcome.as_ref().is_err_and(Failure::is_interruption) {
+        server.cancel().await;
+    }
     // The end of the session is the end of a backup that was not stopped.
     server.close().await;
     let done = outcome?;
@@ -115,6 +127,19 @@ impl Server {
         }
     }
 
+    /// Has the server give up a start or a stop that nobody waits for any more: it would wait on without a client.
+    async fn cancel(&self) {
+        let postgres = self.postgres();
+        // Where there is no connection there is nothing to give up.
+        if postgres.has_connection().await
+            && let Ok(connection) = postgres.connect().await
+            && let Some(token) = connection.cancel_token()
+        {
+            // A server that cannot be reached any more ends the session by itself.
+            let _ = token.cancel().await;
+        }
+    }
+
     async fn close(&self) {
         match self {
             Self::Plain(postgres) => postgres.close().await,
@@ -124,7 +149,7 @@ impl Server {
 }
 
 async fn connect(args: &Args) -> Result<Server, Failure> {
-    let mut target = args.connection.target(args.conn.as_deref())?;
+    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
     let Some(primary) = &args.primary else {
         return Ok(Server::Plain(target.postgres(None).await?.postgres));
     };
@@ -137,6 +162,7 @@ async fn connect(args: &Args) -> Result<Server, Failure> {
     options.primary_checkpoint_timeout = seconds(args.primary_checkpoint_timeout).unwrap_or_default();
     let conninfo = target.conninfo().clone();
     let standby = StandbyPostgreSQLConnection::with_options(conninfo, primary, options)?;
+    standby.set_timeout(target.timeout());
     Ok(Server::Standby(Box::new(standby)))
 }
 
@@ -147,15 +173,16 @@ struct Done {
     last: String,
 }
 
-async fn backup(args: &Args, server: &Server) -> Result<Done, Failure> {
+/// `command` is left running if this fails or is dropped.
+async fn backup(args: &Args, server: &Server, command: &mut Option<Running>) -> Result<Done, Failure> {
     let postgres = server.postgres();
     let data_directory = postgres.get_setting("data_directory").await.ok();
     let segment_size = postgres.xlog_segment_size().await?;
     let started = postgres.start_concurrent_backup(&args.label).await?;
     output::note(&format!("started at {} on timeline {}", started.location, started.timeline));
-    let child = spawn(&args.command, &started, data_directory.as_deref())?;
+    let child = command.insert(spawn(&args.command, &started, data_directory.as_deref())?);
     let interval = Duration::from_secs(args.keep_alive);
-    let status = PostgresKeepAlive::new(postgres, interval, true).run(wait(child)).await?;
+    let status = PostgresKeepAlive::new(postgres, interval, true).run(child.wait()).await?;
     check(status, &args.command)?;
     let stopped = server.stop().await?;
     let size = u32::try_from(segment_size).ok().and_then(|bytes| WalSegmentSize::new(bytes).ok());
@@ -167,14 +194,40 @@ async fn backup(args: &Args, server: &Server) -> Result<Done, Failure> {
     Ok(Done { started, stopped, first, last })
 }
 
-/// A child that is told to end when it is dropped.
-struct Running(Child);
+/// How long a command may take to end when it is told to.
+const GRACE: Duration = Duration::from_secs(2);
 
-impl Drop for Running {
-    fn drop(&mut self) {
+/// The command.
+struct Running {
+    child: Child,
+    /// Whether what it has started is told with it.
+    is_group: bool,
+}
+
+impl Running {
+    async fn wait(&mut self) -> Result<ExitStatus, Failure> {
+        let status = self.child.wait().await;
+        status.map_err(|error| Failure::other(format!("could not wait for the command: {error}")))
+    }
+
+    /// Ends it, at once after a while or when somebody is `impatient`.
+    async fn end(&mut self, impatient: impl Future<Output = SignalKind>) {
+        self.signal(Signal::TERM);
+        tokio::select! {
+            _ = self.child.wait() => return,
+            () = tokio::time::sleep(GRACE) => {}
+            _ = impatient => {}
+        }
+        self.signal(Signal::KILL);
+        // It has no say in this.
+        let _ = self.child.wait().await;
+    }
+
+    fn signal(&self, signal: Signal) {
         // It has an id until it is waited for.
-        if let Some(pid) = self.0.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            let _ = kill_process(pid, Signal::TERM);
+        if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+            // What has ended already needs no signal.
+            let _ = if self.is_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
         }
     }
 }
@@ -194,14 +247,15 @@ fn spawn(
     }
     // Our standard output is the result.
     command.stdout(io::stderr());
+    // On a terminal it may have to ask for something, which only the group in front can.
+    let is_group = !io::stdin().is_terminal();
+    if is_group {
+        command.process_group(0);
+    }
     let child = command
         .spawn()
         .map_err(|error| Failure::other(format!("could not start \"{}\": {error}", program.display())))?;
-    Ok(Running(child))
-}
-
-async fn wait(mut child: Running) -> Result<ExitStatus, Failure> {
-    child.0.wait().await.map_err(|error| Failure::other(format!("could not wait for the command: {error}")))
+    Ok(Running { child, is_group })
 }
 
 fn check(status: Result<ExitStatus, Failure>, command: &[OsString]) -> Result<(), Failure> {
@@ -237,7 +291,13 @@ impl Signals {
 /// Writes the files that make the copy a backup: durable, and never half.
 fn write_files(directory: &Path, stopped: &StoppedBackup) -> io::Result<()> {
     // The map first: a label without its map would be a backup without its tablespaces.
-    if !stopped.tablespace_map.is_empty() {
+    if stopped.tablespace_map.is_empty() {
+        // One of an earlier copy would lead recovery astray.
+        match fs::remove_file(directory.join("tablespace_map")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    } else {
         write_file(directory, "tablespace_map", &stopped.tablespace_map)?;
     }
     write_file(directory, "backup_label", &stopped.backup_label)?;

@@ -9,7 +9,7 @@ use tapster::postgres::{
     ArchiverStats, ClientType, ConfigurationFiles, PostgreSQL as _, PostgresError, PostgresStatus,
     ReplicationSlot, ReplicationStats, StatusError, StreamingStatus, XlogInfo,
 };
-use tapster::types::PgTimestamp;
+use tapster::types::{PgTimestamp, ServerVersion};
 
 /// What `show --all` shows, in this order.
 pub(super) const MEMBERS: &[&str] = &[
@@ -91,7 +91,8 @@ async fn read(target: &Postgres, member: &str) -> Result<Value, PostgresError> {
         },
         "get_replication_stats" => {
             let clients = postgres.get_replication_stats(ClientType::AnyStreamingClient).await?;
-            clients.iter().map(replication_stats).collect()
+            let version = postgres.server_version().await?;
+            clients.iter().map(|client| replication_stats(client, version)).collect()
         }
         "get_synchronous_standby_names" => postgres.get_synchronous_standby_names().await?.into(),
         "fetch_remote_status" => postgres_status(&postgres.fetch_remote_status().await),
@@ -212,9 +213,10 @@ fn slot(slot: &ReplicationSlot) -> Value {
     json!({ "slot_name": slot.slot_name, "active": slot.active, "restart_lsn": text(slot.restart_lsn) })
 }
 
-fn replication_stats(client: &ReplicationStats) -> Value {
+/// The columns that the server's version has, and those that are added to them.
+fn replication_stats(client: &ReplicationStats, version: ServerVersion) -> Value {
     let interval = |interval: Option<Duration>| Value::from(interval.map(interval_text));
-    json!({
+    let mut value = json!({
         "pid": client.pid,
         "usesysid": client.usesysid,
         "usename": client.usename,
@@ -229,16 +231,21 @@ fn replication_stats(client: &ReplicationStats) -> Value {
         "write_lsn": text(client.write_lsn),
         "flush_lsn": text(client.flush_lsn),
         "replay_lsn": text(client.replay_lsn),
-        "write_lag": interval(client.write_lag),
-        "flush_lag": interval(client.flush_lag),
-        "replay_lag": interval(client.replay_lag),
         "sync_priority": client.sync_priority,
         "sync_state": client.sync_state,
-        "reply_time": time(client.reply_time),
         "slot_name": client.slot_name,
         "is_in_recovery": client.is_in_recovery,
         "current_lsn": text(client.current_lsn),
-    })
+    });
+    if version >= ServerVersion::release(10) {
+        value["write_lag"] = interval(client.write_lag);
+        value["flush_lag"] = interval(client.flush_lag);
+        value["replay_lag"] = interval(client.replay_lag);
+    }
+    if version >= ServerVersion::release(12) {
+        value["reply_time"] = time(client.reply_time);
+    }
+    value
 }
 
 /// What prints itself, as text.

@@ -42,6 +42,9 @@ impl Target {
             conninfo.set("application_name", options.application_name.as_str())?;
         }
         let streaming = StreamingConnection::with_environment(&conninfo, options.environment.clone())?;
-        Ok((PostgreSQLConnection::with_options(conninfo, options)?, streaming))
+        let postgres = PostgreSQLConnection::with_options(conninfo, options)?;
+        postgres.set_timeout(self.timeout());
+        streaming.set_timeout(self.timeout());
+        Ok((postgres, streaming))
     }
 }

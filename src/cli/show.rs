@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::{Failure, with_causes};
 use super::members::{self, MEMBERS};
 use super::{output, usage};
@@ -30,6 +30,8 @@ pub(super) struct Args {
     conn_and_member: Vec<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Show every member
     #[arg(long)]
     all: bool,
@@ -64,7 +66,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "there is no member \"{member}\"\nhint: \"tapster show --help\" lists them"
         )));
     }
-    let target = args.connection.target(conn)?.postgres(args.slot.as_deref()).await?;
+    let mut target = args.connection.target(conn)?.within(args.timeout);
+    let target = target.postgres(args.slot.as_deref()).await?;
     let mut values = Map::new();
     let mut errors = Map::new();
     for name in member.as_ref().map_or(MEMBERS, core::slice::from_ref) {

@@ -1,11 +1,11 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::output;
 use tapster::client::Row;
-use tapster::postgres::NameMap;
+use tapster::postgres::{NameMap, PostgreSQL as _};
 use tapster::replication::PhysicalSlot;
 use tapster::types::{ServerVersion, SqlState};
 use tapster::{Error, client};
@@ -33,6 +33,8 @@ pub(super) struct LsArgs {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Print a JSON document
     #[arg(long)]
     json: bool,
@@ -44,6 +46,8 @@ pub(super) struct CreateArgs {
     name: NameArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// Keep WAL only from the first position that a receiver reports, instead of from now on
     #[arg(long)]
     no_reserve_wal: bool,
@@ -61,6 +65,8 @@ pub(super) struct DropArgs {
     name: NameArgs,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// A slot that does not exist is no error
     #[arg(long)]
     if_exists: bool,
@@ -114,10 +120,15 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn list(args: &LsArgs) -> Result<(), Failure> {
-    let mut connection = args.connection.target(args.conn.as_deref())?.connect().await?;
-    let sets = connection.simple_query(&slots_query(connection.server_version()?)).await?;
+    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
+    let target = target.postgres(None).await?;
+    let sets = {
+        let mut connection = target.postgres.connect().await?;
+        let query = slots_query(connection.server_version()?);
+        connection.simple_query(&query).await?
+    };
     let slots = sets.first().map(read_slots).transpose()?.unwrap_or_default();
-    connection.close().await?;
+    target.postgres.close().await;
     if args.json {
         output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }));
     } else if slots.is_empty() {
@@ -130,7 +141,7 @@ async fn list(args: &LsArgs) -> Result<(), Failure> {
 
 async fn create(args: &CreateArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
-    let mut connection = args.connection.target(conn)?.connect_replication().await?;
+    let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
     let slot = PhysicalSlot { temporary: false, reserve_wal: !args.no_reserve_wal };
     let created = match connection.create_physical_slot(name, slot).await {
         Ok(_) => true,
@@ -147,7 +158,11 @@ async fn create(args: &CreateArgs) -> Result<(), Failure> {
 
 async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
-    let mut connection = args.connection.target(conn)?.connect_replication().await?;
+    let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
+    if args.wait {
+        // For as long as somebody uses it.
+        connection.connection().set_read_timeout(None);
+    }
     let dropped = match connection.drop_slot(name, args.wait).await {
         Ok(()) => true,
         Err(Error::Server(error)) if error.sqlstate == SqlState::UNDEFINED_OBJECT && args.if_exists => false,

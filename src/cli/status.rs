@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::slot::{lsn_difference, own_position, print_slots, read_slots, slots_query};
 use super::{members, output};
@@ -23,15 +23,20 @@ pub(super) struct Args {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
+    /// The physical slot to look at
+    #[arg(short = 'S', long, value_name = "NAME", env = "TAPSTER_SLOT")]
+    slot: Option<String>,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let mut target = args.connection.target(args.conn.as_deref())?;
+    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
     let (postgres, streaming) = loop {
-        let (postgres, streaming) = target.objects(None)?;
+        let (postgres, streaming) = target.objects(args.slot.as_deref())?;
         // Both at once: together they take no longer than one.
         let (asked, streaming_status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
         let own = own_process(&streaming, &streaming_status).await;
@@ -47,17 +52,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
     };
     if args.json {
-        let mut document = json!({
+        output::print_json(&json!({
             "schema": "tapster.status/1",
             "ok": true,
             "server": postgres.server,
+            "version_num": postgres.version.num(),
             "postgres": members::postgres_status(&postgres.status),
             "streaming": members::streaming_status(&streaming),
             "walsenders": postgres.walsenders,
             "slots": postgres.slots,
-        });
-        document["postgres"]["server_version"] = postgres.version.num().into();
-        output::print_json(&document);
+        }));
     } else {
         print(&postgres, &streaming);
     }

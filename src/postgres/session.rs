@@ -151,7 +151,7 @@ impl<C: Link> Session<C> {
         }
         self.may_replace(&state)?;
         let mut config = (self.shared.make_config)()?;
-        config.connect_timeout = config.connect_timeout.or(self.timeout());
+        config.connect_timeout = config.connect_timeout.or_else(|| self.timeout());
         state.link = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
         state.lost = None;
         live::register(&self.shared);
