@@ -1,6 +1,12 @@
-//! The properties that the fuzz targets check, one function for each target.
+//! The properties that the fuzz targets check, one function for each target, by subject. Each panics where its
+//! property does not hold.
 //!
-//! They use nothing but tapster's public interface. `tests/codec_properties.rs` runs the same functions on
+//! They use nothing but tapster's public interface. `tests/fuzz_properties.rs` runs the same functions on
 //! stable, over the committed seeds and over random cases.
 
 pub mod codec;
+pub mod conninfo;
+pub mod handshake;
+pub mod history;
+pub mod names;
+pub mod scram;

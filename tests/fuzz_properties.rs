@@ -1,14 +1,20 @@
 //! The properties of the fuzz targets, on stable: over the committed seeds, over each seed changed a little,
-//! and over messages made at random.
+//! and over inputs made at random.
+#![cfg(feature = "wal")]
 
 use std::fs;
 use std::path::Path;
 
-#[path = "../fuzz/src/codec.rs"]
+#[path = "../fuzz/src/lib.rs"]
 #[expect(unreachable_pub, reason = "the fuzz targets use them from outside")]
 mod properties;
 
-use properties::{backend, base_backup, frames, frontend, replication, startup};
+use properties::codec::{backend, base_backup, frames, frontend, replication, startup};
+use properties::conninfo::conninfo;
+use properties::handshake::handshake;
+use properties::history::timeline_history;
+use properties::names::wal_names;
+use properties::scram::scram;
 
 /// Changed copies of each seed.
 const CHANGES: usize = 40;
@@ -45,8 +51,38 @@ fn messages_of_a_base_backup() {
     check("base_backup", base_backup);
 }
 
-/// Runs one property. Seeds found by a fuzzer stand beside the recorded ones and are run first.
+#[test]
+fn handshakes_with_any_server() {
+    check("handshake", handshake);
+}
+
+#[test]
+fn scram_with_somebody_in_between() {
+    // Each is a dozen derivations of keys.
+    check_with("scram", 1_000, scram);
+}
+
+#[test]
+fn connection_strings() {
+    check("conninfo", conninfo);
+}
+
+#[test]
+fn timeline_histories() {
+    check("timeline_history", timeline_history);
+}
+
+#[test]
+fn names_of_wal_files() {
+    check("wal_names", wal_names);
+}
+
 fn check(target: &str, property: fn(&[u8])) {
+    check_with(target, RANDOM, property);
+}
+
+/// Runs one property. Seeds found by a fuzzer stand beside the recorded ones and are run first.
+fn check_with(target: &str, random_inputs: usize, property: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut paths: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -62,7 +98,7 @@ fn check(target: &str, property: fn(&[u8])) {
             property(&random.changed(seed));
         }
     }
-    for _ in 0..RANDOM {
+    for _ in 0..random_inputs {
         let len = random.below(64);
         let input: Vec<_> = (0..len).map(|_| random.byte()).collect();
         property(&input);
