@@ -2,7 +2,6 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
-use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::check::{SEGMENT_HEADER_LEN, system_id_of};
@@ -36,19 +35,11 @@ pub struct NewestSegment {
     pub segment: WalSegment,
     /// Whether it has the name of a complete segment, rather than a partial one.
     pub complete: bool,
-    /// How it is stored. [`NewestSegment::is_size_checked`] depends on it.
+    /// How it is stored.
     pub compression: Compression,
 }
 
 impl NewestSegment {
-    /// Whether it is known to hold as many bytes as a segment has.
-    ///
-    /// Plain files and gzip tell their size; LZ4 and Zstandard only when they are decompressed.
-    #[must_use]
-    pub const fn is_size_checked(&self) -> bool {
-        self.complete && matches!(self.compression, Compression::None | Compression::Gzip)
-    }
-
     /// The position after the last byte that is surely here: its end, or the start of a partial one.
     #[must_use]
     pub fn end(&self) -> Lsn {
@@ -87,6 +78,8 @@ pub enum WarningKind {
         /// Its size, uncompressed, in bytes.
         actual: u64,
     },
+    /// It has the name of a complete compressed segment, and is damaged or holds more than a segment.
+    Damaged,
     /// It has the name of a segment and is a directory, socket, ...
     NotAFile,
     /// It is named as a segment of a cluster with smaller segments.
@@ -98,6 +91,7 @@ impl fmt::Display for ArchiveWarning {
         write!(f, "segment file \"{}\" ", self.name)?;
         match self.kind {
             WarningKind::Size { actual } => write!(f, "has incorrect size {actual}, skipping"),
+            WarningKind::Damaged => f.write_str("is no compressed segment, skipping"),
             WarningKind::NotAFile => f.write_str("is not a file, skipping"),
             WarningKind::OtherSegmentSize => {
                 f.write_str("is of a cluster with another segment size, skipping")
@@ -110,8 +104,8 @@ impl Archive {
     /// Where the archive ends, and so where receiving goes on.
     ///
     /// The newest segment has the highest number, then the highest timeline; a complete one counts before a
-    /// partial one. Files with the name of a complete segment but another size are passed over with a warning.
-    /// What this returns is durable, also if a crash came between a rename and its fsync.
+    /// partial one. Files with the name of a complete segment but another size are passed over with a warning;
+    /// those that tell their size only when they are decompressed, if none newer is sound. What this returns is durable, also if a crash came between a rename and its fsync.
     ///
     /// # Errors
     /// If the directory or a file in it cannot be read or synced.
@@ -130,15 +124,16 @@ impl Archive {
             }
             _ => {}
         })?;
+        candidates.sort_by_key(|candidate| Reverse(candidate.rank()));
         // All of them are looked at, not only the newest, so that each broken one is told.
         let mut newest: Option<NewestSegment> = None;
         for candidate in candidates {
             let name = candidate.to_string();
             // Whoever ships finished segments away may do so at any moment.
             let Some(entry) = directory.entry(&name)? else { continue };
-            match self.examine(candidate, &entry)? {
+            match self.examine(candidate, &entry, newest.is_none())? {
                 Some(kind) => warnings.push(ArchiveWarning { name, kind }),
-                None => newest = newest.into_iter().chain([candidate]).max_by_key(NewestSegment::rank),
+                None => newest = newest.or(Some(candidate)),
             }
         }
         if let Some(newest) = newest.filter(|newest| newest.complete) {
@@ -148,25 +143,25 @@ impl Archive {
         Ok(ArchiveEnd { newest, warnings })
     }
 
-    /// The cluster that the newest segments are of, if a plain file among them tells.
+    /// The cluster that the newest segments are of, if one of them tells.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn system_id(&self, newest: NewestSegment) -> Result<Option<SystemId>, ArchiveError> {
         // A partial one may have been begun and never written to; then the one before it tells.
-        let before =
-            newest.segment.previous().map(|segment| NewestSegment { segment, complete: true, ..newest });
-        for candidate in [Some(newest), before].into_iter().flatten() {
+        let before = newest.segment.previous().into_iter().flat_map(|segment| {
+            Compression::ALL.map(|compression| NewestSegment { segment, complete: true, compression })
+        });
+        for candidate in core::iter::once(newest).chain(before) {
             let name = candidate.to_string();
-            let is_plain = candidate.compression == Compression::None;
-            if !is_plain || self.directory().entry(&name)?.is_none() {
+            if self.directory().entry(&name)?.is_none() {
                 continue;
             }
             let mut header = [0; SEGMENT_HEADER_LEN];
-            match self.directory().open_file(&name)?.read_exact_at(&mut header, 0) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-                Err(source) => return Err(io_error("read", self.directory().path_of(&name), source)),
+            match self.open_segment(&name)?.fill(&mut header) {
+                Ok(SEGMENT_HEADER_LEN) => {}
+                Ok(_) | Err(ArchiveError::Decompress { .. }) => continue,
+                Err(error) => return Err(error),
             }
             if let Some(system_id) = system_id_of(candidate.segment.start(), &header) {
                 return Ok(Some(system_id));
@@ -199,32 +194,60 @@ impl Archive {
         }
     }
 
-    /// Why the file is not what its name says, if so.
-    fn examine(&self, candidate: NewestSegment, entry: &Entry) -> Result<Option<WarningKind>, ArchiveError> {
+    /// Why the file is not what its name says, if so. What would have to be decompressed for it is taken at its
+    /// name, unless it is to be looked at `closely`.
+    fn examine(
+        &self,
+        candidate: NewestSegment,
+        entry: &Entry,
+        closely: bool,
+    ) -> Result<Option<WarningKind>, ArchiveError> {
         let &Entry::File(stored) = entry else { return Ok(Some(WarningKind::NotAFile)) };
         // A partial one is received again from its start, whatever it holds.
         if !candidate.complete {
             return Ok(None);
         }
-        let actual = match candidate.compression {
-            Compression::None => stored,
-            Compression::Gzip => self.gzip_content_len(&candidate.to_string(), stored)?,
-            Compression::Lz4 | Compression::Zstd if stored == 0 => 0,
-            Compression::Lz4 | Compression::Zstd => return Ok(None),
-        };
+        let name = candidate.to_string();
         let expected = u64::from(self.segment_size().bytes());
+        let told = match candidate.compression {
+            Compression::None => Some(stored),
+            // Otherwise something may follow the compressed stream.
+            Compression::Gzip => self.gzip_content_len(&name, stored)?.filter(|&len| len == expected),
+            Compression::Lz4 | Compression::Zstd => Some(expected).filter(|_| !closely),
+        };
+        let actual = match told.map_or_else(|| self.content_len(&name), Ok) {
+            Ok(actual) => actual,
+            Err(ArchiveError::Decompress { .. }) => return Ok(Some(WarningKind::Damaged)),
+            Err(error) => return Err(error),
+        };
         Ok((actual != expected).then_some(WarningKind::Size { actual }))
     }
 
+    /// How many bytes a compressed file holds, found by decompressing it.
+    fn content_len(&self, name: &str) -> Result<u64, ArchiveError> {
+        let mut reader = self.open_segment(name)?;
+        let mut buffer = alloc::vec![0; DECOMPRESS_LEN];
+        let mut len = 0;
+        loop {
+            match reader.fill(&mut buffer)? {
+                0 => return Ok(len),
+                read => len += read as u64,
+            }
+        }
+    }
+
     /// The uncompressed size, modulo 4 GiB, that ends a gzip file of `stored` bytes.
-    fn gzip_content_len(&self, name: &str, stored: u64) -> Result<u64, ArchiveError> {
-        let Some(at) = stored.checked_sub(4) else { return Ok(0) };
+    fn gzip_content_len(&self, name: &str, stored: u64) -> Result<Option<u64>, ArchiveError> {
+        let Some(at) = stored.checked_sub(4) else { return Ok(None) };
         let mut len = [0; 4];
         let read = self.directory().open_file(name)?.read_exact_at(&mut len, at);
         read.map_err(|source| io_error("read", self.directory().path_of(name), source))?;
-        Ok(u32::from_le_bytes(len).into())
+        Ok(Some(u32::from_le_bytes(len).into()))
     }
 }
+
+/// Bytes that are decompressed at a time to count them.
+const DECOMPRESS_LEN: usize = 64 << 10;
 
 /// Whether the name is that of a segment of a cluster with smaller segments, whose numbers in it are larger.
 fn is_of_smaller_segments(name: &str) -> bool {
@@ -237,6 +260,7 @@ fn is_of_smaller_segments(name: &str) -> bool {
 mod tests {
     use super::*;
     use std::fs::{self, File};
+    use std::io::Write;
 
     const SIZE: u64 = 1 << 20;
 
@@ -306,7 +330,8 @@ mod tests {
         ]);
         assert_eq!(end.newest.unwrap().to_string(), "000000010000000000000005");
         let told: Vec<_> = end.warnings.iter().map(|warning| warning.kind).collect();
-        assert_eq!(told, [SIZE - 1, 0, 0, 0].map(|actual| WarningKind::Size { actual }));
+        let size = |actual| WarningKind::Size { actual };
+        assert_eq!(told, [size(SIZE - 1), size(0), WarningKind::Damaged, size(0)]);
         assert_eq!(
             end.warnings[0].to_string(),
             "segment file \"000000010000000000000006\" has incorrect size 1048575, skipping"
@@ -324,25 +349,45 @@ mod tests {
     }
 
     #[test]
-    fn gzip_tells_its_size_and_the_others_are_not_known() {
+    fn the_content_of_a_compressed_segment_has_to_have_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path(), WalSegmentSize::new(1 << 20).unwrap()).unwrap();
-        let newest_after = |name: &str, bytes: &[u8]| {
-            fs::write(dir.path().join(name), bytes).unwrap();
-            let newest = archive.end().unwrap().newest.unwrap();
-            (newest.to_string(), newest.is_size_checked())
+        let (segment, short) = (alloc::vec![0; 1 << 20], [0; 9]);
+        let gzip = |content: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
         };
-        let five = "000000010000000000000005.gz".to_string();
-        assert_eq!(newest_after(&five, b"....\0\0\x10\0"), (five.clone(), true));
-        assert_eq!(newest_after("000000010000000000000006.gz", b"....\0\0\x20\0"), (five, true));
-        for name in ["000000010000000000000007.zst", "000000010000000000000008.lz4"] {
-            assert_eq!(newest_after(name, b"...."), (name.into(), false));
+        let zstd = |content: &[u8]| zstd::encode_all(content, 1).unwrap();
+        let lz4 = |content: &[u8]| {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        };
+        let newest_after = |name: &str, bytes: Vec<u8>| {
+            fs::write(dir.path().join(name), bytes).unwrap();
+            archive.end().unwrap().newest.unwrap().to_string()
+        };
+        let five = "000000010000000000000005.gz";
+        assert_eq!(newest_after(five, gzip(&segment)), five);
+        assert_eq!(newest_after(five, [gzip(&segment), b"a stale tail".into()].concat()), five);
+        assert_eq!(newest_after("000000010000000000000006.gz", gzip(&short)), five);
+        assert_eq!(newest_after("000000010000000000000006.lz4", lz4(&short)), five);
+        assert_eq!(newest_after("000000010000000000000006.zst", zstd(&short)), five);
+        assert_eq!(newest_after("000000010000000000000007.zst", b"....".into()), five);
+        assert_eq!(archive.end().unwrap().warnings.len(), 4);
+        for (name, content) in [
+            ("000000010000000000000008.lz4", lz4(&segment)),
+            ("000000010000000000000009.zst", zstd(&segment)),
+        ] {
+            assert_eq!(newest_after(name, content), name);
         }
     }
 
     #[test]
     fn the_plain_file_counts_of_a_segment_stored_twice() {
         let end = end_of(&[("000000010000000000000005.lz4", 9), ("000000010000000000000005", SIZE)]);
+        assert_eq!(end.warnings, []);
         assert_eq!(end.newest.unwrap().compression, Compression::None);
     }
 }

@@ -72,6 +72,13 @@ pub enum ArchiveError {
         /// What is needed: what has to stay free, and the next segment.
         needed: u64,
     },
+    /// A compressed file is damaged, cut off, or holds more than it should.
+    Decompress {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A segment was to be begun whose size is not that of the archive's segments.
     OtherSegmentSize {
         /// The segment's file.
@@ -173,6 +180,9 @@ impl fmt::Display for ArchiveError {
                  free some space there",
                 path.display()
             ),
+            Self::Decompress { path, .. } => {
+                write!(f, "could not decompress \"{}\"; if it is damaged, move it away", path.display())
+            }
             Self::OtherSegmentSize { path } => {
                 write!(f, "\"{}\" is not of the archive's segment size", path.display())
             }
@@ -191,7 +201,9 @@ impl fmt::Display for ArchiveError {
 impl core::error::Error for ArchiveError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } | Self::LockUnsupported { source, .. } => Some(source),
+            Self::Io { source, .. }
+            | Self::LockUnsupported { source, .. }
+            | Self::Decompress { source, .. } => Some(source),
             Self::Fsync { source, .. } => source.as_ref().map(|source| source as _),
             Self::History { source, .. } => Some(source),
             Self::Locked { .. }

@@ -96,6 +96,9 @@ pub enum Compression {
 }
 
 impl Compression {
+    /// Every one, in the order in which they are looked for.
+    pub const ALL: [Self; 4] = [Self::None, Self::Gzip, Self::Lz4, Self::Zstd];
+
     /// What it appends to a file name: `.gz`, and nothing for [`Compression::None`].
     #[must_use]
     pub const fn suffix(self) -> &'static str {
@@ -105,6 +108,11 @@ impl Compression {
             Self::Lz4 => ".lz4",
             Self::Zstd => ".zst",
         }
+    }
+
+    /// How the file of this name is stored, whatever it holds.
+    pub(super) fn of_file(name: &str) -> Self {
+        Self::of(name.strip_suffix(PARTIAL).unwrap_or(name)).1
     }
 
     /// Splits a file name into the part before the suffix and what the suffix says.
