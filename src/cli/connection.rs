@@ -79,12 +79,7 @@ impl ConnectionArgs {
             }
             conninfo.set_from_flag(flag, keyword, value)?;
         }
-        let mut target = Target {
-            conninfo,
-            environment: Environment::from_process(),
-            may_prompt: !self.no_password,
-            timeout: None,
-        };
+        let mut target = Target::new(conninfo, !self.no_password);
         if self.password {
             target.prompt()?;
         }
@@ -93,6 +88,16 @@ impl ConnectionArgs {
 }
 
 impl Target {
+    /// Parameters that were put together elsewhere.
+    pub(super) fn new(conninfo: ConnInfo, may_prompt: bool) -> Self {
+        Self { conninfo, environment: Environment::from_process(), may_prompt, timeout: None }
+    }
+
+    /// The configuration of exactly these parameters.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        self.named(self.conninfo.clone())
+    }
+
     /// The parameters with everything that adds to them.
     pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
         Ok(self.conninfo.resolve(&self.environment)?)
@@ -133,7 +138,7 @@ impl Target {
 
     /// What the session is to be called: what the parameters say, or else our name.
     pub(super) fn application_name(&self) -> Result<String, Failure> {
-        Ok(self.named(self.conninfo.clone())?.application_name.unwrap_or_else(|| "tapster".into()))
+        Ok(self.config()?.application_name.unwrap_or_else(|| "tapster".into()))
     }
 
     /// The parameters as they were given.
@@ -148,8 +153,20 @@ impl Target {
 
     /// A physical replication connection.
     pub(super) async fn connect_replication(&mut self) -> Result<ReplicationConnection, Failure> {
+        self.connect_with(Self::replication_config).await
+    }
+
+    /// A replication connection by exactly these parameters.
+    pub(super) async fn connect_as_given(&mut self) -> Result<ReplicationConnection, Failure> {
+        self.connect_with(Self::config).await
+    }
+
+    async fn connect_with(
+        &mut self,
+        config: impl Fn(&Self) -> Result<Config, Failure>,
+    ) -> Result<ReplicationConnection, Failure> {
         loop {
-            match ReplicationConnection::connect(&self.replication_config()?).await {
+            match ReplicationConnection::connect(&config(self)?).await {
                 Err(error) if self.can_mend(&error) => self.prompt()?,
                 result => {
                     let mut connection = result?;

@@ -89,6 +89,11 @@ impl Failure {
         if code == 0 { Ok(()) } else { Err(Self::new(Kind::Check(code), "").already_told()) }
     }
 
+    /// What to tell.
+    pub(super) fn message(&self) -> &str {
+        &self.message
+    }
+
     /// What the server gave.
     pub(super) fn sqlstate(&self) -> Option<SqlState> {
         self.sqlstate

@@ -24,10 +24,12 @@ mod connection;
 mod conninfo;
 mod control;
 mod failure;
+mod getopt;
 mod low_level_backup;
 mod members;
 mod output;
 mod password;
+mod pg_receivewal;
 mod postgres;
 mod receive_wal;
 mod show;
@@ -99,7 +101,11 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    log_to_stderr();
+    let program = arguments.first().and_then(|program| pg_receivewal::called_as(program));
+    log_to_stderr(program);
+    if let Some(program) = program {
+        return pg_receivewal::main(program, &arguments);
+    }
     if let Some(failure) = usage::host_given_as_help(&arguments) {
         return failure.report(false);
     }
@@ -132,11 +138,7 @@ impl Command {
     }
 
     fn run(self) -> Result<(), Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::other(format!("could not start: {error}")))?;
-        let result = runtime.block_on(async {
+        block_on(async {
             match self {
                 Self::ReceiveWal(args) => receive_wal::run(args).await,
                 Self::Status(args) => status::run(args).await,
@@ -150,18 +152,31 @@ impl Command {
                 Self::Verify(args) => verify::run(&args),
                 Self::Conninfo(args) => conninfo::run(&args),
             }
-        });
-        // A look-up of a name, or a write to a stuck disk, may go on for ever on its thread.
-        runtime.shutdown_background();
-        result
+        })
     }
 }
 
-/// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices.
-fn log_to_stderr() {
+/// Runs a command to its end.
+fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::other(format!("could not start: {error}")))?;
+    let result = runtime.block_on(command);
+    // A look-up of a name, or a write to a stuck disk, may go on for ever on its thread.
+    runtime.shutdown_background();
+    result
+}
+
+/// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices. Under another program's
+/// name, lines begin with it.
+fn log_to_stderr(program: Option<&str>) {
     use std::io::Write as _;
     let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
+    let prefix = program.map(|program| format!("{program}: ")).unwrap_or_default();
     env_logger::Builder::from_env(environment)
-        .format(|out, record| writeln!(out, "{}: {}", record.level().as_str().to_lowercase(), record.args()))
+        .format(move |out, record| {
+            writeln!(out, "{prefix}{}: {}", record.level().as_str().to_lowercase(), record.args())
+        })
         .init();
 }

@@ -130,19 +130,19 @@ impl Disk {
         Ok(())
     }
 
-    /// Ends in the middle of a segment, which stays as a partial file. Whether there is one.
-    pub(super) async fn close(self) -> Result<bool, ReceiveError> {
+    /// Ends in the middle of a segment, which stays as a partial file. Which one, if there is one.
+    pub(super) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
         blocking(move || self.run_close()).await
     }
 
-    fn run_close(mut self) -> Result<bool, ReceiveError> {
+    fn run_close(mut self) -> Result<Option<WalSegment>, ReceiveError> {
         let writer = self.writer.take();
-        let is_partial = writer.is_some();
+        let segment = writer.as_ref().map(SegmentWriter::segment);
         if let Some(writer) = writer {
             self.flushed = writer.close()?;
         }
         self.remember(Duration::ZERO)?;
-        Ok(is_partial)
+        Ok(segment)
     }
 
     /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for

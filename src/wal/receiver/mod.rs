@@ -135,6 +135,8 @@ pub enum ReceiverEvent<'a> {
     },
     /// A segment is complete, durable and has its final name.
     SegmentFinished(WalSegment),
+    /// A segment in progress is left as a partial file: the stream has ended in the middle of it.
+    SegmentLeft(WalSegment),
     /// A timeline's history was stored.
     HistoryStored(TimelineId),
     /// The stream goes on on another timeline.

@@ -220,7 +220,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         // A lost connection, or a frozen server, cannot be told any more.
         let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
         let flushed = writing.safe();
-        Ok((flushed, writing.close().await?))
+        let begun = writing.written();
+        let left = writing.close().await?;
+        if let Some(segment) = left.filter(|segment| begun > segment.start()) {
+            (self.on_event)(ReceiverEvent::SegmentLeft(segment));
+        }
+        Ok((flushed, left.is_some()))
     }
 
     fn announce(&mut self, done: &Done) {

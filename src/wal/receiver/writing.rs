@@ -12,7 +12,7 @@ use super::{ReceiveError, ReceiverOptions};
 use crate::error::Error;
 use crate::replication::WalStream;
 use crate::types::Lsn;
-use crate::wal::ArchiveError;
+use crate::wal::{ArchiveError, WalSegment};
 
 /// How much gathers before the stream is not read any more and the server has to wait. The message that
 /// fills it may add another 128 KiB.
@@ -189,11 +189,16 @@ impl Writing {
         Ok(Some(done))
     }
 
-    /// Leaves the segment in progress as a partial file, and says whether there is one.
-    pub(super) async fn close(self) -> Result<bool, ReceiveError> {
+    /// Everything before this is in a file.
+    pub(super) fn written(&self) -> Lsn {
+        self.written
+    }
+
+    /// Leaves the segment in progress as a partial file, and says which it is.
+    pub(super) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
         match self.disk {
             Some(disk) => disk.close().await,
-            None => Ok(false),
+            None => Ok(None),
         }
     }
 }

@@ -1,0 +1,137 @@
+use core::fmt::Display;
+
+use tapster::Error;
+use tapster::codec::ServerError;
+use tapster::types::{SqlState, TimelineId};
+use tapster::wal::{ReceiveError, ReceiverEvent};
+
+use crate::cli::failure::with_causes;
+use crate::cli::output;
+
+/// Speaks on stderr as PostgreSQL's programs do: each line begins with the program's name, and is written at
+/// once.
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    program: String,
+    verbose: bool,
+    /// The timeline that the stream has just gone over to, which was told.
+    switched_to: Option<TimelineId>,
+    /// Whether there was a working connection.
+    pub(super) was_connected: bool,
+}
+
+impl Messages {
+    pub(super) fn new(program: &str) -> Self {
+        Self { program: program.into(), verbose: false, switched_to: None, was_connected: false }
+    }
+
+    pub(super) fn set_verbose(&mut self, verbose: bool) {
+        self.verbose = verbose;
+    }
+
+    /// Something that only `--verbose` wants to hear.
+    pub(super) fn detail(&self, text: impl Display) {
+        if self.verbose {
+            self.info(text);
+        }
+    }
+
+    pub(super) fn info(&self, text: impl Display) {
+        output::note(&format!("{}: {text}", self.program));
+    }
+
+    pub(super) fn warning(&self, text: impl Display) {
+        self.info(format_args!("warning: {text}"));
+    }
+
+    pub(super) fn hint(&self, text: impl Display) {
+        self.info(format_args!("hint: {text}"));
+    }
+
+    /// Our errors have their details and hints in lines of their own; so have those of PostgreSQL's programs,
+    /// but for what a server said, which is left as it is.
+    pub(super) fn error(&self, text: &str) {
+        let mut lines = text.lines();
+        self.info(format_args!("error: {}", lines.next().unwrap_or_default()));
+        for line in lines {
+            match (line.trim_start().strip_prefix("hint: "), line.strip_prefix("  ")) {
+                (Some(hint), _) => self.hint(hint),
+                (None, Some(detail)) => self.info(format_args!("detail: {detail}")),
+                (None, None) => output::note(line),
+            }
+        }
+    }
+
+    pub(super) fn event(&mut self, event: &ReceiverEvent<'_>) {
+        match event {
+            ReceiverEvent::Connected { .. } => self.was_connected = true,
+            ReceiverEvent::ArchiveWarning(warning) => self.warning(warning),
+            ReceiverEvent::Streaming { start, timeline } => {
+                if self.switched_to.take() != Some(*timeline) {
+                    self.detail(format_args!("starting log streaming at {start} (timeline {timeline})"));
+                }
+            }
+            ReceiverEvent::SegmentFinished(segment) => {
+                let (end, timeline) = (segment.end(), segment.timeline());
+                self.detail(format_args!("finished segment at {end} (timeline {timeline})"));
+            }
+            ReceiverEvent::SegmentLeft(segment) => {
+                self.info(format_args!("not renaming \"{segment}.partial\", segment is not complete"));
+            }
+            ReceiverEvent::TimelineSwitched { timeline, switchpoint } => {
+                self.switched_to = Some(*timeline);
+                self.detail(format_args!("switched to timeline {timeline} at {switchpoint}"));
+            }
+            ReceiverEvent::Damage(damage) => {
+                self.warning(format_args!("the server sent damaged WAL: {damage}; fetching it again"));
+            }
+            ReceiverEvent::Unchecked(version) => {
+                self.warning(format_args!("WAL of PostgreSQL {version} is stored without being checked"));
+            }
+            ReceiverEvent::OutOfSpace { error, retry_in } => {
+                self.error(&with_causes(*error));
+                self.info(format_args!("waiting {} seconds to try again", retry_in.as_secs()));
+            }
+            ReceiverEvent::Disconnected { error, retry_in } => {
+                self.error(&describe(error));
+                let seconds = retry_in.as_secs_f64();
+                self.info(format_args!("disconnected; waiting {seconds:.1} seconds to try again"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What PostgreSQL's program says of such an error.
+pub(super) fn describe(error: &ReceiveError) -> String {
+    let ours = with_causes(error);
+    let ReceiveError::Connection(Error::Server(said)) = error else { return ours };
+    let words = if said.severity.ends_connection() {
+        format!("unexpected termination of replication stream: {}", server_words(said))
+    } else if said.sqlstate == SqlState::UNDEFINED_OBJECT {
+        // The slot, which that program asks about by another command.
+        said.message.clone()
+    } else {
+        refused("START_REPLICATION", said)
+    };
+    match ours.split_once("\nhint: ") {
+        Some((_, hint)) => format!("{words}\nhint: {hint}"),
+        None => words,
+    }
+}
+
+/// A command that the server refused.
+pub(super) fn refused(command: &str, said: &ServerError) -> String {
+    format!("could not send replication command \"{command}\": {}", server_words(said))
+}
+
+/// An error as libpq shows it.
+fn server_words(said: &ServerError) -> String {
+    let mut words = format!("{}:  {}", said.severity, said.message);
+    for (name, text) in [("DETAIL", &said.detail), ("HINT", &said.hint)] {
+        if let Some(text) = text {
+            words.push_str(&format!("\n{name}:  {text}"));
+        }
+    }
+    words
+}

@@ -1,0 +1,210 @@
+//! The program under the name `pg_receivewal`: that program's options, messages, files and exit codes.
+//!
+//! Barman and unit files find it by a link of that name and need not know the difference.
+
+mod compression;
+mod help;
+mod messages;
+mod options;
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::messages::{Messages, describe, refused};
+use self::options::{Action, Mistake, Options, Password};
+use super::connection::Target;
+use super::failure::Failure;
+use super::{block_on, output};
+use tapster::Error;
+use tapster::client::quote_ident;
+use tapster::conninfo::ConnInfo;
+use tapster::replication::PhysicalSlot;
+use tapster::types::SqlState;
+use tapster::wal::{Compression, ReceiveError, Receiver, ReceiverOptions};
+
+/// The name under which the program was called, if it is this one.
+pub(super) fn called_as(program: &OsStr) -> Option<&'static str> {
+    let name = Path::new(program).file_name()?;
+    // The second is the name that the program had up to PostgreSQL 9.6.
+    ["pg_receivewal", "pg_receivexlog"].into_iter().find(|ours| name == *ours)
+}
+
+/// Runs the program with these arguments, the first of which is its path.
+pub(super) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
+    match arguments.get(1).and_then(|first| first.to_str()) {
+        Some("--help" | "-?") => {
+            output::print(&format!("{program}{}", help::HELP));
+            return ExitCode::SUCCESS;
+        }
+        Some("--version" | "-V") => {
+            output::print(&format!("{program} {}", help::VERSION));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
+    }
+    let mut messages = Messages::new(program);
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(mistake) => {
+            tell_mistake(&messages, program, &mistake);
+            return ExitCode::FAILURE;
+        }
+    };
+    messages.set_verbose(options.verbose);
+    match block_on(run(options, program, &mut messages)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            messages.error(failure.message());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell_mistake(messages: &Messages, program: &str, mistake: &Mistake) {
+    match mistake {
+        Mistake::Syntax(complaint) => output::note(complaint),
+        Mistake::Combination(what) | Mistake::Value(what) => messages.error(what),
+        Mistake::NotFirst => {}
+    }
+    if !matches!(mistake, Mistake::Value(_)) {
+        messages.hint(format_args!("Try \"{program} --help\" for more information."));
+    }
+}
+
+async fn run(options: Options, program: &str, messages: &mut Messages) -> Result<(), Failure> {
+    if let (Action::Receive, Some(directory)) = (options.action, &options.directory) {
+        std::fs::read_dir(directory).map_err(|error| {
+            let shown = directory.display();
+            Failure::other(format!("could not open directory \"{shown}\": {}", without_number(&error)))
+        })?;
+    }
+    let target = target(&options, program)?;
+    match (options.action, &options.slot) {
+        (Action::CreateSlot, Some(slot)) => create_slot(target, slot, options.if_not_exists, messages).await,
+        (Action::DropSlot, Some(slot)) => drop_slot(target, slot, messages).await,
+        _ => receive(target, options, messages).await,
+    }
+}
+
+/// The connection parameters, of which an empty one counts as not given.
+fn target(options: &Options, program: &str) -> Result<Target, Failure> {
+    let given: ConnInfo = options.dbname.as_deref().unwrap_or_default().parse()?;
+    let mut conninfo = ConnInfo::new();
+    // The password file has entries for it.
+    conninfo.set("dbname", "replication")?;
+    let flags = [("host", &options.host), ("port", &options.port), ("user", &options.username)];
+    let flags = flags.iter().filter_map(|(keyword, value)| Some((*keyword, value.as_deref()?)));
+    for (keyword, value) in given.iter().chain(flags).filter(|(_, value)| !value.is_empty()) {
+        conninfo.set(keyword, value)?;
+    }
+    conninfo.set("replication", "true")?;
+    conninfo.set("fallback_application_name", program)?;
+    let mut target = Target::new(conninfo, options.password != Password::Never);
+    if options.password == Password::First {
+        target.prompt()?;
+    }
+    Ok(target)
+}
+
+async fn create_slot(
+    mut target: Target,
+    slot: &str,
+    if_not_exists: bool,
+    messages: &Messages,
+) -> Result<(), Failure> {
+    let mut connection = target.connect_as_given().await?;
+    messages.detail(format_args!("creating replication slot \"{slot}\""));
+    match connection.create_physical_slot(slot, PhysicalSlot { temporary: false, reserve_wal: false }).await {
+        Err(Error::Server(said)) if if_not_exists && said.sqlstate == SqlState::DUPLICATE_OBJECT => {}
+        Err(Error::Server(said)) => {
+            let command = format!("CREATE_REPLICATION_SLOT {} PHYSICAL", quote_ident(slot));
+            return Err(Failure::other(refused(&command, &said)));
+        }
+        created => drop(created?),
+    }
+    Ok(connection.close().await?)
+}
+
+async fn drop_slot(mut target: Target, slot: &str, messages: &Messages) -> Result<(), Failure> {
+    let mut connection = target.connect_as_given().await?;
+    messages.detail(format_args!("dropping replication slot \"{slot}\""));
+    match connection.drop_slot(slot, false).await {
+        Err(Error::Server(said)) => {
+            let command = format!("DROP_REPLICATION_SLOT {}", quote_ident(slot));
+            return Err(Failure::other(refused(&command, &said)));
+        }
+        dropped => dropped?,
+    }
+    Ok(connection.close().await?)
+}
+
+async fn receive(mut target: Target, options: Options, messages: &mut Messages) -> Result<(), Failure> {
+    if options.compression.method != Compression::None {
+        return Err(Failure::other("this build does not compress"));
+    }
+    let stop = stop_signal(messages.clone())?;
+    let receiver_options = ReceiverOptions {
+        slot: options.slot,
+        end_position: options.endpos,
+        status_interval: options.status_interval,
+        synchronous: options.synchronous,
+        no_loop: options.no_loop,
+        // Barman wants nothing in the directory but what that program puts there.
+        state_file: false,
+        ..ReceiverOptions::new(options.directory.unwrap_or_default())
+    };
+    loop {
+        let receiver =
+            Receiver::new(target.config()?, receiver_options.clone(), |event| messages.event(&event));
+        let stopped = match receiver.run(stop.clone()).await {
+            Err(ReceiveError::Connection(error)) if target.can_mend(&error) => {
+                target.prompt()?;
+                continue;
+            }
+            Err(error) if options.no_loop && messages.was_connected => {
+                messages.error(&describe(&error));
+                return Err(Failure::other("disconnected"));
+            }
+            Err(error) => return Err(Failure::other(describe(&error))),
+            Ok(stopped) => stopped,
+        };
+        if !*stop.borrow() {
+            let (end, timeline) = (stopped.flushed, stopped.timeline);
+            messages.detail(format_args!("stopped log streaming at {end} (timeline {timeline})"));
+        }
+        return Ok(());
+    }
+}
+
+/// The same number on every Linux architecture but MIPS.
+const SIGXFSZ: i32 = 25;
+
+/// True once SIGINT or SIGTERM has come. More of them change nothing: a terminal sends one to Barman and to
+/// this program, and Barman passes its own on.
+fn stop_signal(messages: Messages) -> Result<watch::Receiver<bool>, Failure> {
+    let listen =
+        |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
+    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    // A file size limit is an error of the write then, and not the end of the process.
+    drop(listen(SignalKind::from_raw(SIGXFSZ))?);
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        messages.detail("received interrupt signal, exiting");
+        let _ = stop.send(true);
+    });
+    Ok(stopped)
+}
+
+/// The error as C programs show it.
+fn without_number(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
