@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::directory::{Directory, io_error};
 use super::file_name::TEMPORARY;
-use super::{ArchiveError, ArchiveFileName, Compression, TimelineHistory};
+use super::{ArchiveError, ArchiveFileName, Compression, FsyncTimes, TimelineHistory};
 use crate::types::{TimelineId, WalSegmentSize};
 
 /// A directory of WAL segments of one cluster.
@@ -19,6 +19,7 @@ pub struct Archive {
     directory: Arc<Directory>,
     segment_size: WalSegmentSize,
     file_mode: u32,
+    fsyncs: Arc<FsyncTimes>,
 }
 
 impl Archive {
@@ -28,7 +29,7 @@ impl Archive {
     /// If it cannot be opened, or is no directory.
     pub fn open(path: &Path, segment_size: WalSegmentSize) -> Result<Self, ArchiveError> {
         let directory = Arc::new(Directory::open(path)?);
-        Ok(Self { directory, segment_size, file_mode: 0o600 })
+        Ok(Self { directory, segment_size, file_mode: 0o600, fsyncs: Arc::default() })
     }
 
     /// Whether the group may read new files: mode 0640 instead of 0600, less what the umask takes away.
@@ -37,6 +38,12 @@ impl Archive {
     #[must_use]
     pub fn with_group_access(self, group_access: bool) -> Self {
         Self { file_mode: if group_access { 0o640 } else { 0o600 }, ..self }
+    }
+
+    /// The times of its segments' fsyncs are counted there.
+    #[must_use]
+    pub(super) fn with_fsyncs(self, fsyncs: &Arc<FsyncTimes>) -> Self {
+        Self { fsyncs: Arc::clone(fsyncs), ..self }
     }
 
     /// The path that it was opened with.
@@ -122,6 +129,10 @@ impl Archive {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    pub(super) fn fsyncs(&self) -> &Arc<FsyncTimes> {
+        &self.fsyncs
     }
 
     pub(super) const fn file_mode(&self) -> u32 {

@@ -27,6 +27,7 @@ mod check;
 mod directory;
 mod error;
 mod file_name;
+mod fsync_times;
 mod history;
 mod preallocate;
 mod receiver;
@@ -41,8 +42,13 @@ pub use archive_end::{ArchiveEnd, ArchiveWarning, NewestSegment, WarningKind};
 pub use check::{WalChecker, WalDamage, WalDamageKind};
 pub use error::ArchiveError;
 pub use file_name::{ArchiveFileName, Compression};
+pub use fsync_times::FsyncFigures;
+use fsync_times::FsyncTimes;
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
-pub use receiver::{ReceiveError, Receiver, ReceiverEvent, ReceiverOptions, Refusal, Stopped};
+pub use receiver::{
+    ReceiveError, Receiver, ReceiverEvent, ReceiverFigures, ReceiverOptions, ReceiverProgress, ReceiverState,
+    Refusal, ResumePoint, ResumeReason, Stopped,
+};
 pub use segment::WalSegment;
 pub use segment_reader::SegmentReader;
 pub use segment_writer::{SegmentSync, SegmentWriter};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::directory::{Entry, io_error};
 use super::preallocate::preallocate;
-use super::{Archive, ArchiveError, ArchiveFileName, Compression, WalSegment};
+use super::{Archive, ArchiveError, ArchiveFileName, Compression, FsyncTimes, WalSegment};
 use crate::types::Lsn;
 
 /// A segment that is being received: `<segment>.partial`, from its start.
@@ -45,7 +45,8 @@ impl SegmentWriter {
         let handle = archive.directory().create_file(&name, archive.file_mode())?;
         preallocate(&handle, segment.size().bytes().into())
             .map_err(|source| io_error("allocate", path.clone(), source))?;
-        let file = Arc::new(SegmentFile { handle, path, failed: AtomicBool::new(false) });
+        let fsyncs = Arc::clone(archive.fsyncs());
+        let file = Arc::new(SegmentFile { handle, path, failed: AtomicBool::new(false), fsyncs });
         file.sync(File::sync_all)?;
         archive.directory().sync()?;
         Ok(Self { archive: archive.clone(), segment, file, offset: 0 })
@@ -193,6 +194,7 @@ struct SegmentFile {
     path: PathBuf,
     /// Set by the first failed sync: the kernel reports it once, and calls the lost pages clean afterwards.
     failed: AtomicBool,
+    fsyncs: Arc<FsyncTimes>,
 }
 
 impl SegmentFile {
@@ -201,7 +203,7 @@ impl SegmentFile {
         if self.failed.load(Ordering::Acquire) {
             return Err(ArchiveError::Fsync { path: path(), source: None });
         }
-        sync(&self.handle).map_err(|source| {
+        self.fsyncs.measure(|| sync(&self.handle)).map_err(|source| {
             self.failed.store(true, Ordering::Release);
             ArchiveError::Fsync { path: path(), source: Some(source) }
         })

@@ -7,18 +7,26 @@
 mod checking;
 mod disk;
 mod error;
+mod progress;
+mod resume;
 mod slot;
 mod start;
+mod state;
 mod stream;
 mod writing;
 
 use core::time::Duration;
 use std::path::PathBuf;
 use std::string::{String, ToString as _};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
+use start::Begin;
+
 pub use error::{ReceiveError, Refusal};
+pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
+pub use resume::{ResumePoint, ResumeReason};
 
 use super::{
     AcceptedGap, Archive, ArchiveError, ArchiveLock, ArchiveState, ArchiveWarning, WalDamage, WalSegment,
@@ -57,6 +65,9 @@ pub struct ReceiverOptions {
     pub accept_gap: bool,
     /// How many bytes of the archive's file system have to stay free: with less, no segment is begun.
     pub min_free: u64,
+    /// How long the server may be silent before it is asked for a sign of life, if that is to be sooner than at
+    /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
+    pub ask_after: Option<Duration>,
 }
 
 impl ReceiverOptions {
@@ -76,6 +87,7 @@ impl ReceiverOptions {
             state_file: true,
             accept_gap: false,
             min_free: 0,
+            ask_after: None,
         }
     }
 
@@ -199,6 +211,9 @@ pub struct Receiver<F> {
     connector: Connector,
     options: ReceiverOptions,
     on_event: F,
+    progress: Arc<ReceiverProgress>,
+    /// A newer configuration, for the next connection.
+    reconfigured: Option<watch::Receiver<Config>>,
     archive: Option<(Archive, ArchiveLock)>,
     system_id: Option<SystemId>,
     /// What the state file says, or will say.
@@ -222,13 +237,13 @@ const LAST_RETRY: Duration = Duration::from_secs(15);
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// A receiver that has not begun. The configuration's kind of session is set to physical replication, and
     /// without a `connect_timeout` the receive timeout counts for connecting too.
-    pub fn new(mut config: Config, options: ReceiverOptions, on_event: F) -> Self {
-        config.replication = Replication::Physical;
-        config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
+    pub fn new(config: Config, options: ReceiverOptions, on_event: F) -> Self {
         Self {
-            connector: Connector::new(config),
+            connector: connector(config, &options),
             options,
             on_event,
+            progress: Arc::default(),
+            reconfigured: None,
             archive: None,
             system_id: None,
             state: None,
@@ -239,6 +254,25 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             segments: 0,
             bytes: 0,
         }
+    }
+
+    /// With figures that go on where another receiver's ended.
+    #[must_use]
+    pub fn with_progress(self, progress: Arc<ReceiverProgress>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// With a way to change the configuration while it runs: each connection is made with the newest one. The
+    /// kind of session and the `connect_timeout` are as [`new`](Self::new) has them.
+    #[must_use]
+    pub fn reconfigured_by(self, configs: watch::Receiver<Config>) -> Self {
+        Self { reconfigured: Some(configs), ..self }
+    }
+
+    /// The figures of this receiver, to be looked at from outside while it runs.
+    #[must_use]
+    pub fn progress(&self) -> Arc<ReceiverProgress> {
+        Arc::clone(&self.progress)
     }
 
     /// Receives until `stop` becomes true, the end position is reached, or nothing more can be done.
@@ -253,15 +287,22 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// If the future is dropped, the archive is as after a crash: nothing that was acknowledged is lost, and
     /// a new receiver goes on from there. To stop in good order, use `stop`.
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let result = self.run_to_the_end(&mut stop).await;
+        self.progress.enter(ReceiverState::Idle);
+        result
+    }
+
+    async fn run_to_the_end(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
         let mut retry = FIRST_RETRY;
         loop {
             let bytes_before = self.bytes;
-            let error = match self.receive_once(&mut stop).await {
+            let error = match self.receive_once(stop).await {
                 Ok(stopped) => return Ok(stopped),
                 Err(error) => error,
             };
             // What was damaged on the way may come whole the second time; what is damaged there will not.
             if let ReceiveError::Damage(damage) = error {
+                self.progress.damaged();
                 if self.damage.replace(damage).is_some() {
                     return Err(Refusal::Damage(damage).into());
                 }
@@ -281,26 +322,33 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 retry = FIRST_RETRY;
             }
             let retry_in = with_jitter(retry);
+            self.progress.lost();
             (self.on_event)(ReceiverEvent::Disconnected { error: &error, retry_in });
             tokio::select! {
                 () = tokio::time::sleep(retry_in) => retry = (retry * 2).min(LAST_RETRY),
-                () = stopped(&mut stop) => return self.stopped_where_the_archive_ends().await,
+                () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
             }
         }
     }
 
     /// One connection, from connecting to its end.
     async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
-        let patience = self.options.receive_timeout;
+        self.progress.enter(ReceiverState::Connecting);
         let connect = async {
-            let mut connection = ReplicationConnection::connect_with(&self.connector).await?;
-            let prepare = self.prepare(&mut connection);
-            let (archive, first) = within(patience, "asking the server what it has", prepare).await?;
-            Ok::<_, ReceiveError>((connection, archive, first))
+            let mut connection = self.connect().await?;
+            let patience = self.options.receive_timeout;
+            let prepare = async {
+                let begin = self.prepare(&mut connection).await?;
+                self.update_state(&begin).await?;
+                Ok(begin)
+            };
+            let begin = within(patience, "asking the server what it has", prepare).await?;
+            self.progress.connected();
+            Ok::<_, ReceiveError>((connection, begin))
         };
         tokio::select! {
             connected = connect => {
-                let (connection, archive, first) = connected?;
+                let (connection, Begin { archive, first, .. }) = connected?;
                 self.follow(connection, first, &archive, stop).await
             }
             () = stopped(stop) => self.stopped_where_the_archive_ends().await,
@@ -320,6 +368,15 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             _ => None,
         }
+    }
+
+    async fn connect(&mut self) -> Result<ReplicationConnection, Error> {
+        if let Some(newer) = &mut self.reconfigured
+            && newer.has_changed().unwrap_or_default()
+        {
+            self.connector = connector(newer.borrow_and_update().clone(), &self.options);
+        }
+        ReplicationConnection::connect_with(&self.connector).await
     }
 
     /// The result of being stopped without a stream.
@@ -347,6 +404,13 @@ impl<F> core::fmt::Debug for Receiver<F> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Receiver").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// Connects to receive.
+fn connector(mut config: Config, options: &ReceiverOptions) -> Connector {
+    config.replication = Replication::Physical;
+    config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
+    Connector::new(config)
 }
 
 /// Returns once the receiver is to stop; never if whoever could say so is gone.

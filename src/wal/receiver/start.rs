@@ -1,26 +1,35 @@
 //! Where a connection begins to receive, and whether it may.
 
 use std::string::ToString as _;
-use std::time::SystemTime;
 
-use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, on_disk};
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
 use crate::error::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
 use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
-use crate::wal::{
-    AcceptedGap, Archive, ArchiveEnd, ArchiveFileName, ArchiveState, Compression, TimelineHistory, WalSegment,
-};
+use crate::wal::{Archive, ArchiveFileName, ArchiveState, Compression, TimelineHistory, WalSegment};
 
 /// Servers flush whole pages of WAL but for the last record. After a crash one may be behind what it had sent of a
 /// record that it never finished, by less than a page.
 const PAGE_BYTES: u64 = 8192;
+
+/// Where to begin.
+pub(super) struct Begin {
+    pub(super) archive: Archive,
+    pub(super) system: IdentifySystem,
+    /// The first segment to receive.
+    pub(super) first: WalSegment,
+    /// Why that one.
+    pub(super) reason: ResumeReason,
+    /// What the state file said.
+    pub(super) state: Option<ArchiveState>,
+}
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Checks that this server continues the archive, and finds the segment to begin with.
     pub(super) async fn prepare(
         &mut self,
         connection: &mut ReplicationConnection,
-    ) -> Result<(Archive, WalSegment), ReceiveError> {
+    ) -> Result<Begin, ReceiveError> {
         let system = connection.identify_system().await?;
         let version = connection.server_version()?;
         (self.on_event)(ReceiverEvent::Connected {
@@ -50,92 +59,18 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
             }
         }
-        let first = match self.next_segment(&end, state.as_ref()) {
-            Some(next) if self.gap.is_none() => {
+        // Where the newest segments are gone, the state tells.
+        let by_files = end.newest.map(ResumeReason::Archive).zip(end.resume_at());
+        let by_state = state.as_ref().map(|state| (ResumeReason::State(state.flushed), state.resume_at()));
+        let newer = by_files.into_iter().chain(by_state).reduce(|a, b| if b.1 > a.1 { b } else { a });
+        let (reason, first) = match newer {
+            Some((reason, next)) if self.gap.is_none() => {
                 self.check_continues(connection, &system, next, state.as_ref()).await?;
-                next
+                (reason, next)
             }
-            _ => self.first_segment(connection, &system, &archive).await?,
+            _ => self.first_segment(connection, &system, archive.segment_size()).await?,
         };
-        self.update_state(&archive, &system, state, first, end.newest.is_some()).await?;
-        Ok((archive, first))
-    }
-
-    /// What the state file says, which must not be of another archive.
-    async fn read_state(
-        &self,
-        archive: &Archive,
-        system: &IdentifySystem,
-    ) -> Result<Option<ArchiveState>, ReceiveError> {
-        if !self.options.state_file {
-            return Ok(None);
-        }
-        let size = archive.segment_size();
-        let archive = archive.clone();
-        let state = on_disk(move || archive.read_state()).await?;
-        match &state {
-            Some(state) if state.system_id != system.system_id => {
-                Err(Refusal::OtherCluster { archive: state.system_id, server: system.system_id }.into())
-            }
-            Some(state) if state.segment_size != size => {
-                Err(Refusal::OtherSegmentSize { archive: state.segment_size, server: size }.into())
-            }
-            _ => Ok(state),
-        }
-    }
-
-    /// The segment that continues the archive, by its files, or by its state where they are gone; `None` for an
-    /// archive that never had one.
-    fn next_segment(&mut self, end: &ArchiveEnd, state: Option<&ArchiveState>) -> Option<WalSegment> {
-        let (files, state) =
-            (end.resume_at(), state.filter(|state| Some(state.resume_at()) > end.resume_at()));
-        let Some(&ArchiveState { flushed, timeline, .. }) = state else { return files };
-        (self.on_event)(ReceiverEvent::Resumed { flushed, timeline });
-        state.map(ArchiveState::resume_at)
-    }
-
-    /// Notes in the state file where the archive goes on, and the gap before it if there is one. An archive that
-    /// has no WAL yet has no state either.
-    async fn update_state(
-        &mut self,
-        archive: &Archive,
-        system: &IdentifySystem,
-        before: Option<ArchiveState>,
-        first: WalSegment,
-        has_files: bool,
-    ) -> Result<(), ReceiveError> {
-        if !self.options.state_file {
-            return Ok(());
-        }
-        let mut state = before.clone().unwrap_or_else(|| ArchiveState {
-            system_id: system.system_id,
-            segment_size: archive.segment_size(),
-            timeline: first.timeline(),
-            flushed: first.start(),
-            gaps: std::vec::Vec::new(),
-        });
-        let gap = self.gap.take();
-        if let Some(missing_from) = gap {
-            let (from, to) = (missing_from.max(state.flushed), first.start());
-            if from < to {
-                let gap = AcceptedGap { from, to, accepted_at: SystemTime::now().into() };
-                state.gaps.push(gap);
-                (self.on_event)(ReceiverEvent::GapAccepted(gap));
-            }
-        }
-        if state.resume_at() < first {
-            (state.timeline, state.flushed) = (first.timeline(), first.start());
-        }
-        self.state = Some(state.clone());
-        if before.as_ref() == Some(&state) || (before.is_none() && !has_files) {
-            return Ok(());
-        }
-        let archive = archive.clone();
-        match on_disk(move || archive.write_state(&state)).await {
-            // The files tell it as well, but for a gap.
-            Err(ReceiveError::Archive(error)) if error.is_out_of_space() && gap.is_none() => Ok(()),
-            result => result,
-        }
+        Ok(Begin { archive, system, first, reason, state })
     }
 
     /// Opens and locks the archive on the first connection: only a server knows the segment size.
@@ -159,44 +94,6 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         .await?;
         self.archive = Some((archive.clone(), lock));
         Ok(archive)
-    }
-
-    /// Where an empty archive begins, or one behind a gap: at what the slot keeps, else at the server's current
-    /// segment.
-    async fn first_segment(
-        &mut self,
-        connection: &mut ReplicationConnection,
-        system: &IdentifySystem,
-        archive: &Archive,
-    ) -> Result<WalSegment, ReceiveError> {
-        let segment = |(lsn, timeline)| WalSegment::containing(lsn, timeline, archive.segment_size());
-        let current = segment((system.xlog_pos, system.timeline));
-        let kept = self.slot_position(connection, system).await?.map(segment);
-        Ok(kept.filter(|kept| self.gap.is_none_or(|gap| kept.start() > gap)).unwrap_or(current))
-    }
-
-    /// Where the WAL begins that the slot keeps, and its timeline.
-    async fn slot_position(
-        &mut self,
-        connection: &mut ReplicationConnection,
-        system: &IdentifySystem,
-    ) -> Result<Option<(Lsn, TimelineId)>, ReceiveError> {
-        let Some(slot) = self.options.slot.clone() else { return Ok(None) };
-        let version = connection.server_version()?;
-        if version >= ServerVersion::release(15) {
-            // A slot that does not exist is told by START_REPLICATION, in the server's words.
-            let Some(position) = connection.read_slot(&slot).await? else { return Ok(None) };
-            if let Some(lsn) = position.restart_lsn {
-                return Ok(Some((lsn, position.restart_timeline.unwrap_or(system.timeline))));
-            }
-            // From 18 on START_REPLICATION refuses a slot that is lost.
-            if version >= ServerVersion::release(18) {
-                return Ok(None);
-            }
-        }
-        let Some(lsn) = self.ask_for_slot(&slot, version).await? else { return Ok(None) };
-        let history = self.server_history(connection, system.timeline).await?;
-        Ok(Some((lsn, history.timeline_of(lsn))))
     }
 
     /// Whether the server's history goes through the place where the archive ends.
@@ -233,7 +130,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         .into())
     }
 
-    async fn server_history(
+    pub(super) async fn server_history(
         &self,
         connection: &mut ReplicationConnection,
         timeline: TimelineId,

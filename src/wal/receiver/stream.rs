@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::disk::{Disk, Done};
 use super::start::explain;
 use super::writing::Writing;
-use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, Stopped, stopped, within};
+use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, stopped, within};
 use crate::error::Error;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream,
@@ -82,6 +82,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         segment: WalSegment,
     ) -> Result<(StartedStream, Disk), ReceiveError> {
         let (timeline, start) = (segment.timeline(), segment.start());
+        self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
         let checker = self.checker(&connection, archive, segment).await?;
         (self.on_event)(ReceiverEvent::Streaming { start, timeline });
@@ -90,8 +91,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let started = started.map_err(|error| {
             explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
         })?;
+        let archive = archive.clone().with_fsyncs(self.progress.fsyncs());
         let (min_free, state) = (self.options.min_free, self.state.clone());
-        Ok((started, Disk::new(archive.clone(), segment, checker, min_free, state)))
+        Ok((started, Disk::new(archive, segment, checker, min_free, state)))
     }
 
     /// Streams one timeline to its end, or until we stop.
@@ -146,7 +148,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         writing: &mut Writing,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Ended, ReceiveError> {
-        let mut silence = Silence::new(self.options.receive_timeout);
+        let (limit, ask_after) = (self.options.receive_timeout, self.options.ask_after);
+        let mut silence = Silence::new(limit, ask_after);
         loop {
             // Before the first message as well: an idle server has none for us.
             if self.options.end_position.is_some_and(|end| stream.received() >= end) {
@@ -154,6 +157,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             writing.start_job();
             let has_room = writing.has_room();
+            self.progress.waits_for_disk(!has_room);
             tokio::select! {
                 done = writing.job_done() => self.on_job_done(stream, writing, done?).await?,
                 event = next_event(stream, has_room) => {
@@ -162,11 +166,16 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                         Some(WalEvent::Data(wal)) => {
                             writing.append(wal.wal_start, wal.data);
                             self.bytes += wal.data.len() as u64;
+                            self.progress.heard(wal.data.len(), writing.received(), wal.wal_end, wal.sent_at);
                         }
-                        Some(WalEvent::Keepalive(keepalive)) if keepalive.reply_requested => writing.want_reply(),
-                        Some(_) => {}
+                        Some(WalEvent::Keepalive(keepalive)) => {
+                            self.progress.heard(0, writing.received(), keepalive.wal_end, keepalive.sent_at);
+                            if keepalive.reply_requested {
+                                writing.want_reply();
+                            }
+                        }
                     }
-                    silence = Silence::new(self.options.receive_timeout);
+                    silence = Silence::new(limit, ask_after);
                 }
                 () = silence.next_step(), if has_room => match silence.asked {
                     false => {
@@ -178,7 +187,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 () = stopped(stop) => return Ok(Ended::Stop),
             }
             if !has_room {
-                silence = Silence::new(self.options.receive_timeout);
+                silence = Silence::new(limit, ask_after);
             }
         }
     }
@@ -196,8 +205,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 return Err(out_of_space.into());
             }
             let retry_in = writing.wait_for_space();
+            self.progress.enter(ReceiverState::OutOfSpace);
             (self.on_event)(ReceiverEvent::OutOfSpace { error: &out_of_space, retry_in });
+        } else {
+            self.progress.has_space();
         }
+        self.progress.stored(writing.written(), writing.safe());
         writing.report(stream)?;
         if writing.has_news() {
             stream.send_status().await?;
@@ -215,6 +228,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         while let Some(done) = writing.last_job().await? {
             self.announce(&done);
             writing.take_over(done);
+            self.progress.stored(writing.written(), writing.safe());
         }
         writing.report(stream)?;
         // A lost connection, or a frozen server, cannot be told any more.
@@ -233,6 +247,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.damage = None;
         }
         self.segments += done.finished.len() as u64;
+        self.progress.finished(done.finished.len());
         for segment in &done.finished {
             (self.on_event)(ReceiverEvent::SegmentFinished(*segment));
         }
@@ -255,21 +270,24 @@ fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result
 /// The time since the server's last word.
 struct Silence {
     limit: Option<Duration>,
+    /// When to ask: at half of the limit, or earlier.
+    ask_after: Option<Duration>,
     since: Instant,
-    /// Whether half of the time is over and the server was asked.
+    /// Whether the server was asked.
     asked: bool,
 }
 
 impl Silence {
-    fn new(limit: Option<Duration>) -> Self {
-        Self { limit, since: Instant::now(), asked: false }
+    fn new(limit: Option<Duration>, ask_after: Option<Duration>) -> Self {
+        let half = limit.map(|limit| limit / 2);
+        let ask_after = ask_after.into_iter().chain(half).min();
+        Self { limit, ask_after, since: Instant::now(), asked: false }
     }
 
     /// Returns when it is time to ask, and then when it is time to give up.
     async fn next_step(&self) {
-        match self.limit {
-            Some(limit) if self.asked => sleep_until(self.since + limit).await,
-            Some(limit) => sleep_until(self.since + limit / 2).await,
+        match if self.asked { self.limit } else { self.ask_after } {
+            Some(after) => sleep_until(self.since + after).await,
             None => core::future::pending().await,
         }
     }

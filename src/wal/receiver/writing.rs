@@ -73,6 +73,16 @@ impl Writing {
         self.flushed.min(self.proven)
     }
 
+    /// Everything before this has come.
+    pub(super) fn received(&self) -> Lsn {
+        self.received
+    }
+
+    /// Everything before this is in a file.
+    pub(super) fn written(&self) -> Lsn {
+        self.written
+    }
+
     pub(super) fn has_room(&self) -> bool {
         self.batch.data.len() < FULL_BYTES
     }
@@ -187,11 +197,6 @@ impl Writing {
             self.batch.data.clear();
         }
         Ok(Some(done))
-    }
-
-    /// Everything before this is in a file.
-    pub(super) fn written(&self) -> Lsn {
-        self.written
     }
 
     /// Leaves the segment in progress as a partial file, and says which it is.

@@ -1,0 +1,76 @@
+//! What is kept in the archive's state file.
+
+use std::time::SystemTime;
+use std::vec::Vec;
+
+use super::start::Begin;
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
+use crate::replication::IdentifySystem;
+use crate::wal::{AcceptedGap, Archive, ArchiveState};
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// What the state file says, which must not be of another archive.
+    pub(super) async fn read_state(
+        &self,
+        archive: &Archive,
+        system: &IdentifySystem,
+    ) -> Result<Option<ArchiveState>, ReceiveError> {
+        if !self.options.state_file {
+            return Ok(None);
+        }
+        let size = archive.segment_size();
+        let archive = archive.clone();
+        let state = on_disk(move || archive.read_state()).await?;
+        match &state {
+            Some(state) if state.system_id != system.system_id => {
+                Err(Refusal::OtherCluster { archive: state.system_id, server: system.system_id }.into())
+            }
+            Some(state) if state.segment_size != size => {
+                Err(Refusal::OtherSegmentSize { archive: state.segment_size, server: size }.into())
+            }
+            _ => Ok(state),
+        }
+    }
+
+    /// Notes in the state file where the archive goes on, and the gap before it if there is one. An archive that
+    /// has no WAL yet has no state either.
+    pub(super) async fn update_state(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
+        if !self.options.state_file {
+            return Ok(());
+        }
+        let Begin { archive, system, first, reason, state: before } = begin;
+        if let ResumeReason::State(flushed) = *reason {
+            (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: first.timeline() });
+        }
+        let mut state = before.clone().unwrap_or_else(|| ArchiveState {
+            system_id: system.system_id,
+            segment_size: archive.segment_size(),
+            timeline: first.timeline(),
+            flushed: first.start(),
+            gaps: Vec::new(),
+        });
+        let gap = self.gap.take();
+        if let Some(missing_from) = gap {
+            let (from, to) = (missing_from.max(state.flushed), first.start());
+            if from < to {
+                let gap = AcceptedGap { from, to, accepted_at: SystemTime::now().into() };
+                state.gaps.push(gap);
+                (self.on_event)(ReceiverEvent::GapAccepted(gap));
+            }
+        }
+        if state.resume_at() < *first {
+            (state.timeline, state.flushed) = (first.timeline(), first.start());
+        }
+        self.state = Some(state.clone());
+        let is_new = before.is_none() && gap.is_none() && !matches!(reason, ResumeReason::Archive(_));
+        if before.as_ref() == Some(&state) || is_new {
+            return Ok(());
+        }
+        let archive = archive.clone();
+        match on_disk(move || archive.write_state(&state)).await {
+            // The files tell it as well, but for a gap.
+            Err(ReceiveError::Archive(error)) if error.is_out_of_space() && gap.is_none() => Ok(()),
+            result => result,
+        }
+    }
+}
