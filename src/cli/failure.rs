@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::SignalKind;
 
 use super::output;
+use super::stderr::{self, Level};
 
 use tapster::conninfo::ConnInfoError;
 use tapster::postgres::PostgresError;
@@ -138,9 +139,22 @@ impl Failure {
                 let error = self.to_json();
                 output::print_json(&json!({ "schema": "tapster.error/1", "ok": false, "error": error }));
             }
-            (false, false) => output::note(&format!("error: {}", self.message)),
+            (false, false) => {
+                let text = format!("error: {}", self.message);
+                stderr::log(Level::Error, &text, &self.message, &json!({ "error": self.to_json() }));
+            }
         }
-        ExitCode::from(self.kind.word_and_code().1)
+        ExitCode::from(self.code())
+    }
+
+    /// The exit code.
+    pub(super) fn code(&self) -> u8 {
+        self.kind.word_and_code().1
+    }
+
+    /// Whether the server could not be reached, or was lost: a later attempt may succeed.
+    pub(super) fn is_connection(&self) -> bool {
+        self.kind == Kind::Connection
     }
 }
 

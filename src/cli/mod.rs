@@ -36,6 +36,7 @@ mod show;
 mod size;
 mod slot;
 mod status;
+mod stderr;
 mod usage;
 mod verify;
 
@@ -43,6 +44,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use failure::Failure;
 
@@ -59,8 +61,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Receive WAL from a server into an archive, for as long as it runs
-    #[command(after_long_help = receive_wal::AFTER_HELP)]
-    ReceiveWal(receive_wal::Args),
+    #[command(after_long_help = receive_wal::AFTER_HELP, mut_args(receive_wal::with_variable))]
+    ReceiveWal(Box<receive_wal::Args>),
     /// Show a server's version, position, replication clients and slots
     #[command(after_long_help = status::AFTER_HELP)]
     Status(status::Args),
@@ -140,7 +142,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         block_on(async {
             match self {
-                Self::ReceiveWal(args) => receive_wal::run(args).await,
+                Self::ReceiveWal(args) => receive_wal::run(*args).await,
                 Self::Status(args) => status::run(args).await,
                 Self::Check(args) => check::run(args).await,
                 Self::Show(args) => show::run(args).await,
@@ -171,12 +173,13 @@ fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 /// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices. Under another program's
 /// name, lines begin with it.
 fn log_to_stderr(program: Option<&str>) {
-    use std::io::Write as _;
     let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
     let prefix = program.map(|program| format!("{program}: ")).unwrap_or_default();
     env_logger::Builder::from_env(environment)
-        .format(move |out, record| {
-            writeln!(out, "{prefix}{}: {}", record.level().as_str().to_lowercase(), record.args())
+        .format(move |_, record| {
+            let (level, message) = (record.level().as_str().to_lowercase(), record.args().to_string());
+            stderr::log(record.level().into(), &format!("{prefix}{level}: {message}"), &message, &json!({}));
+            Ok(())
         })
         .init();
 }

@@ -1,9 +1,11 @@
 //! stdout is the result, stderr is for people.
 
-use std::io::{ErrorKind, Write as _, stderr, stdout};
+use std::io::{ErrorKind, Write as _, stdout};
 use std::time::SystemTime;
 
 use serde_json::Value;
+
+use super::stderr;
 
 /// Writes a line of the result. Whoever closed the pipe has read enough: that ends the program, and is no
 /// failure. A result that cannot be written for another reason is one of storage.
@@ -26,7 +28,7 @@ pub(super) fn print_json(document: &Value) {
 
 /// Writes a line for people.
 pub(super) fn note(line: &str) {
-    let _ = writeln!(stderr().lock(), "{line}");
+    stderr::line(line);
 }
 
 /// Now in UTC, as RFC 3339 has it.

@@ -1,0 +1,157 @@
+//! The servers of this process as they are seen from outside.
+
+use core::convert::Infallible;
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tapster::wal::{ReceiverFigures, ReceiverProgress, ReceiverState};
+use tokio::sync::Notify;
+
+/// Every server of this process, for whoever shows them.
+#[derive(Debug, Default)]
+pub(super) struct Board {
+    entries: Mutex<Vec<Arc<Entry>>>,
+    changed: Notify,
+}
+
+/// A server on the board.
+#[derive(Debug)]
+pub(super) struct Entry {
+    /// What it is called: its name in the file, or else its address.
+    label: String,
+    pub(super) progress: Arc<ReceiverProgress>,
+    /// Whether it could not be reached at first, and is tried again.
+    unreachable: AtomicBool,
+    /// The exit code it ended with.
+    ended: Mutex<Option<u8>>,
+}
+
+/// A server at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) label: String,
+    pub(super) figures: ReceiverFigures,
+    pub(super) unreachable: bool,
+    /// The exit code, of a server that is not received from any more.
+    pub(super) ended: Option<u8>,
+}
+
+impl Board {
+    pub(super) fn add(&self, label: String) -> Arc<Entry> {
+        let entry = Arc::new(Entry {
+            label,
+            progress: Arc::default(),
+            unreachable: AtomicBool::new(false),
+            ended: Mutex::new(None),
+        });
+        self.entries().push(Arc::clone(&entry));
+        self.changed.notify_one();
+        entry
+    }
+
+    pub(super) fn remove(&self, entry: &Arc<Entry>) {
+        self.entries().retain(|other| !Arc::ptr_eq(other, entry));
+        self.changed.notify_one();
+    }
+
+    /// The server has ended, with this exit code.
+    pub(super) fn ended(&self, entry: &Entry, code: u8) {
+        *lock(&entry.ended) = Some(code);
+        self.changed.notify_one();
+    }
+
+    /// Passes changes of a server's state on, for as long as it is awaited.
+    pub(super) async fn watch(&self, entry: &Entry) -> Infallible {
+        let mut state = entry.progress.state();
+        loop {
+            match state.changed().await {
+                Ok(()) => {
+                    if *state.borrow_and_update() == ReceiverState::Streaming {
+                        entry.unreachable.store(false, Ordering::Relaxed);
+                    }
+                    self.changed.notify_one();
+                }
+                Err(_) => core::future::pending().await,
+            }
+        }
+    }
+
+    /// The server could not be reached at first.
+    pub(super) fn unreachable(&self, entry: &Entry) {
+        entry.unreachable.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// Returns when a server's state has changed since the last call.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// All servers as they are now.
+    pub(super) fn show(&self) -> Vec<Shown> {
+        self.entries().iter().map(|entry| entry.show()).collect()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, Vec<Arc<Entry>>> {
+        lock(&self.entries)
+    }
+}
+
+impl Entry {
+    fn show(&self) -> Shown {
+        Shown {
+            label: self.label.clone(),
+            figures: self.progress.figures(),
+            unreachable: self.unreachable.load(Ordering::Relaxed),
+            ended: *lock(&self.ended),
+        }
+    }
+}
+
+impl Shown {
+    /// What it is doing, in a word.
+    pub(super) fn state(&self) -> &'static str {
+        match self.ended {
+            Some(0) => "stopped",
+            Some(5) => "refused",
+            Some(_) => "failed",
+            None if self.unreachable => "unreachable",
+            None if self.figures.state == ReceiverState::Idle => "starting",
+            None => self.figures.state.name(),
+        }
+    }
+
+    /// Every word of [`state`](Self::state).
+    pub(super) const STATES: [&'static str; 9] = [
+        "starting",
+        "unreachable",
+        "connecting",
+        "streaming",
+        "out_of_space",
+        "disconnected",
+        "stopped",
+        "refused",
+        "failed",
+    ];
+
+    /// Whether WAL is received, or would be if there were any.
+    pub(super) fn is_up(&self) -> bool {
+        self.ended.is_none() && self.figures.state == ReceiverState::Streaming
+    }
+}
+
+/// A word and the figures that matter most: `streaming 0/19EBE08 tli 2 lag 0`.
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.state().replace('_', " "))?;
+        if let Some(timeline) = self.figures.timeline {
+            write!(f, " {} tli {timeline} lag {}", self.figures.received, self.figures.lag_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

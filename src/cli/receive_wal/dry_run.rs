@@ -1,0 +1,71 @@
+//! `--dry-run`: everything but the stream.
+
+use serde_json::{Value, json};
+
+use super::super::failure::Failure;
+use super::super::output;
+use super::args::ServerArgs;
+use super::report::Reporter;
+use super::server::check_directory;
+use tapster::wal::{ReceiveError, Receiver, ResumePoint};
+
+/// Shows where receiving would begin, and why; fails as it would.
+pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {
+    let options = args.options(None)?;
+    check_directory(&options.directory)?;
+    let mut target = args.connection.target(args.conn.as_deref())?;
+    let point = loop {
+        let report = report.clone();
+        let receiver =
+            Receiver::new(target.replication_config()?, options.clone(), move |event| report.event(&event));
+        match receiver.resume_point().await {
+            Err(ReceiveError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
+            result => break result?,
+        }
+    };
+    let slot = slot_text(args, &point)?;
+    let ResumePoint { first, reason, server_position, .. } = &point;
+    let (start, timeline) = (first.start(), first.timeline());
+    if report.json {
+        let mut event = json!({
+            "event": "dry_run",
+            "ok": true,
+            "start_lsn": start.to_string(),
+            "timeline": timeline.get(),
+            "segment": first.to_string(),
+            "reason": reason.to_string(),
+            "server_lsn": server_position.to_string(),
+            "slot": args.slot,
+            "slot_exists": point.slot_exists,
+        });
+        if let Some(name) = &report.server {
+            event["server"] = Value::from(&**name);
+        }
+        output::print_json(&event);
+        return Ok(());
+    }
+    let name = report.server.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+    output::print(&format!("{name}would stream from {start} on timeline {timeline}: {reason}"));
+    let behind = output::bytes(server_position.saturating_sub(start));
+    output::print(&format!("{name}the server is at {server_position}, {behind} further"));
+    if let Some(slot) = slot {
+        output::print(&format!("{name}{slot}"));
+    }
+    Ok(())
+}
+
+/// What would become of the slot.
+fn slot_text(args: &ServerArgs, point: &ResumePoint) -> Result<Option<String>, Failure> {
+    let Some(slot) = &args.slot else { return Ok(None) };
+    match (point.slot_exists, args.create_slot) {
+        (Some(true), true) if !args.if_not_exists => Err(Failure::other(format!(
+            "replication slot \"{slot}\" already exists\nhint: --if-not-exists uses it"
+        ))),
+        (Some(true), _) => Ok(Some(format!("slot {slot} is there"))),
+        (Some(false), true) => Ok(Some(format!("slot {slot} would be created"))),
+        (Some(false), false) => Err(Failure::other(format!(
+            "replication slot \"{slot}\" does not exist\nhint: create the slot with --create-slot or \"tapster slot create\""
+        ))),
+        (None, _) => Ok(Some(format!("a server before 15 does not tell whether slot {slot} is there"))),
+    }
+}

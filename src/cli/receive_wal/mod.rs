@@ -1,0 +1,115 @@
+//! `tapster receive-wal`: one server, or many, and how the process tells of itself.
+
+mod args;
+mod board;
+mod config;
+mod dry_run;
+mod metrics;
+mod notify;
+mod observers;
+mod progress;
+mod report;
+mod server;
+mod servers;
+mod signals;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::LocalSet;
+
+use super::failure::Failure;
+use super::stderr;
+use args::LogFormat;
+pub(super) use args::{Args, with_variable};
+use board::Board;
+use observers::Observers;
+use report::Reporter;
+use servers::Servers;
+use signals::{Signal, Signals};
+
+pub(super) const AFTER_HELP: &str = "Examples:
+  tapster receive-wal postgresql://barman@db1 -D /wal -S tap --create-slot --if-not-exists
+  tapster receive-wal service=db1 -D /wal -S tap --synchronous
+  tapster receive-wal --config servers.toml --metrics-file /run/tapster.prom
+
+Receiving begins where the archive ends, by its segments or by the file tapster.state in it; in an
+empty one at what the slot keeps, else at the server's current segment. Without a slot the server may
+remove WAL before it is received. A lost connection is made again.
+
+If the server does not have the next WAL any more, the program refuses to continue (5). Take a new
+base backup then, and give --accept-gap once: the gap is noted in tapster.state.
+
+Every flag has a variable, TAPSTER_ and its name (TAPSTER_SLOT), for what the command line does not
+say. A file for --config has a table [servers.NAME] for each server, with conn, directory, slot and
+the other flags as keys, and [defaults] for all of them. One server's failure does not stop the
+others; when all have ended, the highest of their exit codes counts.
+
+SIGINT and SIGTERM stop in good order, a second one at once. SIGHUP reads passwords, service files
+and the file of --config again, SIGUSR1 prints how far it is. systemd (Type=notify) is told READY,
+STATUS and WATCHDOG.
+
+Exit codes:
+  0  stopped by SIGINT or SIGTERM, or at --endpos
+  1  failed for another reason
+  2  usage, bad connection string
+  3  cannot connect, or connection lost and --no-loop
+  4  authentication, TLS verification, missing privilege
+  5  refused so that WAL is not lost or mixed: gap, other cluster, archive ahead, archive locked
+  6  local storage";
+
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
+    let report = Reporter { json: args.json, quiet: args.quiet, verbose: args.verbose, server: None };
+    if args.daemon.log_format == LogFormat::Json {
+        stderr::write_json();
+    }
+    match (args.dry_run, &args.config) {
+        (true, Some(file)) => dry_run_all(file, &report).await,
+        (true, None) => dry_run::run(&args.server, &report).await,
+        (false, _) => LocalSet::new().run_until(receive(args, report)).await,
+    }
+}
+
+/// Serves until all servers have ended.
+async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut observers = Observers::new(&args.daemon, &report);
+    let board = Arc::new(Board::default());
+    let mut servers = Servers::new(args.config, Arc::clone(&board), report, observers.ask_after());
+    servers.start(args.server)?;
+    loop {
+        tokio::select! {
+            end = servers.next_end() => if end.is_none() { break },
+            signal = signals.next() => match signal {
+                Signal::Stop => {
+                    observers.stopping();
+                    servers.stop();
+                }
+                Signal::Reload => {
+                    observers.reloading();
+                    servers.reload();
+                    observers.reloaded();
+                }
+                Signal::Status => observers.tell(&board),
+            },
+            () = observers.look(&board) => {}
+        }
+    }
+    observers.finish(&board).await;
+    servers.result()
+}
+
+/// One after the other; of several failures the highest exit code counts.
+async fn dry_run_all(file: &Path, report: &Reporter) -> Result<(), Failure> {
+    let mut worst: Option<Failure> = None;
+    for definition in config::read(file)? {
+        let report = report.of_server(Some(definition.name.as_str().into()));
+        if let Err(failure) = dry_run::run(&definition.args, &report).await {
+            report.failed(&failure);
+            if worst.as_ref().is_none_or(|worst| failure.code() > worst.code()) {
+                worst = Some(failure.already_told());
+            }
+        }
+    }
+    worst.map_or(Ok(()), Err)
+}

@@ -1,0 +1,146 @@
+//! What the service manager is told: `sd_notify(3)`, as datagrams to the socket that it names.
+
+use core::time::Duration;
+use std::io;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
+use tapster::wal::ReceiverState;
+
+use super::board::Shown;
+
+/// How often the status text is looked at.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The service manager's socket.
+#[derive(Debug)]
+pub(super) struct ServiceManager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    /// After so long without a sign of life it restarts the service.
+    watchdog: Option<Duration>,
+    is_ready: bool,
+    is_stopping: bool,
+    status: String,
+    status_at: Instant,
+    fed_at: Option<Instant>,
+}
+
+impl ServiceManager {
+    /// The one that has started this process, if it wants to be told.
+    pub(super) fn from_environment() -> Result<Option<Self>, io::Error> {
+        let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Ok(None);
+        };
+        let address = match name.as_encoded_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            [b'/', ..] => SocketAddr::from_pathname(&name)?,
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        };
+        let socket = UnixDatagram::unbound()?;
+        // Its slowness is not ours.
+        socket.set_nonblocking(true)?;
+        Ok(Some(Self {
+            socket,
+            address,
+            watchdog: watchdog(),
+            is_ready: false,
+            is_stopping: false,
+            status: String::new(),
+            status_at: Instant::now(),
+            fed_at: None,
+        }))
+    }
+
+    /// How long a stream may be silent before its server is to be asked for a sign of life, so that the watchdog
+    /// hears of it in time.
+    pub(super) fn ask_after(&self) -> Option<Duration> {
+        self.watchdog.map(|watchdog| watchdog / 4)
+    }
+
+    /// When to look next.
+    pub(super) fn due(&self) -> Instant {
+        let status = self.status_at + STATUS_INTERVAL;
+        match (self.watchdog, self.fed_at) {
+            (Some(watchdog), Some(fed_at)) => status.min(fed_at + watchdog / 4),
+            _ => status,
+        }
+    }
+
+    /// Tells what is new.
+    pub(super) fn look(&mut self, servers: &[Shown]) {
+        let now = Instant::now();
+        if !self.is_ready && !self.is_stopping && servers.iter().all(has_begun) {
+            // What the socket has no room for is said the next time.
+            self.is_ready = self.send("READY=1");
+        }
+        if let Some(watchdog) = self.watchdog {
+            let is_due = self.fed_at.is_none_or(|at| now >= at + watchdog / 4);
+            if is_due && servers.iter().all(|server| is_alive(server, watchdog)) && self.send("WATCHDOG=1") {
+                self.fed_at = Some(now);
+            }
+        }
+        self.status_at = now;
+        let status = status(servers);
+        if status != self.status && self.send(&format!("STATUS={status}")) {
+            self.status = status;
+        }
+    }
+
+    /// The configuration is read again; followed by [`reloaded`](Self::reloaded).
+    pub(super) fn reloading(&self) {
+        let now = clock_gettime(ClockId::Monotonic);
+        let us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
+        self.send(&format!("RELOADING=1\nMONOTONIC_USEC={us}"));
+    }
+
+    pub(super) fn reloaded(&self) {
+        if self.is_ready {
+            self.send("READY=1");
+        }
+    }
+
+    pub(super) fn stopping(&mut self) {
+        self.is_stopping = true;
+        self.send("STOPPING=1\nSTATUS=stopping");
+    }
+
+    /// Whether it was sent.
+    fn send(&self, message: &str) -> bool {
+        self.socket.send_to_addr(message.as_bytes(), &self.address).is_ok()
+    }
+}
+
+/// What the service manager waits for, if it waits for this process.
+fn watchdog() -> Option<Duration> {
+    let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
+    let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+    number("WATCHDOG_USEC").filter(|&us| us > 0 && is_ours).map(Duration::from_micros)
+}
+
+/// Whether the first message of the stream has come, or is not to be waited for.
+fn has_begun(server: &Shown) -> bool {
+    server.figures.since_message.is_some() || server.unreachable || server.ended.is_some()
+}
+
+/// A stream lives by what comes over it, not by our own turns. Where nothing is to come - the server is away, or
+/// the disk is behind - the receiver has limits of its own, and a restart would not help.
+fn is_alive(server: &Shown, watchdog: Duration) -> bool {
+    let is_listening = server.is_up() && !server.figures.waits_for_disk;
+    !is_listening || server.figures.since_message.is_some_and(|since| since < watchdog / 2)
+}
+
+fn status(servers: &[Shown]) -> String {
+    if let [server] = servers {
+        return server.to_string();
+    }
+    let streaming = servers.iter().filter(|server| server.is_up()).count();
+    let lag: u64 = servers.iter().map(|server| server.figures.lag_bytes()).max().unwrap_or_default();
+    let mut text = format!("{streaming} of {} streaming, largest lag {lag}", servers.len());
+    for server in servers.iter().filter(|server| server.figures.state != ReceiverState::Streaming) {
+        text.push_str(&format!("; {} {}", server.label, server.state().replace('_', " ")));
+    }
+    text
+}

@@ -1,0 +1,151 @@
+//! Receiving from one server.
+
+use core::convert::Infallible;
+use core::time::Duration;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{Access, access};
+use serde_json::json;
+use tokio::sync::watch;
+
+use super::super::connection::Target;
+use super::super::failure::Failure;
+use super::args::ServerArgs;
+use super::board::{Board, Entry};
+use super::report::Reporter;
+use tapster::Error;
+use tapster::conninfo::Config;
+use tapster::replication::PhysicalSlot;
+use tapster::types::SqlState;
+use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
+
+/// How long to wait before a server that could not be reached at first is tried again.
+const FIRST_CONNECTION_RETRY: Duration = Duration::from_secs(15);
+
+/// One server that is received from.
+pub(super) struct Server {
+    pub(super) args: ServerArgs,
+    pub(super) target: Target,
+    pub(super) options: ReceiverOptions,
+    pub(super) report: Reporter,
+    pub(super) board: Arc<Board>,
+    pub(super) entry: Arc<Entry>,
+    /// Whether to wait for a server that cannot be reached at first: where others are served meanwhile, nobody
+    /// starts this one again.
+    pub(super) persistent: bool,
+}
+
+impl Server {
+    /// Receives until `stop` becomes true, or nothing more can be done. With each change of `reload` passwords
+    /// and service files are read again, for the next connection.
+    pub(super) async fn run(
+        mut self,
+        mut stop: watch::Receiver<bool>,
+        mut reload: watch::Receiver<u64>,
+    ) -> Result<(), Failure> {
+        check_directory(&self.options.directory)?;
+        if self.args.slot.is_none() {
+            self.report
+                .warning("no replication slot: the server may remove WAL before it is received (see -S)");
+        }
+        let mut is_slot_there = !self.args.create_slot;
+        loop {
+            match self.attempt(&mut is_slot_there, &stop, &mut reload).await {
+                Err(failure) if self.persistent && !self.args.no_loop && failure.is_connection() => {
+                    self.board.unreachable(&self.entry);
+                    let retry_in = FIRST_CONNECTION_RETRY;
+                    let reason = failure.message();
+                    self.report.problem("disconnected", reason, retry_in.as_millis(), "connecting again");
+                    tokio::select! {
+                        () = tokio::time::sleep(retry_in) => {}
+                        _ = reload.changed() => {}
+                        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn attempt(
+        &mut self,
+        is_slot_there: &mut bool,
+        stop: &watch::Receiver<bool>,
+        reload: &mut watch::Receiver<u64>,
+    ) -> Result<(), Failure> {
+        if let (false, Some(slot)) = (*is_slot_there, &self.args.slot) {
+            create_slot(&mut self.target, slot, self.args.if_not_exists, &self.report).await?;
+            *is_slot_there = true;
+        }
+        loop {
+            let config = self.target.replication_config()?;
+            let (configs, newest) = watch::channel(config.clone());
+            let report = self.report.clone();
+            let receiver = Receiver::new(config, self.options.clone(), move |event| report.event(&event))
+                .with_progress(Arc::clone(&self.entry.progress))
+                .reconfigured_by(newest);
+            let result = tokio::select! {
+                result = receiver.run(stop.clone()) => result,
+                never = follow(&self.target, reload, configs, &self.report) => match never {},
+                never = self.board.watch(&self.entry) => match never {},
+            };
+            match result {
+                Err(ReceiveError::Connection(error)) if self.target.can_mend(&error) => {
+                    self.target.prompt()?
+                }
+                result => {
+                    self.report.stopped(&result?);
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+/// Passes on what the files about connections say now, whenever they are to be read again.
+async fn follow(
+    target: &Target,
+    reload: &mut watch::Receiver<u64>,
+    configs: watch::Sender<Config>,
+    report: &Reporter,
+) -> Infallible {
+    while reload.changed().await.is_ok() {
+        match target.replication_config() {
+            Ok(config) => drop(configs.send(config)),
+            Err(failure) => report.warning(&format!("going on as before: {}", failure.message())),
+        }
+    }
+    core::future::pending().await
+}
+
+/// Finds out before connecting what would fail after it.
+pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
+    let shown = directory.display();
+    match std::fs::metadata(directory) {
+        Err(error) => return Err(Failure::storage(format!("could not open directory \"{shown}\": {error}"))),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(Failure::storage(format!("\"{shown}\" is not a directory")));
+        }
+        Ok(_) => {}
+    }
+    access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| Failure::storage(format!("could not write to directory \"{shown}\": {error}")))
+}
+
+async fn create_slot(
+    target: &mut Target,
+    slot: &str,
+    if_not_exists: bool,
+    report: &Reporter,
+) -> Result<(), Failure> {
+    let mut connection = target.connect_replication().await?;
+    match connection.create_physical_slot(slot, PhysicalSlot { temporary: false, reserve_wal: true }).await {
+        Ok(_) => {
+            report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot": slot }))
+        }
+        Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && if_not_exists => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(connection.close().await?)
+}

@@ -1,0 +1,256 @@
+//! The servers of this process: started, stopped, and the file about them read again.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::{Id, JoinError, JoinSet};
+
+use super::super::connection::Target;
+use super::super::failure::Failure;
+use super::args::ServerArgs;
+use super::board::{Board, Entry};
+use super::config::{self, Definition};
+use super::report::Reporter;
+use super::server::Server;
+use tapster::conninfo::{Config, HostConfig};
+
+/// The servers that are received from, or were.
+pub(super) struct Servers {
+    /// None for the one server of the command line.
+    file: Option<PathBuf>,
+    servers: BTreeMap<String, Slot>,
+    tasks: JoinSet<Result<(), Failure>>,
+    board: Arc<Board>,
+    report: Reporter,
+    ask_after: Option<Duration>,
+    /// Passwords and service files are read again when this changes.
+    reload: watch::Sender<u64>,
+    is_stopping: bool,
+}
+
+/// A server's place.
+struct Slot {
+    definition: Definition,
+    entry: Arc<Entry>,
+    stop: watch::Sender<bool>,
+    /// The task, while it runs.
+    task: Option<Id>,
+    /// What it ended with.
+    failure: Option<Failure>,
+    then: Then,
+}
+
+/// What follows the end of a server's task.
+enum Then {
+    Nothing,
+    /// The file does not have it any more.
+    Remove,
+    /// The file has it otherwise.
+    Start(Definition),
+}
+
+impl Servers {
+    /// None yet; `file` has them, if there is one.
+    pub(super) fn new(
+        file: Option<PathBuf>,
+        board: Arc<Board>,
+        report: Reporter,
+        ask_after: Option<Duration>,
+    ) -> Self {
+        Self {
+            file,
+            servers: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            board,
+            report,
+            ask_after,
+            reload: watch::Sender::new(0),
+            is_stopping: false,
+        }
+    }
+
+    /// Starts those of the file, or the one of the command line.
+    pub(super) fn start(&mut self, args: ServerArgs) -> Result<(), Failure> {
+        match &self.file {
+            Some(file) => {
+                for definition in config::read(file)? {
+                    self.start_or_fail(definition);
+                }
+                Ok(())
+            }
+            None => self.start_one(Definition::of_command_line(args)),
+        }
+    }
+
+    /// Waits until a server's work ends; `None` once all have ended.
+    ///
+    /// Cancel-safe.
+    pub(super) async fn next_end(&mut self) -> Option<()> {
+        let ended = self.tasks.join_next_with_id().await?;
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, result),
+            Err(error) => (error.id(), Err(panicked(&error))),
+        };
+        let name = self.servers.iter().find(|(_, slot)| slot.task == Some(id)).map(|(name, _)| name.clone());
+        if let Some(name) = name {
+            self.on_end(&name, result);
+        }
+        Some(())
+    }
+
+    /// Tells every server to stop in good order.
+    pub(super) fn stop(&mut self) {
+        self.is_stopping = true;
+        for slot in self.servers.values() {
+            let _ = slot.stop.send(true);
+        }
+    }
+
+    /// Reads the file again: starts what is new or has failed, stops what is gone, and does both with what has
+    /// changed. Every server reads passwords and service files again, for its next connection.
+    pub(super) fn reload(&mut self) {
+        if self.is_stopping {
+            return;
+        }
+        if let Some(file) = &self.file {
+            match config::read(file) {
+                Ok(definitions) => self.become_as(definitions),
+                Err(failure) => {
+                    self.report.warning(&format!("going on as before: {}", failure.message()));
+                    return;
+                }
+            }
+        }
+        self.reload.send_modify(|times| *times += 1);
+    }
+
+    /// The end of all: of several failures that with the highest exit code.
+    pub(super) fn result(self) -> Result<(), Failure> {
+        let failures = self.servers.into_values().filter_map(|slot| slot.failure);
+        match failures.max_by_key(Failure::code) {
+            // Each of them was told when it happened.
+            Some(failure) if self.file.is_some() => Err(failure.already_told()),
+            Some(failure) => Err(failure),
+            None => Ok(()),
+        }
+    }
+
+    fn become_as(&mut self, definitions: Vec<Definition>) {
+        for (name, slot) in &mut self.servers {
+            if !definitions.iter().any(|definition| definition.name == *name) {
+                slot.then = Then::Remove;
+                let _ = slot.stop.send(true);
+            }
+        }
+        for definition in definitions {
+            match self.servers.get_mut(&definition.name) {
+                Some(slot) if slot.task.is_some() => {
+                    let is_same = slot.definition.is_same_as(&definition) && !*slot.stop.borrow();
+                    slot.then = if is_same { Then::Nothing } else { Then::Start(definition) };
+                    slot.stop.send_replace(!is_same);
+                }
+                _ => self.start_or_fail(definition),
+            }
+        }
+        let gone: Vec<String> =
+            self.servers.iter().filter(|(_, slot)| slot.is_gone()).map(|(name, _)| name.clone()).collect();
+        for name in gone {
+            self.remove(&name);
+        }
+    }
+
+    fn on_end(&mut self, name: &str, result: Result<(), Failure>) {
+        let Some(slot) = self.servers.get_mut(name) else { return };
+        slot.task = None;
+        if let Err(failure) = &result
+            && self.file.is_some()
+        {
+            self.report.of_server(Some(name.into())).failed(failure);
+        }
+        self.board.ended(&slot.entry, result.as_ref().err().map_or(0, Failure::code));
+        slot.failure = result.err();
+        match core::mem::replace(&mut slot.then, Then::Nothing) {
+            Then::Nothing => {}
+            Then::Remove => self.remove(name),
+            Then::Start(_) if self.is_stopping => {}
+            Then::Start(definition) => self.start_or_fail(definition),
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(slot) = self.servers.remove(name) {
+            self.board.remove(&slot.entry);
+        }
+    }
+
+    /// As [`start_one`](Self::start_one); what cannot be started has failed, and the others have not.
+    fn start_or_fail(&mut self, definition: Definition) {
+        let name = definition.name.clone();
+        if let Err(failure) = self.start_one(definition.clone()) {
+            self.report.of_server(Some(name.as_str().into())).failed(&failure);
+            let entry = self.board.add(name.clone());
+            self.board.ended(&entry, failure.code());
+            let slot = Slot { failure: Some(failure), ..Slot::new(definition, entry) };
+            self.servers.insert(name, slot);
+        }
+    }
+
+    fn start_one(&mut self, definition: Definition) -> Result<(), Failure> {
+        self.remove(&definition.name);
+        let args = definition.args.clone();
+        let target = args.connection.target(args.conn.as_deref())?;
+        let options = args.options(self.ask_after)?;
+        let name = self.file.is_some().then(|| Arc::<str>::from(definition.name.as_str()));
+        let label = match &name {
+            Some(name) => name.to_string(),
+            None => address(&target)?,
+        };
+        let entry = self.board.add(label);
+        let mut slot = Slot::new(definition, Arc::clone(&entry));
+        let server = Server {
+            args,
+            target,
+            options,
+            report: self.report.of_server(name),
+            board: Arc::clone(&self.board),
+            entry,
+            persistent: self.file.is_some(),
+        };
+        let run = server.run(slot.stop.subscribe(), self.reload.subscribe());
+        slot.task = Some(self.tasks.spawn_local(run).id());
+        self.servers.insert(slot.definition.name.clone(), slot);
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn new(definition: Definition, entry: Arc<Entry>) -> Self {
+        let stop = watch::Sender::new(false);
+        Self { definition, entry, stop, task: None, failure: None, then: Then::Nothing }
+    }
+
+    /// Whether it is neither in the file nor at work.
+    fn is_gone(&self) -> bool {
+        self.task.is_none() && matches!(self.then, Then::Remove)
+    }
+}
+
+/// What one server is called that has no name: its address, or those of the list.
+fn address(target: &Target) -> Result<String, Failure> {
+    let Config { hosts, .. } = target.replication_config()?;
+    let host = |host: &HostConfig| {
+        let name = host.name.as_ref().or(host.address.as_ref()).map_or("", String::as_str);
+        match &host.endpoint {
+            Ok(endpoint) => format!("{name}:{}", endpoint.port),
+            Err(_) => name.to_string(),
+        }
+    };
+    Ok(hosts.iter().map(host).collect::<Vec<_>>().join(","))
+}
+
+fn panicked(error: &JoinError) -> Failure {
+    Failure::other(format!("internal error, please report it: {error}"))
+}

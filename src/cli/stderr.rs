@@ -1,0 +1,101 @@
+//! stderr: lines for people or, for a log collector, documents; and at most one line that is written over in
+//! place, which stays below the others.
+
+use std::io::{Write as _, stderr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::{Value, json};
+
+use super::output;
+
+/// There is one per process, as there is one stderr.
+static STDERR: Mutex<Stderr> =
+    Mutex::new(Stderr { as_json: false, last_line: String::new(), is_drawn: false });
+
+struct Stderr {
+    as_json: bool,
+    /// What stands in the last line, without a line end; empty if nothing does.
+    last_line: String,
+    /// Whether the terminal shows such a line.
+    is_drawn: bool,
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
+    Info,
+    Warning,
+    Error,
+}
+
+impl Level {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<log::Level> for Level {
+    fn from(level: log::Level) -> Self {
+        match level {
+            log::Level::Error => Self::Error,
+            log::Level::Warn => Self::Warning,
+            _ => Self::Info,
+        }
+    }
+}
+
+/// From now on every line is a document of its own, with `ts`, `level` and `message`.
+pub(super) fn write_json() {
+    lock().as_json = true;
+}
+
+/// Writes a line for people.
+pub(super) fn line(text: &str) {
+    log(Level::Info, text, text, &json!({}));
+}
+
+/// Writes a line: `text` for people; in a document `message`, with the members of `event`.
+pub(super) fn log(level: Level, text: &str, message: &str, event: &Value) {
+    let mut stderr = lock();
+    if stderr.as_json {
+        let mut document = json!({ "ts": output::timestamp(), "level": level.name() });
+        for (key, value) in event.as_object().into_iter().flatten() {
+            document[key] = value.clone();
+        }
+        document["message"] = message.into();
+        stderr.write_line(&document.to_string());
+    } else {
+        stderr.write_line(text);
+    }
+}
+
+/// Replaces the last line of a terminal; with an empty one it is gone.
+pub(super) fn set_last_line(text: String) {
+    let mut stderr = lock();
+    if stderr.last_line != text {
+        stderr.last_line = text;
+        stderr.write("");
+    }
+}
+
+impl Stderr {
+    fn write_line(&mut self, line: &str) {
+        self.write(&format!("{line}\n"));
+    }
+
+    /// At once, so that no other program's output comes between.
+    fn write(&mut self, lines: &str) {
+        // Back to the line's beginning and clear it; nothing is written where there never was such a line.
+        let clear = if self.is_drawn { "\r\x1b[K" } else { "" };
+        self.is_drawn = !self.last_line.is_empty();
+        let _ = stderr().lock().write_all(format!("{clear}{lines}{}", self.last_line).as_bytes());
+    }
+}
+
+fn lock() -> MutexGuard<'static, Stderr> {
+    STDERR.lock().unwrap_or_else(PoisonError::into_inner)
+}
