@@ -1,8 +1,7 @@
 //! What backups need.
 
 use super::facts::Facts;
-use super::hints::quoted;
-use super::render::{Check, Outcome};
+use super::render::Check;
 use tapster::postgres::{PostgresStatus, Privilege};
 use tapster::types::ServerVersion;
 
@@ -13,20 +12,17 @@ pub(super) fn checks(
     version: ServerVersion,
     checks: &mut Vec<Check>,
 ) {
-    let role = quoted(&facts.role);
+    let role = &facts.role;
     if status.has_backup_privileges == Some(true) {
         checks.push(Check::ok("backup privileges", ""));
     } else if missing.is_empty() {
         let text = format!("on PostgreSQL {} only a superuser may take backups", version.major());
-        checks.push(Check::failed("backup privileges", text, format!("ALTER ROLE {role} SUPERUSER;")));
+        checks.push(Check::failed("backup privileges", text, [format!("ALTER ROLE {role} SUPERUSER;")]));
     } else {
         let names: Vec<&str> = missing.iter().map(|privilege| privilege.name.as_str()).collect();
-        checks.push(Check {
-            name: "backup privileges",
-            outcome: Outcome::Failed,
-            text: format!("missing: {}", names.join("; ")),
-            hints: missing.iter().map(|privilege| format!("{} {role};", privilege.grant)).collect(),
-        });
+        let hints = missing.iter().map(|privilege| format!("{} {role};", privilege.grant));
+        let text = format!("missing: {}", names.join("; "));
+        checks.push(Check::failed("backup privileges", text, hints));
     }
     match facts.archive_mode.as_str() {
         "off" => checks.push(Check::ok("archive_mode", "off: the backup's WAL has to be received")),
@@ -37,6 +33,6 @@ pub(super) fn checks(
 pub(super) fn checkpoint(missing: &[Privilege], facts: &Facts) -> Option<Check> {
     let privilege = missing.first()?;
     let text = format!("missing: {}, for the command checkpoint", privilege.name);
-    let hint = format!("{} {};", privilege.grant, quoted(&facts.role));
-    Some(Check::warning("checkpoint", text, hint))
+    let hint = format!("{} {};", privilege.grant, facts.role);
+    Some(Check::warning("checkpoint", text, [hint]))
 }

@@ -2,7 +2,12 @@ use tapster::client::{self, ColumnError, ResultSet};
 
 /// What only the checks want to know.
 pub(super) struct Facts {
+    /// The role's name as SQL and `pg_hba.conf` write it.
     pub(super) role: String,
+    /// Where the server sees us; `None` over a Unix socket.
+    pub(super) client: Option<String>,
+    /// The method of `pg_hba.conf` that takes passwords as this server stores them.
+    pub(super) password_method: &'static str,
     pub(super) may_replicate: bool,
     pub(super) senders: u32,
     pub(super) slots: u32,
@@ -12,13 +17,18 @@ pub(super) struct Facts {
     pub(super) safe_wal_size: Option<i64>,
 }
 
-pub(super) const FACTS: &str = "SELECT CURRENT_USER AS role, \
+pub(super) const FACTS: &str = "SELECT pg_catalog.quote_ident(CURRENT_USER) AS role, \
+     pg_catalog.host(pg_catalog.inet_client_addr()) AS client, \
+     pg_catalog.current_setting('password_encryption') AS password_encryption, \
      (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER) \
      AS may_replicate, \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication) AS senders, \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) AS slots, \
      (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout') AS wal_sender_timeout, \
      pg_catalog.current_setting('archive_mode') AS archive_mode";
+
+/// The setting before 14 is MD5 unless told; the method `md5` takes SCRAM as well.
+pub(super) const SCRAM: &str = "scram-sha-256";
 
 /// How close slots are to being lost (servers from 13 on).
 pub(super) const SLOTS: &str =
@@ -39,6 +49,11 @@ impl Facts {
         let slot = rows.find(|row| name.is_some() && row.text("slot_name").ok() == name);
         Ok(Self {
             role: row.text("role")?.into(),
+            client: row.optional_text("client")?.map(str::to_string),
+            password_method: match row.text("password_encryption")? {
+                SCRAM => SCRAM,
+                _ => "md5",
+            },
             may_replicate: row.optional_text("may_replicate")? == Some("t"),
             senders: row.parse("senders")?,
             slots: row.parse("slots")?,

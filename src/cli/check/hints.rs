@@ -1,39 +1,59 @@
-//! Texts that can be pasted.
+//! Texts that can be pasted: statements end with a semicolon, what is for a file or for a person does not.
 
 use super::super::failure::Failure;
+use super::facts::SCRAM;
 use tapster::client;
 use tapster::types::SqlState;
 
+pub(super) const RELOAD: &str = "SELECT pg_reload_conf();";
+pub(super) const RESTART: &str = "then restart the server";
+
 /// What pg_hba.conf or the role lacks for an ordinary connection.
-pub(super) fn connection(failure: &Failure, message: &str, user: &str) -> String {
-    match failure.sqlstate() {
-        Some(SqlState::INVALID_AUTHORIZATION) => hba(message, "all", &quoted(user))
-            .unwrap_or_else(|| format!("CREATE ROLE {} LOGIN;", quoted(user))),
-        Some(SqlState::INVALID_PASSWORD) => "give the right password in ~/.pgpass or PGPASSWORD".into(),
+pub(super) fn connection(failure: &Failure, message: &str, user: &str, database: &str) -> Vec<String> {
+    let hint = match failure.sqlstate() {
+        Some(SqlState::INVALID_AUTHORIZATION) if message.contains("pg_hba.conf") => {
+            let client = client_in(message);
+            let line = hba_line(&quoted(database), &quoted(user), client, SCRAM);
+            return Vec::from([line, RELOAD.into()]);
+        }
+        Some(SqlState::INVALID_AUTHORIZATION) => format!("CREATE ROLE {} LOGIN;", quoted(user)),
+        Some(SqlState::INVALID_PASSWORD) => {
+            let files = "give the right password in ~/.pgpass or PGPASSWORD";
+            let method =
+                "one that is stored as MD5 (before 14: unless told) needs the method md5 in pg_hba.conf";
+            return Vec::from([files, method].map(String::from));
+        }
         Some(SqlState::TOO_MANY_CONNECTIONS) => "raise max_connections, or end other sessions".into(),
         _ => "\"tapster conninfo\" shows which host and port are used, and why".into(),
+    };
+    Vec::from([hint])
+}
+
+/// The address in a refusal of the server, if its language is English.
+fn client_in(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("host \"")?;
+    let (host, _) = rest.split_once('"')?;
+    Some(host).filter(|host| *host != "[local]")
+}
+
+/// The line that lets the role in from this address, or over the Unix socket. The first line that fits counts.
+pub(super) fn hba_line(database: &str, role: &str, client: Option<&str>, method: &str) -> String {
+    match client {
+        None => format!("at the top of pg_hba.conf: local {database} {role} {method}"),
+        Some(address) => {
+            let bits = if address.contains(':') { 128 } else { 32 };
+            format!("at the top of pg_hba.conf: host {database} {role} {address}/{bits} {method}")
+        }
     }
 }
 
-/// The line that pg_hba.conf lacks, if that is what the server says, for the address that it sees.
-pub(super) fn hba(message: &str, database: &str, role: &str) -> Option<String> {
-    let (_, rest) = message.split_once("no pg_hba.conf entry")?;
-    let address = rest.split_once("host \"").and_then(|(_, rest)| rest.split_once('"')).map(|(host, _)| host);
-    let line = match address {
-        None | Some("[local]") => format!("local {database} {role} scram-sha-256"),
-        Some(address) => {
-            let bits = if address.contains(':') { 128 } else { 32 };
-            format!("host {database} {role} {address}/{bits} scram-sha-256")
-        }
-    };
-    Some(format!("in pg_hba.conf: {line}\nthen: SELECT pg_reload_conf();"))
-}
-
-/// A name as SQL and `pg_hba.conf` write it.
-pub(super) fn quoted(name: &str) -> String {
+/// A name as SQL and `pg_hba.conf` write it, where the server has not told.
+fn quoted(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if is_plain { name.into() } else { client::quote_ident(name) }
+    // Words that mean something else in pg_hba.conf.
+    let is_word = ["all", "sameuser", "samerole", "samegroup", "replication"].contains(&name);
+    if is_plain && !is_word { name.into() } else { client::quote_ident(name) }
 }
 
 #[cfg(test)]
@@ -42,7 +62,6 @@ mod tests {
 
     #[test]
     fn the_line_for_pg_hba_is_that_of_the_address_the_server_sees() {
-        let line = |message: &str| hba(message, "replication", "\"My role\"");
         for (host, expected) in [
             ("10.0.0.7", "host replication \"My role\" 10.0.0.7/32 scram-sha-256"),
             ("fe80::1", "host replication \"My role\" fe80::1/128 scram-sha-256"),
@@ -51,18 +70,16 @@ mod tests {
             let message = format!(
                 "no pg_hba.conf entry for replication connection from host \"{host}\", user \"My role\""
             );
-            assert_eq!(
-                line(&message).unwrap().lines().next(),
-                Some(format!("in pg_hba.conf: {expected}").as_str())
-            );
+            let line = hba_line("replication", "\"My role\"", client_in(&message), SCRAM);
+            assert_eq!(line, format!("at the top of pg_hba.conf: {expected}"));
         }
     }
 
     #[test]
     fn only_plain_names_are_not_quoted() {
         assert_eq!(
-            ["barman", "_x1", "Barman", "a b", "1x"].map(quoted),
-            ["barman", "_x1", "\"Barman\"", "\"a b\"", "\"1x\""]
+            ["barman", "_x1", "Barman", "a b", "1x", "all"].map(quoted),
+            ["barman", "_x1", "\"Barman\"", "\"a b\"", "\"1x\"", "\"all\""]
         );
     }
 }

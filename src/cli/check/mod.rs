@@ -6,11 +6,11 @@ mod hints;
 mod receive;
 mod render;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::connection::ConnectionArgs;
+use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::output;
 use super::postgres::Postgres;
@@ -26,7 +26,7 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster check service=db1 --nagios
 
 Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
-GRANTs are to be run by a superuser, in the database that you connect to.
+What ends with a semicolon is to be run by a superuser, in the database that you connect to.
 
 Exit codes:
   0  nothing failed
@@ -40,6 +40,8 @@ pub(super) struct Args {
     conn: Option<String>,
     #[command(flatten)]
     connection: ConnectionArgs,
+    #[command(flatten)]
+    timeout: TimeoutArgs,
     /// What the server is to be ready for
     #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = Purpose::All)]
     purpose: Purpose,
@@ -79,13 +81,12 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 async fn check(args: &Args) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut target = args.connection.target(args.conn.as_deref())?;
+    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
     let connected = target.postgres(args.slot.as_deref()).await;
-    let elapsed_ms = began.elapsed().as_millis();
+    let elapsed = began.elapsed();
     let (server, checks) = match connected {
         Ok(postgres) => {
-            let connection = Check::ok("connection", format!("{elapsed_ms} ms"));
-            let mut checks = Vec::from([connection]);
+            let mut checks = Vec::from([connected_in(elapsed, &postgres).await?]);
             let server = checks_of(args, &postgres, &mut checks).await?;
             postgres.postgres.close().await;
             postgres.streaming.close().await;
@@ -94,14 +95,17 @@ async fn check(args: &Args) -> Result<(), Failure> {
         Err(failure) if failure.is_usage() => return Err(failure),
         Err(failure) => {
             let message = failure.to_json()["message"].as_str().unwrap_or_default().to_string();
-            let user = target.resolve()?.get("user").unwrap_or_default().to_string();
-            let hint = hints::connection(&failure, &message, &user);
-            (json!({}), Vec::from([Check::failed("connection", message, hint)]))
+            let resolved = target.resolve()?;
+            let [user, database] =
+                ["user", "dbname"].map(|keyword| resolved.get(keyword).unwrap_or_default());
+            let database = if database.is_empty() { user } else { database };
+            let hints = hints::connection(&failure, &message, user, database);
+            (json!({}), Vec::from([Check::failed("connection", message, hints)]))
         }
     };
     let worst = checks.iter().map(|check| check.outcome as u8).max().unwrap_or_default();
     if args.nagios {
-        render::nagios(&checks, elapsed_ms);
+        render::nagios(&server, &checks);
         return Failure::exit(worst);
     }
     if args.json {
@@ -110,6 +114,32 @@ async fn check(args: &Args) -> Result<(), Failure> {
         render::text(&server, &checks);
     }
     Failure::exit(u8::from(worst == Outcome::Failed as u8))
+}
+
+/// How the connection is protected, and how long it took.
+async fn connected_in(elapsed: Duration, target: &Postgres) -> Result<Check, Failure> {
+    let link = target.postgres.connect().await?;
+    let (tls, session) = (link.is_encrypted(), link.session());
+    let bound = if session.channel_bound { " bound to it" } else { "" };
+    let text = format!(
+        "{}, authentication {}{bound}, {} ms",
+        if tls { "TLS" } else { "no TLS" },
+        session.authentication,
+        elapsed.as_millis()
+    );
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let auth = session.authentication.to_string();
+    Ok(Check::ok("connection", text).with(json!({
+        "tls": tls, "auth": auth, "channel_binding": session.channel_bound, "ms": milliseconds,
+    })))
+}
+
+/// The host, or the socket's directory, and the port in the server's name for messages.
+fn host_and_port(server: &str) -> (Option<&str>, Option<u16>) {
+    let quoted = server.split('"').nth(1);
+    let host = quoted.map(|name| name.split_once("/.s.PGSQL.").map_or(name, |(directory, _)| directory));
+    let digits = server.trim_end_matches('"').rsplit(|c: char| !c.is_ascii_digit()).next();
+    (host, digits.and_then(|digits| digits.parse().ok()))
 }
 
 /// Adds all checks to the first, and gives what identifies the server.
@@ -132,13 +162,13 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
 
     checks.push(match status.version_supported {
         Some(true) => Check::ok("version", version.to_string()),
-        _ => Check::failed("version", version.to_string(), "PostgreSQL 9.6 or later is needed"),
+        _ => Check::failed("version", version.to_string(), ["PostgreSQL 9.6 or later is needed"]),
     });
     for (key, error) in &status.errors {
         checks.push(Check::warning(
             "status",
             format!("{key}: {}", error.message),
-            "the server's log says more; roles in pg_monitor may see most",
+            ["the server's log says more; roles in pg_monitor may see most"],
         ));
     }
     if args.purpose != Purpose::Backup {
@@ -153,15 +183,33 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
         }
         if facts.archive_mode != "off" && !postgres.get_archiver_stats().await?.is_archiving {
             let hint = "look at archive_command and at the server's log: WAL piles up in its pg_wal";
-            checks.push(Check::failed("archiving", "the last attempt failed", hint));
+            checks.push(Check::failed("archiving", "the last attempt failed", [hint]));
         }
     }
+    let (host, port) = host_and_port(&target.server);
     Ok(json!({
-        "host": target.server,
+        "host": host,
+        "port": port,
         "version": version.to_string(),
         "version_num": version.num(),
         "in_recovery": status.is_in_recovery,
         "timeline": streaming.timeline.map(tapster::types::TimelineId::get),
         "system_identifier": status.postgres_systemid.map(|id| id.to_string()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_has_a_host_and_a_port() {
+        for (server, host, port) in [
+            ("server at \"db1\" (10.0.0.1), port 5432", "db1", 5432),
+            ("server at \"::1\", port 5433", "::1", 5433),
+            ("server on socket \"/run/a b/.s.PGSQL.5434\"", "/run/a b", 5434),
+        ] {
+            assert_eq!(host_and_port(server), (Some(host), Some(port)));
+        }
+    }
 }

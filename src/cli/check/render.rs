@@ -28,21 +28,36 @@ pub(super) struct Check {
     pub(super) name: &'static str,
     pub(super) outcome: Outcome,
     pub(super) text: String,
+    /// The same for programs: an object, or nothing.
+    pub(super) detail: Value,
     /// What mends it: statements, settings, lines of files.
     pub(super) hints: Vec<String>,
 }
 
 impl Check {
     pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Ok, text: text.into(), hints: Vec::new() }
+        Self { name, outcome: Outcome::Ok, text: text.into(), detail: Value::Null, hints: Vec::new() }
     }
 
-    pub(super) fn warning(name: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Warning, text: text.into(), hints: Vec::from([hint.into()]) }
+    pub(super) fn warning<H: Into<String>>(
+        name: &'static str,
+        text: impl Into<String>,
+        hints: impl IntoIterator<Item = H>,
+    ) -> Self {
+        let hints = hints.into_iter().map(Into::into).collect();
+        Self { outcome: Outcome::Warning, hints, ..Self::ok(name, text) }
     }
 
-    pub(super) fn failed(name: &'static str, text: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Failed, text: text.into(), hints: Vec::from([hint.into()]) }
+    pub(super) fn failed<H: Into<String>>(
+        name: &'static str,
+        text: impl Into<String>,
+        hints: impl IntoIterator<Item = H>,
+    ) -> Self {
+        Self { outcome: Outcome::Failed, ..Self::warning(name, text, hints) }
+    }
+
+    pub(super) fn with(self, detail: Value) -> Self {
+        Self { detail, ..self }
     }
 }
 
@@ -50,12 +65,20 @@ fn count(checks: &[Check], outcome: Outcome) -> usize {
     checks.iter().filter(|check| check.outcome == outcome).count()
 }
 
+/// `db1:5432`, of a server that was reached.
+fn address(server: &Value) -> Option<String> {
+    Some(format!("{}:{}", server["host"].as_str()?, server["port"].as_u64()?))
+}
+
 pub(super) fn text(server: &Value, checks: &[Check]) {
-    if let Some(host) = server["host"].as_str() {
+    if let Some(address) = address(server) {
         let role = if server["in_recovery"] == true { "standby" } else { "primary" };
         let system = server["system_identifier"].as_str().unwrap_or("-");
         let version = server["version"].as_str().unwrap_or("-");
-        output::print(&format!("{host}: PostgreSQL {version}, {role}, system {system}"));
+        let timeline = server["timeline"].as_u64().map_or_else(|| "-".into(), |number| number.to_string());
+        output::print(&format!(
+            "{address}: PostgreSQL {version}, {role}, timeline {timeline}, system {system}"
+        ));
     }
     let mut rows = Vec::new();
     for check in checks {
@@ -77,6 +100,9 @@ pub(super) fn json(server: &Value, checks: &[Check]) {
         value.insert("name".into(), check.name.replace(' ', "_").into());
         value.insert("status".into(), check.outcome.words().1.into());
         value.insert("text".into(), check.text.as_str().into());
+        if !check.detail.is_null() {
+            value.insert("detail".into(), check.detail.clone());
+        }
         if !check.hints.is_empty() {
             value.insert("hint".into(), check.hints.join("\n").into());
         }
@@ -95,7 +121,7 @@ pub(super) fn json(server: &Value, checks: &[Check]) {
     }));
 }
 
-pub(super) fn nagios(checks: &[Check], elapsed_ms: u128) {
+pub(super) fn nagios(server: &Value, checks: &[Check]) {
     let (word, told) = match (count(checks, Outcome::Failed), count(checks, Outcome::Warning)) {
         (0, 0) => ("OK", Outcome::Ok),
         (0, _) => ("WARNING", Outcome::Warning),
@@ -107,7 +133,23 @@ pub(super) fn nagios(checks: &[Check], elapsed_ms: u128) {
         .map(|check| format!("{}: {}", check.name, plugin_text(&check.text)))
         .collect();
     let text = if texts.is_empty() { format!("{} checks", checks.len()) } else { texts.join("; ") };
-    output::print(&format!("TAPSTER {word} - {text} | connect_ms={elapsed_ms}"));
+    let server = address(server).map_or_else(String::new, |address| format!("{address}: "));
+    let text = plugin_text(&format!("{server}{text}"));
+    output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "));
+}
+
+/// What is drawn over time.
+fn numbers(checks: &[Check]) -> String {
+    let known = [
+        ("connection", "ms", "connect_ms", ""),
+        ("wal senders", "used", "wal_senders", ""),
+        ("slot", "safe_wal_size", "slot_safe_wal", "B"),
+    ];
+    let number = |(name, key, label, unit)| {
+        let check = checks.iter().find(|check: &&Check| check.name == name)?;
+        Some(format!("{label}={}{unit}", check.detail[key].as_i64()?))
+    };
+    known.into_iter().filter_map(number).collect::<Vec<_>>().join(" ")
 }
 
 /// The first line; a bar would begin the numbers.
