@@ -135,6 +135,22 @@ pub struct Session {
     pub notices: Vec<ServerError>,
 }
 
+impl Session {
+    /// One of which nothing is known yet.
+    fn new(version: ProtocolVersion) -> Self {
+        Self {
+            version,
+            parameters: SessionParameters::default(),
+            cancel_key: None,
+            transaction_status: TransactionStatus::Idle,
+            authentication: AuthMethod::None,
+            channel_bound: false,
+            derived_keys: None,
+            notices: Vec::new(),
+        }
+    }
+}
+
 /// What the driver has to do next; first it sends everything in `out`.
 #[derive(Debug)]
 #[must_use]
@@ -218,16 +234,7 @@ impl Handshake {
     /// `nonce` must be fresh and from a good random source.
     #[must_use]
     pub fn new(config: HandshakeConfig, nonce: Nonce) -> Self {
-        let session = Session {
-            version: config.max_version,
-            parameters: SessionParameters::default(),
-            cancel_key: None,
-            transaction_status: TransactionStatus::Idle,
-            authentication: AuthMethod::None,
-            channel_bound: false,
-            derived_keys: None,
-            notices: Vec::new(),
-        };
+        let session = Session::new(config.max_version);
         Self { config, state: Ok(State::Start), nonce: Some(nonce), tls: Tls::None, total_bytes: 0, session }
     }
 
@@ -355,9 +362,10 @@ impl Handshake {
                 ) => self.on_negotiation(negotiated, &offer)?,
                 (State::ExpectReadyForQuery, BackendMessage::ReadyForQuery(status)) => {
                     self.session.transaction_status = status;
-                    let done = Action::Done(Box::new(self.session.clone()));
+                    let session =
+                        core::mem::replace(&mut self.session, Session::new(self.config.max_version));
                     self.state = Ok(State::Finished);
-                    return Ok(Step { used: len, action: Some(done) });
+                    return Ok(Step { used: len, action: Some(Action::Done(Box::new(session))) });
                 }
                 (state @ State::ExpectReadyForQuery, other) => {
                     self.on_session_data(&other)?;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::message::decode_32;
+use super::pbkdf2::pbkdf2;
 use crate::auth::saslprep;
 
 pub(super) type HmacSha256 = Hmac<Sha256>;
@@ -72,7 +73,7 @@ impl ScramKeys {
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let mut prepared = saslprep(password);
-        let salted = salted_password(&prepared, salt, iterations);
+        let salted = pbkdf2(&prepared, salt, iterations);
         if let Cow::Owned(copy) = &mut prepared {
             copy.zeroize();
         }
@@ -187,7 +188,7 @@ impl AuthMessage<'_> {
 }
 
 #[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-fn hmac(key: &[u8]) -> HmacSha256 {
+pub(super) fn hmac(key: &[u8]) -> HmacSha256 {
     HmacSha256::new_from_slice(key).expect("HMAC takes keys of every length")
 }
 
@@ -197,17 +198,4 @@ pub(super) fn sign(mac: HmacSha256) -> Key {
 
 pub(super) fn xor(into: &mut Key, with: &[u8; 32]) {
     into.iter_mut().zip(with).for_each(|(a, b)| *a ^= b);
-}
-
-/// `SaltedPassword`: PBKDF2-HMAC-SHA-256 with one block of output (RFC 8018).
-fn salted_password(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
-    // Cloning the keyed state spares two of four compressions in every round.
-    let keyed = hmac(password);
-    let mut block = sign(keyed.clone().chain_update(salt).chain_update(1u32.to_be_bytes()));
-    let mut sum = block.clone();
-    for _ in 1..iterations.get() {
-        *block = keyed.clone().chain_update(*block).finalize().into_bytes().into();
-        xor(&mut sum, &block);
-    }
-    sum
 }

@@ -7,6 +7,7 @@ mod client;
 mod error;
 mod keys;
 mod message;
+mod pbkdf2;
 mod server;
 
 pub use client::{ScramClient, ScramFinal};
