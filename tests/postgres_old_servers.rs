@@ -172,6 +172,25 @@ fn a_server_of_9_6_is_asked_by_its_own_names() {
             "{start}"
         );
         assert!(!start.contains("idle_session_timeout"), "{start}");
+        postgres.stop_concurrent_backup().await.unwrap_err();
+        let stop = server.asked();
+        assert!(stop.contains("pg_catalog.pg_stop_backup(false) AS stop"), "{stop}");
+        postgres.start_exclusive_backup("old").await.unwrap_err();
+        let start = server.asked();
+        assert!(
+            start.contains("pg_catalog.pg_start_backup($1::pg_catalog.text, $2::pg_catalog.bool)"),
+            "{start}"
+        );
+        assert!(start.contains("pg_catalog.pg_xlogfile_name_offset("), "{start}");
+        postgres.current_xlog_info().await.unwrap_err();
+        let position = server.asked();
+        for name in ["pg_current_xlog_location()", "pg_last_xlog_replay_location()", "pg_xlogfile_name("] {
+            assert!(position.contains(name), "{position}");
+        }
+        postgres.xlog_segment_size().await.unwrap_err();
+        assert!(server.asked().contains("wal_block_size"), "it is counted in blocks");
+        assert!(!postgres.has_checkpoint_privileges().await.unwrap());
+        assert!(!server.asked().contains("pg_checkpoint"), "only a superuser may");
         let status = postgres.fetch_remote_status().await;
         assert_eq!((status.version_supported, status.is_in_recovery), (Some(true), Some(false)));
         assert_eq!((status.wal_keep_segments.as_deref(), status.wal_keep_size), (Some("0"), None));

@@ -6,7 +6,8 @@ mod hints;
 mod receive;
 mod render;
 
-use std::time::{Duration, Instant};
+use core::time::Duration;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
