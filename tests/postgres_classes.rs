@@ -824,3 +824,29 @@ fn a_silent_server_is_waited_for_as_long_as_it_is_said() {
     });
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
 }
+
+#[test]
+fn the_primary_is_asked_for_a_checkpoint_when_all_switches_were_in_vain() {
+    let primary = primary(&servers::packaged());
+    let settings = [("archive_mode", "always"), ("archive_command", "false")];
+    let standby = primary.standby_with(&settings);
+    primary.write_wal(1000);
+    standby.wait_for_replay_of(&primary);
+    let checkpoint = || primary.sql("SELECT checkpoint_lsn FROM pg_control_checkpoint()").unwrap();
+    block_on(async {
+        for (timeout, is_asked) in [(Duration::ZERO, false), (Duration::from_millis(200), true)] {
+            let mut options = StandbyOptions::default();
+            options.standby = self::options();
+            options.standby.immediate_checkpoint = true;
+            (options.times, options.wait) = (1, Duration::from_millis(200));
+            options.primary_checkpoint_timeout = timeout;
+            let parts = (conninfo(&standby, "backup"), conninfo(&primary, "backup"));
+            let both = StandbyPostgreSQLConnection::with_options(parts.0, parts.1, options).unwrap();
+            both.start_concurrent_backup("in vain").await.unwrap();
+            let before = checkpoint();
+            let failed = both.stop_concurrent_backup().await;
+            assert!(matches!(failed, Err(PostgresError::StopTimeout(_))), "{failed:?}");
+            assert_eq!(checkpoint() != before, is_asked, "{timeout:?}");
+        }
+    });
+}

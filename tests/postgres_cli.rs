@@ -401,6 +401,11 @@ fn the_hints_of_check_alone_lead_to_a_role_with_the_least_rights() {
         assert!(line.starts_with("TAPSTER CRITICAL - ") && line.lines().count() == 1, "{line}");
         assert_eq!(check(&[]).status.code(), Some(1));
 
+        if !let_in.is_empty() {
+            let document = json(&check(&["--json", "--for", "backup"]));
+            let is_told = |check: &Value| check["name"] == "wal_level" && check["status"] == "failed";
+            assert!(document["checks"].as_array().unwrap().iter().any(is_told), "{document}");
+        }
         let mut followed = Vec::new();
         let document = loop {
             let document = json(&check(&["--json"]));

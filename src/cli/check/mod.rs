@@ -27,7 +27,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster check service=db1 --nagios
 
 Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
-What ends with a semicolon is to be run by a superuser, in the database that you connect to.
+What ends with a semicolon is to be run by a superuser, in the database that you connect to; roles and
+privileges of a standby are those of its primary.
 
 Exit codes:
   0  nothing failed
@@ -135,6 +136,17 @@ async fn connected_in(elapsed: Duration, target: &Postgres) -> Result<Check, Fai
     })))
 }
 
+/// Neither standbys nor backups can use WAL without what `replica` adds to it.
+fn wal_level(level: Option<&str>) -> Check {
+    match level {
+        Some("minimal") => {
+            let hints = ["ALTER SYSTEM SET wal_level = 'replica';", hints::RESTART];
+            Check::failed("wal_level", "minimal", hints)
+        }
+        level => Check::ok("wal_level", level.unwrap_or("unknown")),
+    }
+}
+
 /// The host, or the socket's directory, and the port in the server's name for messages.
 fn host_and_port(server: &str) -> (Option<&str>, Option<u16>) {
     let quoted = server.split('"').nth(1);
@@ -172,6 +184,7 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
             ["the server's log says more; roles in pg_monitor may see most"],
         ));
     }
+    checks.push(wal_level(status.wal_level.as_deref()));
     if args.purpose != Purpose::Backup {
         receive::checks(args.slot.as_deref(), &status, &streaming, &facts, version, checks);
     }

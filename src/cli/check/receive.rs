@@ -29,12 +29,6 @@ pub(super) fn checks(
         )),
         _ => {}
     }
-    if status.wal_level.as_deref() == Some("minimal") {
-        let hints = ["ALTER SYSTEM SET wal_level = 'replica';", RESTART];
-        checks.push(Check::failed("wal_level", "minimal", hints));
-    } else {
-        checks.push(Check::ok("wal_level", status.wal_level.as_deref().unwrap_or("unknown")));
-    }
     let most = status.max_wal_senders.unwrap_or_default();
     let in_use = format!("{} of {most} in use", facts.senders);
     let more = format!("ALTER SYSTEM SET max_wal_senders = {};", (most.max(facts.senders) + 5).max(DEFAULT));
