@@ -34,7 +34,7 @@ impl<'a, T: Copy> Getopt<'a, T> {
     /// `arguments` begin with the program's name, with which complaints begin.
     pub(super) fn new(specs: &'a [Spec<T>], arguments: &'a [OsString]) -> Self {
         let mut arguments = arguments.iter();
-        let program = arguments.next().map_or(OsStr::new(""), OsString::as_os_str);
+        let program = arguments.next().map_or_else(|| OsStr::new(""), OsString::as_os_str);
         Self { specs, program, arguments, shorts: &[], operands: Vec::new() }
     }
 
@@ -141,7 +141,7 @@ mod tests {
             ["p"].into_iter().chain(arguments.split(' ')).map(Into::into).collect();
         let mut getopt = Getopt::new(&SPECS, &arguments);
         let mut found = Vec::new();
-        while let Some(option) = getopt.next() {
+        for option in getopt.by_ref() {
             match option {
                 Ok((id, value)) => found.push(format!("{id}={}", value.display())),
                 Err(complaint) => return complaint,

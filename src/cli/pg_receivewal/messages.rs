@@ -67,7 +67,8 @@ impl Messages {
             ReceiverEvent::Connected { .. } => self.was_connected = true,
             ReceiverEvent::ArchiveWarning(warning) => self.warning(warning),
             ReceiverEvent::Streaming { start, timeline } => {
-                if self.switched_to.take() != Some(*timeline) {
+                let is_told = self.switched_to.take() == Some(*timeline);
+                if !is_told {
                     self.detail(format_args!("starting log streaming at {start} (timeline {timeline})"));
                 }
             }

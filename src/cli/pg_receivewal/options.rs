@@ -142,7 +142,7 @@ impl Options {
         let (mut create_slot, mut drop_slot, mut no_sync) = (false, false, false);
         let mut compression = None;
         let mut getopt = Getopt::new(&SPECS, arguments);
-        while let Some(option) = getopt.next() {
+        for option in getopt.by_ref() {
             let (id, value) = option.map_err(Mistake::Syntax)?;
             match id {
                 Id::Help | Id::Version => return Err(Mistake::NotFirst),
