@@ -251,7 +251,7 @@ fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
 
     let mark = copy.path().join("lost");
     let command = format!("echo $$ > {0}.tmp; mv {0}.tmp {0}; exec sleep 60", mark.display());
-    let running = backup_program(&cluster, copy.path(), &["--keep-alive", "1"], &command).spawn();
+    let running = backup_program(&cluster, copy.path(), &["--keep-alive", "60"], &command).spawn();
     wait_until(PATIENCE, "the command runs", || mark.exists());
     let killed = Instant::now();
     let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tapster'";
@@ -278,7 +278,8 @@ fn a_low_level_backup_can_be_interrupted_whatever_it_waits_for() {
         running.signal("TERM");
         assert_eq!(running.wait(PATIENCE).status.code(), Some(143));
         assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
-        wait_until(PATIENCE, "the session is gone", || backups_under_way(&cluster) == "0");
+        let gone = Duration::from_secs(5);
+        wait_until(gone, "the session is gone", || backups_under_way(&cluster) == "0");
     };
     let directory = copy.path().display().to_string();
     let conninfo = cluster.conninfo("postgres");

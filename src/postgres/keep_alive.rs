@@ -32,6 +32,8 @@ pub struct PostgresKeepAlive<'a> {
     raise_exception: bool,
 }
 
+/// How often the socket is looked at between heartbeats.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long a heartbeat may take, unless told.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -53,8 +55,9 @@ impl<'a> PostgresKeepAlive<'a> {
     /// Does the work, with heartbeats whenever it waits.
     ///
     /// # Errors
-    /// [`PostgresError::ConnectionLost`], within one interval and the deadline of a heartbeat; the work is
-    /// dropped at the point where it waits.
+    /// [`PostgresError::ConnectionLost`]: of a session that was ended, within a second, or the interval if that is
+    /// less; of a server that is silent, within one interval and the deadline of a heartbeat. The work is dropped
+    /// at the point where it waits.
     ///
     /// # Cancel safety
     /// The work is dropped as well. The connection can be used at once.
@@ -72,9 +75,12 @@ impl<'a> PostgresKeepAlive<'a> {
     /// Ends only with a loss that is to be told.
     async fn watch(&self) -> PostgresError {
         let mut answered = Instant::now();
+        let mut due = Some(answered);
         loop {
-            match self.beat().await {
-                Ok(()) => answered = Instant::now(),
+            let is_due = due.is_some_and(|due| due <= Instant::now());
+            match self.beat(is_due).await {
+                Ok(()) if is_due => answered = Instant::now(),
+                Ok(()) => {}
                 Err(error) if self.raise_exception && is_loss(&error) => {
                     return PostgresError::ConnectionLost {
                         silent: answered.elapsed(),
@@ -83,12 +89,21 @@ impl<'a> PostgresKeepAlive<'a> {
                 }
                 Err(error) => log::debug!("keep-alive: {error}"),
             }
-            sleep(self.interval).await;
+            if is_due {
+                // An interval without end is never over.
+                due = Instant::now().checked_add(self.interval);
+            }
+            let rest = due.map(|due| due.saturating_duration_since(Instant::now()));
+            sleep(rest.map_or(LOOK, |rest| rest.min(LOOK))).await;
         }
     }
 
-    async fn beat(&self) -> Result<(), PostgresError> {
+    /// Looks at the socket, which tells of a session that was ended; asks over it if that is due.
+    async fn beat(&self, is_due: bool) -> Result<(), PostgresError> {
         let Some(mut connection) = self.postgres.session.idle().await? else { return Ok(()) };
+        if !is_due {
+            return Ok(());
+        }
         connection.set_read_timeout(Some(self.deadline));
         let answer = connection.simple_query(PostgreSQLConnection::HEARTBEAT_QUERY).await;
         answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))
