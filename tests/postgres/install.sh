@@ -71,6 +71,8 @@ main() {
     fi
     # The connection-string tests ask libpq itself.
     [[ -e /usr/include/postgresql/libpq-fe.h ]] || apt_install libpq-dev
+    # The fault tests break system calls with it.
+    command -v strace >/dev/null || apt_install strace
     for major in "${wanted[@]}"; do
         [[ -n $(bindir "$major") ]] || install_embedded "$major"
         check "$major"

@@ -3,13 +3,33 @@
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 /// Listens at a port of its own, for as long as the test process lives.
 pub struct Proxy {
     port: u16,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
+    gate: Arc<Gate>,
+}
+
+/// Lets bytes pass, or holds them back with the sockets open.
+#[derive(Default)]
+struct Gate {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, is_closed: bool) {
+        *self.is_closed.lock().expect("no panic while locked") = is_closed;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let is_closed = self.is_closed.lock().expect("no panic while locked");
+        drop(self.changed.wait_while(is_closed, |is_closed| *is_closed).expect("no panic while locked"));
+    }
 }
 
 /// Gets how many bytes the server said before on the connection, and those it says now.
@@ -55,6 +75,8 @@ impl Proxy {
         let own_port = listener.local_addr().expect("it is bound").port();
         let heard = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&heard);
+        let gate = Arc::new(Gate::default());
+        let own_gate = Arc::clone(&gate);
         let way = Arc::new(way);
         thread::spawn(move || {
             for (index, client) in listener.incoming().map_while(Result::ok).enumerate() {
@@ -65,17 +87,34 @@ impl Proxy {
                 if let Some(server) = &server {
                     let (from, to) =
                         (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
-                    let way = Arc::clone(&way);
-                    thread::spawn(move || relay(from, Some(to), way.piece, &way.change));
+                    let (way, gate) = (Arc::clone(&way), Arc::clone(&gate));
+                    thread::spawn(move || {
+                        relay(from, Some(to), way.piece, |before, bytes| {
+                            gate.pass();
+                            (way.change)(before, bytes);
+                        });
+                    });
                 }
+                let gate = Arc::clone(&gate);
                 thread::spawn(move || {
                     relay(client, server, usize::MAX, |_, bytes| {
+                        gate.pass();
                         record.lock().expect("no panic while locked")[index].extend_from_slice(bytes);
                     });
                 });
             }
         });
-        Self { port: own_port, heard }
+        Self { port: own_port, heard, gate: own_gate }
+    }
+
+    /// From now on nothing passes, in either direction, and no socket is closed.
+    pub fn hold(&self) {
+        self.gate.set(true);
+    }
+
+    /// Everything passes again, and what was held back.
+    pub fn release(&self) {
+        self.gate.set(false);
     }
 
     /// Where it listens, at 127.0.0.1.

@@ -1,0 +1,107 @@
+//! What happens to the disk.
+
+use core::time::Duration;
+
+use crate::subject::{A_WHILE, SLOT, Subject, arrives, assert_goes_on, cluster, traced};
+use crate::support::process::{PATIENCE, signal};
+use crate::support::wait::holds_within;
+use crate::support::{Archive, wait_until};
+
+#[test]
+fn a_full_disk_is_waited_for_whatever_it_refuses() {
+    let cluster = cluster();
+    std::thread::scope(|scope| {
+        for injection in [
+            // strace counts the calls of each thread for itself.
+            "fallocate:error=ENOSPC:when=1..2",
+            "fallocate:error=ENOSPC:when=2..3",
+            "pwrite64:error=ENOSPC:when=1",
+            "pwrite64:error=ENOSPC:when=4..5",
+        ] {
+            let cluster = &cluster;
+            scope.spawn(move || {
+                let archive = Archive::new();
+                let receiver =
+                    Subject::Tapster.start_with(injection, &archive, &cluster.conninfo("repl"), &[]);
+                wait_until(PATIENCE, "it receives", || receiver.stderr().contains("streaming from"));
+                let last = cluster.write_segments(4);
+                assert!(arrives(&archive, &last, PATIENCE), "{injection}: {}", receiver.stderr());
+                signal(traced(&receiver), "TERM");
+                receiver.wait(PATIENCE);
+                archive.assert_identical(&cluster.archive_dir());
+            });
+        }
+    });
+}
+
+#[test]
+fn told_not_to_wait_it_ends_at_a_full_disk_and_goes_on_afterwards() {
+    for (subject, injection) in [
+        (Subject::Tapster, "fallocate:error=ENOSPC"),
+        (Subject::Tapster, "pwrite64:error=ENOSPC:when=3+"),
+        // It pads its file by writing.
+        (Subject::PgReceivewal, "write,pwrite64,pwritev:error=ENOSPC:when=40+"),
+    ] {
+        let (cluster, archive) = (cluster(), Archive::new());
+        let conninfo = cluster.conninfo("repl");
+        let mut receiver = subject.start_with(injection, &archive, &conninfo, &["-S", SLOT, "-n"]);
+        wait_until(PATIENCE, "it has ended", || {
+            cluster.write_segments(1);
+            holds_within(Duration::from_secs(1), || receiver.has_ended())
+        });
+        let end = receiver.wait(PATIENCE);
+        if subject == Subject::Tapster {
+            assert_eq!(end.status.code(), Some(6), "{injection}: {end:?}");
+            assert_goes_on(subject, &archive, &cluster);
+        } else {
+            let receiver = subject.start(&archive, &conninfo, &["-S", SLOT, "-n"]);
+            let end = receiver.wait(PATIENCE);
+            let said = String::from_utf8_lossy(&end.stderr);
+            assert!(said.contains("should be 0 or"), "it is wedged: {said}");
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_believed() {
+    let cluster = cluster();
+    for time in [2, 3, 4] {
+        let archive = Archive::new();
+        let injection = format!("fsync,fdatasync:error=EIO:when={time}");
+        let receiver = Subject::Tapster.start_with(&injection, &archive, &cluster.conninfo("repl"), &[]);
+        wait_until(PATIENCE, "it receives", || receiver.stderr().contains("streaming from"));
+        cluster.write_segments(2);
+        let end = receiver.wait(PATIENCE);
+        let said = String::from_utf8_lossy(&end.stderr);
+        assert_eq!(end.status.code(), Some(6), "{injection}: {said}");
+        assert!(said.contains("could not fsync"), "{said}");
+        assert!(said.contains(archive.path().to_str().unwrap()), "which one: {said}");
+        let receiver = Subject::Tapster.start(&archive, &cluster.conninfo("repl"), &[]);
+        wait_until(PATIENCE, "it receives again", || receiver.stderr().contains("streaming from"));
+        let last = cluster.write_segments(1);
+        assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
+        drop(receiver);
+        archive.assert_identical(&cluster.archive_dir());
+    }
+}
+
+/// Each takes longer than the server waits for a word.
+#[test]
+fn a_slow_fsync_does_not_lose_the_connection() {
+    for subject in [Subject::Tapster, Subject::PgReceivewal] {
+        let cluster = cluster();
+        cluster.sql("ALTER SYSTEM SET wal_sender_timeout = '1500ms'").unwrap();
+        cluster.reload();
+        let archive = Archive::new();
+        let injection = "fsync,fdatasync:delay_enter=3000000";
+        let receiver = subject.start_with(injection, &archive, &cluster.conninfo("repl"), &["-s", "1"]);
+        let pid = || cluster.sql("SELECT pid FROM pg_stat_replication").unwrap();
+        wait_until(PATIENCE, "it receives", || !pid().is_empty());
+        let before = pid();
+        cluster.write_segments(1);
+        let lost = holds_within(A_WHILE, || pid() != before);
+        assert_eq!(lost, subject == Subject::PgReceivewal, "{}", receiver.stderr());
+        drop(cluster);
+        signal(traced(&receiver), "KILL");
+    }
+}
