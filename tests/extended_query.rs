@@ -235,3 +235,90 @@ fn a_session_that_ends_ends_the_pipeline() {
         assert!(matches!(connection.query_params("SELECT 1", &[]).await, Err(Error::Closed)));
     });
 }
+
+/// The statements that the server keeps for the session.
+async fn kept(connection: &mut Connection) -> usize {
+    let sets = connection.simple_query("SELECT count(*) FROM pg_prepared_statements").await.unwrap();
+    sets[0].row(0).unwrap().parse(0).unwrap()
+}
+
+#[test]
+fn prepared_statements_run_many_times_on_every_major() {
+    servers::for_each(|server| {
+        with_connection(server, async |connection| {
+            let double = connection.prepare("SELECT $1::int * 2 AS double").await.unwrap();
+            let nothing = connection.prepare("").await.unwrap();
+            for i in 0..5 {
+                let set = connection.query_prepared(&double, &[Some(&i.to_string())]).await.unwrap();
+                assert_eq!(set.column_names(), ["double"]);
+                assert_eq!(lines(&set), [(2 * i).to_string()]);
+            }
+            assert_eq!(lines(&connection.query_prepared(&double, &[None]).await.unwrap()), ["NULL"]);
+            assert_eq!(connection.query_prepared(&nothing, &[]).await.unwrap(), ResultSet::default());
+            assert_eq!(kept(connection).await, 2);
+
+            // Errors are the statement's own.
+            assert_eq!(sqlstate(connection.query_prepared(&double, &[Some("x")]).await), "22P02");
+            assert_eq!(sqlstate(connection.query_prepared(&double, &[]).await), "08P01");
+            assert_eq!(sqlstate(connection.prepare("SELEC").await), "42601");
+            assert_eq!(sqlstate(connection.prepare("SELECT 1; SELECT 2").await), "42601");
+            assert!(matches!(connection.prepare("SELECT '\0'").await, Err(Error::Encode(_))));
+            works(connection).await;
+
+            let mut pipeline = connection.pipeline();
+            for value in ["1", "x", "3"] {
+                pipeline.query_prepared(&double, &[Some(value)]).unwrap();
+            }
+            pipeline.query("SELECT 4", &[]).unwrap();
+            let results = pipeline.run().await.unwrap();
+            let values: Vec<_> = results.iter().map(|result| result.as_ref().map(lines).ok()).collect();
+            let line = |text: &str| Some(vec![text.to_owned()]);
+            assert_eq!(values, [line("2"), None, line("6"), line("4")]);
+
+            // What is dropped is forgotten with the next one, what is closed at once.
+            drop(nothing);
+            assert_eq!(lines(&connection.query_prepared(&double, &[Some("4")]).await.unwrap()), ["8"]);
+            assert_eq!(kept(connection).await, 1);
+            connection.close_statement(double).await.unwrap();
+            assert_eq!(kept(connection).await, 0);
+            works(connection).await;
+        });
+    });
+}
+
+#[test]
+fn a_statement_is_of_its_connection_and_its_transaction_does_not_matter() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    block_on(async {
+        let (mut one, mut other) =
+            (connect(&cluster.conninfo("postgres")).await, connect(&cluster.conninfo("postgres")).await);
+        let statement = one.prepare("SELECT 1").await.unwrap();
+        let others = other.prepare("SELECT 2").await.unwrap();
+        assert_eq!(sqlstate(other.query_prepared(&statement, &[]).await), "26000");
+        works(&mut other).await;
+        assert_eq!(lines(&other.query_prepared(&others, &[]).await.unwrap()), ["2"]);
+
+        // A transaction that has failed takes no statement, but forgets one.
+        one.simple_query("BEGIN").await.unwrap();
+        assert_eq!(sqlstate(one.simple_query("SELECT 1/0").await), "22012");
+        assert_eq!(sqlstate(one.query_prepared(&statement, &[]).await), "25P02");
+        one.close_statement(statement).await.unwrap();
+        one.simple_query("ROLLBACK").await.unwrap();
+        assert_eq!(kept(&mut one).await, 0);
+    });
+}
+
+#[test]
+fn a_statement_that_is_given_up_is_forgotten() {
+    with_connection(&servers::packaged(), async |connection| {
+        let mut context = Context::from_waker(Waker::noop());
+        for _ in 0..20 {
+            let mut prepare = core::pin::pin!(connection.prepare("SELECT 1"));
+            assert!(prepare.as_mut().poll(&mut context).is_pending(), "the server has not answered yet");
+        }
+        let last = connection.prepare("SELECT 1").await.unwrap();
+        assert_eq!(kept(connection).await, 1);
+        drop(last);
+        works(connection).await;
+    });
+}

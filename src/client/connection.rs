@@ -8,6 +8,7 @@ use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use super::connect::Route;
 use super::notification::Notifications;
+use super::prepared::Dropped;
 use crate::codec::{FrontendMessage, ServerError, TransactionStatus};
 use crate::error::Error;
 use crate::net::{ReadBuffer, Stream};
@@ -38,6 +39,7 @@ pub struct Connection {
     pub(super) route: Arc<Route>,
     pub(super) on_notice: NoticeHandler,
     pub(super) notifications: Notifications,
+    pub(super) dropped_statements: Dropped,
     pub(super) read_timeout: Option<Duration>,
 }
 
@@ -86,6 +88,7 @@ impl Connection {
             route: Arc::new(route),
             on_notice,
             notifications: Notifications::default(),
+            dropped_statements: Dropped::default(),
             read_timeout: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {

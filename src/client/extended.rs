@@ -71,7 +71,13 @@ impl Connection {
 
     /// Collects the answer to one statement up to its `ReadyForQuery`: the outer error is the connection's
     /// end, the inner one the statement's.
-    async fn read_result(&mut self) -> Result<Result<ResultSet, Error>, Error> {
+    pub(super) async fn read_result(&mut self) -> Result<Result<ResultSet, Error>, Error> {
+        let (set, outcome) = self.read_answer().await?;
+        Ok(outcome.unwrap_or(Err(NOT_RUN)).map(|()| set))
+    }
+
+    /// Collects what comes up to the next `ReadyForQuery`, and what became of the statement, if one was run.
+    pub(super) async fn read_answer(&mut self) -> Result<(ResultSet, Option<Result<(), Error>>), Error> {
         let mut set = ResultSet::default();
         let mut outcome = None;
         loop {
@@ -98,7 +104,7 @@ impl Connection {
                 }
             }
         }
-        Ok(outcome.unwrap_or(Err(NOT_RUN)).map(|()| set))
+        Ok((set, outcome))
     }
 }
 
@@ -127,8 +133,16 @@ impl Pipeline<'_> {
     /// [`Error::Encode`] if it cannot be sent, as a NUL stands in it, it has more than 65535 parameters, or
     /// it is longer than 1 GiB. The pipeline is as before then.
     pub fn query(&mut self, sql: &str, params: &[Option<&str>]) -> Result<(), Error> {
+        self.add(|out| encode_statement(sql, params, out))
+    }
+
+    /// Adds the messages of one statement, up to its `Sync`: all of them, or on an error none.
+    pub(super) fn add(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), Error> {
         let start = self.messages.len();
-        encode_statement(sql, params, &mut self.messages).inspect_err(|_| self.messages.truncate(start))?;
+        encode(&mut self.messages).inspect_err(|_| self.messages.truncate(start))?;
         self.statements += 1;
         Ok(())
     }
@@ -163,8 +177,17 @@ impl Pipeline<'_> {
 /// Appends everything that runs one statement. Its own `Sync` keeps its failure to itself.
 fn encode_statement(sql: &str, params: &[Option<&str>], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     Parse { statement: b"", query: sql.as_bytes(), parameter_types: Oids::EMPTY }.encode(out)?;
+    encode_execution(b"", params, out)
+}
+
+/// Appends everything that runs a statement that is parsed.
+pub(super) fn encode_execution(
+    statement: &[u8],
+    params: &[Option<&str>],
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let values = params.iter().map(|value| value.map(str::as_bytes));
-    Bind::encode_text(b"", b"", values, out)?;
+    Bind::encode_text(b"", statement, values, out)?;
     FrontendMessage::Describe(Target::Portal(b"")).encode(out)?;
     Execute { portal: b"", max_rows: 0 }.encode(out)?;
     FrontendMessage::Sync.encode(out)

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | run SQL, also several statements | [`Connection::simple_query`], or row by row [`Connection::query`] |
 //! | run one statement with parameters | [`Connection::query_params`], [`Connection::query_params_rows`] |
+//! | run one many times | [`Connection::prepare`], [`Connection::query_prepared`] |
 //! | run many in one round trip | [`Connection::pipeline`] |
 //! | move a table | [`Connection::copy_out`], [`Connection::copy_in`] |
 //! | hear what others `NOTIFY` | [`Connection::notification`] |
@@ -39,6 +40,7 @@ mod copy;
 mod extended;
 mod liveness;
 mod notification;
+mod prepared;
 mod query;
 mod quote;
 mod row;
@@ -49,6 +51,7 @@ pub use connection::{Connection, NoticeHandler};
 pub use copy::{CopyIn, CopyLayout, CopyOut};
 pub use extended::Pipeline;
 pub use notification::Notification;
+pub use prepared::Statement;
 pub use query::{Query, QueryEvent};
 pub use quote::{quote_ident, quote_literal};
 pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};

@@ -46,7 +46,7 @@ impl Connection {
     /// the server are passed over, data from us are refused, so that the query ends with an error.
     pub(super) fn pass_over(&mut self, message: &'static str) -> Result<(), Error> {
         match message {
-            "ParseComplete" | "BindComplete" | "NoData" => Ok(()),
+            "ParseComplete" | "BindComplete" | "CloseComplete" | "NoData" => Ok(()),
             "CopyOutResponse" | "CopyData" | "CopyDone" => Ok(()),
             "CopyInResponse" => self.refuse_copy("COPY FROM STDIN is not possible in a query here"),
             other => Err(self.unexpected("the answer to a query", other)),
