@@ -1,0 +1,156 @@
+//! How servers are reached: sockets of every kind, their options, lists and time limits, and which
+//! authentication is put up with.
+#![cfg(feature = "client")]
+
+mod support;
+
+use core::time::Duration;
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
+use std::thread;
+use std::time::Instant;
+
+use support::client::{block_on, config, connect};
+use support::{Auth, Cluster, servers};
+use tapster::client::Connection;
+use tapster::conninfo::system_user_name;
+use tapster::{ConnectFailure, Error};
+
+/// What a connection fails with.
+fn failure(conninfo: &str) -> Error {
+    block_on(async { Connection::connect(&config(conninfo)).await.expect_err("it should have failed") })
+}
+
+/// How the server is named that comes of connecting.
+fn reached(conninfo: &str) -> String {
+    block_on(async { connect(conninfo).await.server().to_owned() })
+}
+
+#[test]
+fn a_server_behind_a_socket_has_to_be_who_is_required() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let socket = cluster.socket_dir().join(format!(".s.PGSQL.{}", cluster.port()));
+    let owner = system_user_name(fs::metadata(&socket).unwrap().uid()).expect("it has a name");
+    let with = |name: &str| format!("{} requirepeer={name}", cluster.socket_conninfo("postgres"));
+    assert_eq!(reached(&with(&owner)), format!("server on socket \"{}\"", socket.display()));
+    let error = failure(&with("somebody-else"));
+    let told = format!("requirepeer specifies \"somebody-else\", but actual peer user name is \"{owner}\"");
+    assert!(error.to_string().ends_with(&told), "{error}");
+    assert!(error.is_authentication());
+    // Over TCP nobody can tell, so nobody asks.
+    reached(&format!("{} requirepeer=somebody-else", cluster.conninfo("postgres")));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn abstract_sockets_are_reached() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+
+    let name = format!("tapster-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(format!("{name}/.s.PGSQL.77")).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0").unwrap();
+    });
+    let error = failure(&format!("host=@{name} port=77 user=postgres"));
+    let server = format!("connection to server on socket \"@{name}/.s.PGSQL.77\" failed: ");
+    assert!(error.to_string().starts_with(&server), "{error}");
+    assert_eq!(error.sqlstate().map(|state| state.to_string()).as_deref(), Some("53300"), "{error}");
+}
+
+/// The kernel's timer for this side of a connection: its kind (2 is keep-alive), and seconds until it goes off.
+fn timer(conninfo: &str) -> (u8, u64) {
+    block_on(async {
+        let mut connection = connect(conninfo).await;
+        let sets = connection.simple_query("SELECT inet_client_port()").await.unwrap();
+        let port: u16 = sets[0].row(0).unwrap().parse(0).unwrap();
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let own = format!("0100007F:{port:04X}");
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let fields = fields.into_iter().find(|fields| fields[1] == own).expect("the connection is there");
+        let (kind, when) = fields[5].split_once(':').expect("tr:tm->when");
+        // In hundredths of a second.
+        (kind.parse().unwrap(), u64::from_str_radix(when, 16).unwrap() / 100)
+    })
+}
+
+#[test]
+fn keep_alive_packets_are_asked_for() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let timer = |options: &str| timer(&format!("{} {options}", cluster.conninfo("postgres")));
+    let (kind, seconds) = timer("keepalives_idle=1000 keepalives_interval=7 keepalives_count=3");
+    assert_eq!(kind, 2);
+    assert!((900..=1000).contains(&seconds), "{seconds} s");
+    assert_eq!(timer("").0, 2, "they are on unless told");
+    assert_ne!(timer("keepalives=0 keepalives_idle=1000").0, 2);
+    timer("tcp_user_timeout=30000");
+}
+
+#[test]
+fn random_order_reaches_every_host() {
+    let clusters = [(); 2].map(|()| Cluster::builder(&servers::packaged()).start());
+    let ports = clusters.each_ref().map(Cluster::port);
+    let conninfo = |order: &str| {
+        let hosts = format!("host=127.0.0.1,127.0.0.1 port={},{}", ports[0], ports[1]);
+        format!("{} {hosts} load_balance_hosts={order}", clusters[0].conninfo("postgres"))
+    };
+    let servers = |order| (0..30).map(|_| reached(&conninfo(order))).collect::<BTreeSet<_>>();
+    assert_eq!(servers("disable").len(), 1);
+    // That one of two is never first in 30 turns happens once in 500 million runs.
+    assert_eq!(servers("random").len(), 2);
+}
+
+#[test]
+fn each_address_has_its_own_time() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [one, two] = silent.each_ref().map(|listener| listener.local_addr().unwrap().port());
+    let conninfo = |last: u16| {
+        let hosts = format!("host=127.0.0.1,127.0.0.1,127.0.0.1 port={one},{two},{last}");
+        format!("{} {hosts} connect_timeout=1", cluster.conninfo("postgres"))
+    };
+    let start = Instant::now();
+    assert!(reached(&conninfo(cluster.port())).ends_with(&cluster.port().to_string()));
+    assert!(start.elapsed() >= Duration::from_secs(2), "one second for each of the silent");
+    let error = failure(&conninfo(two));
+    let Error::Connect(attempts) = &error else { panic!("{error:?}") };
+    assert_eq!(attempts.len(), 3);
+    assert!(attempts.iter().all(|attempt| matches!(attempt.failure, ConnectFailure::Timeout(_))), "{error}");
+    assert!(error.is_timeout());
+}
+
+#[test]
+fn only_the_authentication_that_is_required_is_given() {
+    let with = |auth| Cluster::builder(&servers::packaged()).auth(auth).start();
+    let (trust, password, scram) = (with(Auth::Trust), with(Auth::Password), with(Auth::Scram));
+    for (cluster, required, reason) in [
+        (&trust, "none", None),
+        (&trust, "scram-sha-256,none", None),
+        (&trust, "!password", None),
+        (&trust, "scram-sha-256", Some("server did not complete authentication")),
+        (&trust, "!none", Some("server did not complete authentication")),
+        (&password, "password", None),
+        (&password, "md5,scram-sha-256", Some("server requested a cleartext password")),
+        (&password, "!password", Some("server requested a cleartext password")),
+        (&scram, "scram-sha-256", None),
+        (&scram, "!password,!md5", None),
+        (&scram, "password", Some("server requested SASL authentication")),
+        (&scram, "!scram-sha-256", Some("server requested SCRAM-SHA-256 authentication")),
+        (&scram, "none", Some("server requested SASL authentication")),
+    ] {
+        let conninfo = format!("{} require_auth={required}", cluster.conninfo("repl"));
+        let Some(reason) = reason else {
+            reached(&conninfo);
+            continue;
+        };
+        let error = failure(&conninfo);
+        let told = format!("authentication method requirement \"{required}\" failed: {reason}");
+        assert!(error.to_string().ends_with(&told), "{error}");
+        assert!(error.is_authentication());
+    }
+}
