@@ -233,15 +233,19 @@ impl Cluster {
     /// Chooses a port and starts; another port where somebody else has it by then.
     #[track_caller]
     pub(super) fn start_on_free_port(&self) {
+        self.try_start_on_free_port().unwrap_or_else(|failure| panic!("{failure}"));
+    }
+
+    /// As [`start_on_free_port`](Self::start_on_free_port); the error is the server's log.
+    pub(super) fn try_start_on_free_port(&self) -> Result<(), String> {
         for _ in 0..5 {
             self.port.store(free_port(), Ordering::Relaxed);
             match self.launch() {
-                Ok(()) => return,
                 Err(failure) if failure.contains("Address already in use") => {}
-                Err(failure) => panic!("{failure}"),
+                result => return result,
             }
         }
-        panic!("five ports in a row were taken");
+        Err("five ports in a row were taken".into())
     }
 
     fn launch(&self) -> Result<(), String> {

@@ -20,20 +20,54 @@ impl Cluster {
     /// As [`standby`](Self::standby), with settings of its own.
     #[track_caller]
     pub fn standby_with(&self, settings: &[(&str, &str)]) -> Self {
-        let standby = Self::new(self.server().clone(), self.segment_size());
-        self.copy_while_running(&standby);
-        for name in ["postmaster.pid", "postmaster.opts"] {
-            drop(fs::remove_file(standby.data_dir().join(name)));
-        }
-        // Slots are the primary's own.
-        for slot in fs::read_dir(standby.data_dir().join("pg_replslot")).expect("it is there").flatten() {
-            fs::remove_dir_all(slot.path()).expect("it is ours");
-        }
-        fs::create_dir(standby.archive_dir()).expect("the directory is ours");
-        give_to_server_user(&standby.archive_dir());
+        let standby = self.backup();
         standby.follow(self, settings);
         standby.start_on_free_port();
         standby
+    }
+
+    /// A copy of this server, taken while it runs, to be made a standby or to be recovered.
+    #[track_caller]
+    pub fn backup(&self) -> Self {
+        let backup = Self::new(self.server().clone(), self.segment_size());
+        self.copy_while_running(&backup);
+        for name in ["postmaster.pid", "postmaster.opts"] {
+            drop(fs::remove_file(backup.data_dir().join(name)));
+        }
+        // Slots are the primary's own.
+        for slot in fs::read_dir(backup.data_dir().join("pg_replslot")).expect("it is there").flatten() {
+            fs::remove_dir_all(slot.path()).expect("it is ours");
+        }
+        fs::create_dir(backup.archive_dir()).expect("the directory is ours");
+        give_to_server_user(&backup.archive_dir());
+        backup
+    }
+
+    /// Recovers a backup as far as `restore_command` gives WAL, on the newest timeline, and waits until the
+    /// server writes; or the reason why it did not start.
+    pub fn recover(&self, restore_command: &str) -> Result<(), String> {
+        // Whatever the copy had is taken from the archive instead.
+        for entry in fs::read_dir(self.data_dir().join("pg_wal")).expect("it is there").flatten() {
+            drop(fs::remove_file(entry.path()));
+        }
+        let recovery = format!(
+            "restore_command = '{}'\nrecovery_target_timeline = 'latest'\n",
+            restore_command.replace('\'', "''")
+        );
+        let mut conf = fs::read_to_string(self.data_dir().join("postgresql.conf")).expect("it is there");
+        conf.push_str("\n# of the recovery\narchive_mode = off\n");
+        if self.major() < 12 {
+            self.write_file("recovery.conf", recovery.as_bytes());
+        } else {
+            conf.push_str(&recovery);
+            self.write_file("recovery.signal", b"");
+        }
+        self.write_file("postgresql.conf", conf.as_bytes());
+        self.try_start_on_free_port()?;
+        wait_until(core::time::Duration::from_secs(60), "the recovery has ended", || {
+            self.sql("SELECT pg_is_in_recovery()").as_deref() == Ok("f")
+        });
+        Ok(())
     }
 
     /// Writes the configuration of a standby of `primary`; it counts from the next start on.
