@@ -12,6 +12,8 @@ const MIN_BYTES: u32 = 1 << 20;
 const MAX_BYTES: u32 = 1 << 30;
 
 impl WalSegmentSize {
+    /// 1 MiB, the smallest.
+    pub const MIN: Self = Self(MIN_BYTES);
     /// 16 MiB.
     pub const DEFAULT: Self = Self(16 << 20);
 

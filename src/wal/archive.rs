@@ -74,7 +74,7 @@ impl Archive {
     /// # Errors
     /// If the directory cannot be searched.
     pub fn has_history(&self, timeline: TimelineId) -> Result<bool, ArchiveError> {
-        Ok(self.directory.entry(&history_name(timeline))?.is_some())
+        Ok(self.history_file(timeline)?.is_some())
     }
 
     /// The history of `timeline`, if it is here.
@@ -82,8 +82,10 @@ impl Archive {
     /// # Errors
     /// If the file cannot be read, or is no timeline history.
     pub fn read_history(&self, timeline: TimelineId) -> Result<Option<TimelineHistory>, ArchiveError> {
-        let name = history_name(timeline);
-        let Some(bytes) = self.read_if_exists(&name, TimelineHistory::MAX_LEN)? else { return Ok(None) };
+        let Some(name) = self.history_file(timeline)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let mut file = self.open_segment(&name)?;
+        file.read_to_end(&mut bytes).map_err(|source| file.error(source))?;
         TimelineHistory::parse(timeline, &bytes)
             .map(Some)
             .map_err(|source| ArchiveError::History { path: self.directory.path_of(&name), source })
@@ -110,6 +112,17 @@ impl Archive {
             .map_err(|source| io_error("write", path.clone(), source))?;
         file.sync_all().map_err(|source| ArchiveError::Fsync { path, source: Some(source) })?;
         self.directory.rename(&temporary, &name)
+    }
+
+    /// The name of the file that has the history of `timeline`. Ours are plain; pg_receivewal's may not be.
+    fn history_file(&self, timeline: TimelineId) -> Result<Option<String>, ArchiveError> {
+        for compression in Compression::ALL {
+            let name = ArchiveFileName::History { timeline, compression }.to_string();
+            if self.directory.entry(&name)?.is_some() {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     /// The first `limit` + 1 bytes of a file, or `None` if it does not exist.

@@ -251,9 +251,7 @@ const DECOMPRESS_LEN: usize = 64 << 10;
 
 /// Whether the name is that of a segment of a cluster with smaller segments, whose numbers in it are larger.
 fn is_of_smaller_segments(name: &str) -> bool {
-    let smallest = WalSegmentSize::new(1 << 20);
-    smallest
-        .is_ok_and(|size| matches!(ArchiveFileName::parse(name, size), Some(ArchiveFileName::Segment { .. })))
+    matches!(ArchiveFileName::parse(name, WalSegmentSize::MIN), Some(ArchiveFileName::Segment { .. }))
 }
 
 #[cfg(test)]

@@ -110,6 +110,17 @@ impl Compression {
         }
     }
 
+    /// What pg_receivewal calls it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+
     /// How the file of this name is stored, whatever it holds.
     pub(super) fn of_file(name: &str) -> Self {
         Self::of(name.strip_suffix(PARTIAL).unwrap_or(name)).1
@@ -121,6 +132,13 @@ impl Compression {
             .into_iter()
             .find_map(|compression| Some((name.strip_suffix(compression.suffix())?, compression)))
             .unwrap_or((name, Self::None))
+    }
+}
+
+/// Its [name](Compression::name).
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

@@ -10,12 +10,14 @@
 //! | `tapster.state` | what [`ArchiveState`] says; only where the receiver is told to keep one |
 //! | `*.tmp` | a file in the making; of no meaning after a crash |
 //!
-//! and, where it is compressed, `.gz`, `.lz4` or `.zst` before `.partial`. The lock is on the directory itself.
+//! A complete segment may be compressed, and then has `.gz`, `.lz4` or `.zst` appended; pg_receivewal also compresses
+//! histories and partial segments, where it comes before `.partial`. [`SegmentReader`] reads them all. The lock is on the directory itself.
 //!
 //! # What holds at every moment, also after a crash
 //! - A complete name has complete, durable bytes: [`SegmentWriter::finish`] syncs, renames, and syncs the name.
 //! - A partial file is received again from the start of its segment, and so needs no mending.
 //! - A position that [`SegmentWriter`] calls durable is; after a failed fsync it never calls one so again.
+//! - A segment that is being compressed is here as the plain file until the compressed one is durable.
 //! - A complete segment and a history are never overwritten by other content.
 //!
 //! [`WalChecker`] tells whether bytes are the log that a server wrote, before they are trusted. It is pure
@@ -24,6 +26,7 @@
 mod archive;
 mod archive_end;
 mod check;
+mod compress;
 mod directory;
 mod error;
 mod file_name;
@@ -40,6 +43,7 @@ mod verify;
 pub use archive::{Archive, ArchiveLock};
 pub use archive_end::{ArchiveEnd, ArchiveWarning, NewestSegment, WarningKind};
 pub use check::{WalChecker, WalDamage, WalDamageKind};
+pub use compress::{Compress, CompressError};
 pub use error::ArchiveError;
 pub use file_name::{ArchiveFileName, Compression};
 pub use fsync_times::FsyncFigures;

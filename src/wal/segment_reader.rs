@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use flate2::bufread::GzDecoder;
 use lz4_flex::frame::FrameDecoder;
 
-use super::directory::io_error;
+use super::directory::{Directory, io_error};
 use super::{Archive, ArchiveError, ArchiveFileName, Compression, TimelineHistory};
 
 /// What a file of an archive stands for: its bytes, decompressed as the suffix of its name says.
@@ -41,12 +41,22 @@ impl SegmentReader {
     /// If it cannot be opened.
     pub fn open(path: &Path, limit: u64) -> Result<Self, ArchiveError> {
         let file = File::open(path).map_err(|source| io_error("open", path.into(), source))?;
-        Self::new(file, path.into(), limit)
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Self::new(file, path.into(), Compression::of_file(name), limit)
     }
 
-    fn new(file: File, path: PathBuf, limit: u64) -> Result<Self, ArchiveError> {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let decoder = match Compression::of_file(name) {
+    /// Opens the file of that name in a directory, as [`SegmentReader::open`].
+    pub(super) fn open_in(directory: &Directory, name: &str, limit: u64) -> Result<Self, ArchiveError> {
+        Self::new(directory.open_file(name)?, directory.path_of(name), Compression::of_file(name), limit)
+    }
+
+    pub(super) fn new(
+        file: File,
+        path: PathBuf,
+        compression: Compression,
+        limit: u64,
+    ) -> Result<Self, ArchiveError> {
+        let decoder = match compression {
             Compression::None => Decoder::Plain(file),
             Compression::Gzip => Decoder::Gzip(Box::new(GzDecoder::new(BufReader::new(file)))),
             Compression::Lz4 => Decoder::Lz4(Box::new(FrameDecoder::new(BufReader::new(file)))),
@@ -79,11 +89,11 @@ impl SegmentReader {
     }
 
     /// What an error of reading means: only the system's own have a number.
-    fn error(&self, source: io::Error) -> ArchiveError {
+    pub(super) fn error(&self, source: io::Error) -> ArchiveError {
         let path = self.path.clone();
-        match source.raw_os_error() {
-            Some(_) => io_error("read", path, source),
-            None => ArchiveError::Decompress { path, source },
+        match (source.raw_os_error(), &self.decoder) {
+            (Some(_), _) | (None, Decoder::Plain(_)) => io_error("read", path, source),
+            _ => ArchiveError::Decompress { path, source },
         }
     }
 }
@@ -129,10 +139,10 @@ impl Archive {
     /// If it cannot be opened; [`ArchiveError::Io`] with [`io::ErrorKind::NotFound`] if it does not exist.
     pub fn open_segment(&self, name: &str) -> Result<SegmentReader, ArchiveError> {
         let limit = match ArchiveFileName::parse(name, self.segment_size()) {
-            Some(ArchiveFileName::History { .. }) => TimelineHistory::MAX_LEN as u64,
+            Some(ArchiveFileName::History { .. }) => TimelineHistory::MAX_LEN as u64 + 1,
             _ => self.segment_size().bytes().into(),
         };
-        SegmentReader::new(self.directory().open_file(name)?, self.directory().path_of(name), limit)
+        SegmentReader::open_in(self.directory(), name, limit)
     }
 }
 

@@ -142,7 +142,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// [`ArchiveError::Incomplete`] before it is full; [`ArchiveError::Conflict`] if the archive has the
-    /// segment with other bytes. The partial file stays.
+    /// segment with other bytes, plain or compressed. The partial file stays.
     pub fn finish(self) -> Result<Lsn, ArchiveError> {
         if !self.is_full() {
             return Err(ArchiveError::Incomplete { path: self.file.path.clone(), end: self.position() });
@@ -155,6 +155,12 @@ impl SegmentWriter {
             && !self.file.has_content_of(&directory.open_file(&name)?, len)?
         {
             return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
+        }
+        self.archive.check_compressed(self.segment, &self.file.handle)?;
+        // What pg_receivewal has begun of it, compressed, ends here.
+        for compression in [Compression::Gzip, Compression::Lz4] {
+            let begun = ArchiveFileName::Segment { segment: self.segment, compression, partial: true };
+            directory.remove(&begun.to_string())?;
         }
         directory.rename(&file_name(self.segment, true), &name)?;
         Ok(self.segment.end())
@@ -367,6 +373,23 @@ mod tests {
         assert!(error.is_refusal());
         assert!(fs::read(fixture.path("")).unwrap() == other);
         assert_eq!(fixture.names().len(), 2);
+    }
+
+    #[test]
+    fn a_compressed_segment_with_other_bytes_is_a_conflict_and_a_begun_one_ends() {
+        let compress = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        let fixture = Fixture::new();
+        fs::write(fixture.path(".zst"), compress(&[2; SIZE])).unwrap();
+        let error = fixture.filled(&[1; SIZE]).finish().unwrap_err();
+        assert!(
+            matches!(&error, ArchiveError::Conflict { path } if *path == fixture.path(".zst")),
+            "{error}"
+        );
+
+        fs::write(fixture.path(".zst"), compress(&[1; SIZE])).unwrap();
+        fs::write(fixture.path(".gz.partial"), "what came until it was stopped").unwrap();
+        fixture.filled(&[1; SIZE]).finish().unwrap();
+        assert_eq!(fixture.names(), [NAME.to_string(), alloc::format!("{NAME}.zst")]);
     }
 
     #[test]

@@ -1,16 +1,15 @@
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
-use std::io::{self, Read};
 use std::path::Path;
 
 use super::check::{SEGMENT_HEADER_LEN, segment_header};
-use super::directory::{Directory, Entry, io_error};
+use super::directory::{Directory, Entry};
 use super::{
-    AcceptedGap, ArchiveError, ArchiveFileName, ArchiveState, Compression, HistoryError, TimelineHistory,
-    WalChecker, WalDamage, WalSegment,
+    AcceptedGap, Archive, ArchiveError, ArchiveFileName, Compression, HistoryError, SegmentReader,
+    TimelineHistory, WalChecker, WalDamage, WalSegment,
 };
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
 
@@ -26,7 +25,7 @@ pub struct Verification {
     pub problems: Vec<ArchiveProblem>,
     /// What is missing as the state file says that somebody knows.
     pub accepted: Vec<(ArchiveProblem, AcceptedGap)>,
-    /// Files that were not looked into because they are compressed.
+    /// How many of the complete segments are compressed.
     pub compressed: u64,
 }
 
@@ -57,8 +56,15 @@ pub enum ArchiveProblem {
     Size {
         /// The segment.
         segment: WalSegment,
-        /// Its size.
+        /// Its size, decompressed.
         actual: u64,
+    },
+    /// A compressed file is damaged or cut off, or holds more than it should.
+    Compressed {
+        /// Its name.
+        name: String,
+        /// What the decompression said.
+        reason: String,
     },
     /// A segment's bytes are not what a server wrote.
     Damage {
@@ -95,6 +101,7 @@ impl fmt::Display for ArchiveProblem {
             Self::Size { segment, actual } => {
                 write!(f, "{segment} has {actual} bytes instead of {}", segment.size().bytes())
             }
+            Self::Compressed { name, reason } => write!(f, "{name} cannot be decompressed: {reason}"),
             Self::Damage { segment, damage } => write!(f, "{segment} is damaged: {damage}"),
             Self::NoHistory(timeline) => write!(f, "timeline {timeline} has segments but no history file"),
             Self::History { timeline, error } => {
@@ -113,21 +120,23 @@ impl fmt::Display for ArchiveProblem {
 
 /// Verifies an archive: names, sizes, holes, timeline histories, and every page and record.
 ///
-/// The segment size is that of the segments themselves. Nothing is changed. All calls block, for as long as it
+/// The segment size is that of the segments themselves. Compressed files are decompressed on the way. Nothing is changed. All calls block, for as long as it
 /// takes to read every segment once.
 ///
 /// # Errors
 /// If the directory or a file cannot be read. What is wrong with the content is in the result.
 pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
-    let directory = Directory::open(path)?;
-    let Some(segment_size) = segment_size(&directory)? else { return Ok(Verification::default()) };
+    let Some(segment_size) = segment_size(&Directory::open(path)?)? else {
+        return Ok(Verification::default());
+    };
+    let archive = Archive::open(path, segment_size)?;
     let mut verifier = Verifier {
+        gaps: archive.read_state()?.map_or_else(Vec::new, |state| state.gaps),
+        archive,
         segment_size,
-        complete: BTreeSet::new(),
-        partial: BTreeSet::new(),
+        complete: BTreeMap::new(),
+        partial: BTreeMap::new(),
         histories: BTreeMap::new(),
-        gaps: ArchiveState::read(&directory)?.map_or_else(Vec::new, |state| state.gaps),
-        directory,
         found: Verification::default(),
     };
     verifier.list()?;
@@ -140,19 +149,18 @@ pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
 fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, ArchiveError> {
     let mut names = Vec::new();
     directory.for_each_name(|name| {
-        // The length of a name does not depend on the size of the segment.
-        let base = name.strip_suffix(".partial").unwrap_or(name);
-        if base.len() == 24 && base.bytes().all(|b| b.is_ascii_hexdigit()) {
+        // Whether it is that of a segment does not depend on their size.
+        if let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, WalSegmentSize::MIN) {
             names.push(name.to_string());
         }
     })?;
     names.sort();
     for name in names {
         let mut header = [0; SEGMENT_HEADER_LEN];
-        match directory.open_file(&name)?.read_exact(&mut header) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => continue,
-            Err(source) => return Err(io_error("read", directory.path_of(&name), source)),
+        match SegmentReader::open_in(directory, &name, u64::MAX)?.fill(&mut header) {
+            Ok(SEGMENT_HEADER_LEN) => {}
+            Ok(_) | Err(ArchiveError::Decompress { .. }) => continue,
+            Err(error) => return Err(error),
         }
         if let Some(size) = segment_header(&header).and_then(|(_, size)| WalSegmentSize::new(size).ok()) {
             return Ok(Some(size));
@@ -162,10 +170,11 @@ fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, Archive
 }
 
 struct Verifier {
-    directory: Directory,
+    archive: Archive,
     segment_size: WalSegmentSize,
-    complete: BTreeSet<(TimelineId, u64)>,
-    partial: BTreeSet<(TimelineId, u64)>,
+    /// How each is stored; the plain file counts of one that is stored twice.
+    complete: BTreeMap<(TimelineId, u64), Compression>,
+    partial: BTreeMap<(TimelineId, u64), Compression>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
     gaps: Vec<AcceptedGap>,
     found: Verification,
@@ -174,17 +183,17 @@ struct Verifier {
 impl Verifier {
     fn list(&mut self) -> Result<(), ArchiveError> {
         let mut names = Vec::new();
-        self.directory.for_each_name(|name| names.extend(ArchiveFileName::parse(name, self.segment_size)))?;
+        let parse = |name: &str| ArchiveFileName::parse(name, self.segment_size);
+        self.archive.directory().for_each_name(|name| names.extend(parse(name)))?;
         for name in names {
-            match name {
-                ArchiveFileName::Segment { segment, compression: Compression::None, partial } => {
-                    let set = if partial { &mut self.partial } else { &mut self.complete };
-                    set.insert((segment.timeline(), segment.number()));
-                }
-                ArchiveFileName::Segment { .. } => self.found.compressed += 1,
-                _ => {}
+            if let ArchiveFileName::Segment { segment, compression, partial } = name {
+                let stored = if partial { &mut self.partial } else { &mut self.complete };
+                let stored = stored.entry((segment.timeline(), segment.number())).or_insert(compression);
+                *stored = compression.min(*stored);
             }
         }
+        let is_compressed = |stored: &&Compression| **stored != Compression::None;
+        self.found.compressed = self.complete.values().filter(is_compressed).count() as u64;
         Ok(())
     }
 
@@ -193,31 +202,27 @@ impl Verifier {
     }
 
     fn read_histories(&mut self) -> Result<(), ArchiveError> {
-        let timelines: BTreeSet<TimelineId> = self.complete.iter().map(|segment| segment.0).collect();
+        let timelines: BTreeSet<TimelineId> = self.complete.keys().map(|segment| segment.0).collect();
         for timeline in timelines.into_iter().filter(|timeline| *timeline != TimelineId::FIRST) {
-            let compression = Compression::None;
-            let name = ArchiveFileName::History { timeline, compression }.to_string();
-            if self.directory.entry(&name)?.is_none() {
-                self.found.problems.push(ArchiveProblem::NoHistory(timeline));
-                continue;
-            }
-            let mut file = Vec::new();
-            let limit = TimelineHistory::MAX_LEN as u64 + 1;
-            let read = self.directory.open_file(&name)?.take(limit).read_to_end(&mut file);
-            read.map_err(|source| io_error("read", self.directory.path_of(&name), source))?;
-            match TimelineHistory::parse(timeline, &file) {
-                Ok(history) => {
+            let problem = match self.archive.read_history(timeline) {
+                Ok(Some(history)) => {
                     self.histories.insert(timeline, history);
+                    continue;
                 }
-                Err(error) => self.found.problems.push(ArchiveProblem::History { timeline, error }),
-            }
+                Ok(None) => ArchiveProblem::NoHistory(timeline),
+                Err(ArchiveError::History { source: error, .. }) => {
+                    ArchiveProblem::History { timeline, error }
+                }
+                Err(error) => not_decompressed(error)?,
+            };
+            self.found.problems.push(problem);
         }
         Ok(())
     }
 
     fn check_segments(&mut self) -> Result<(), ArchiveError> {
         let mut run: Option<(SegmentRun, WalChecker)> = None;
-        let segments: Vec<WalSegment> = self.complete.iter().filter_map(|&s| self.segment(s)).collect();
+        let segments: Vec<WalSegment> = self.complete.keys().filter_map(|&s| self.segment(s)).collect();
         for segment in segments {
             run = match run.take() {
                 Some((run, checker)) if run.last.next() == Some(segment) => {
@@ -278,11 +283,16 @@ impl Verifier {
     }
 
     fn end_run(&mut self, mut run: SegmentRun, mut checker: WalChecker) -> Result<(), ArchiveError> {
-        let next = run.last.next().filter(|next| self.partial.contains(&(next.timeline(), next.number())));
-        if let Some(next) = next {
+        let next = run.last.next().and_then(|next| {
+            let compression = *self.partial.get(&(next.timeline(), next.number()))?;
+            Some((next, compression))
+        });
+        if let Some((segment, compression)) = next {
             // A partial segment ends anywhere: what follows its last record is not damage.
-            let name = std::format!("{next}.partial");
-            let _ = self.feed(&name, next.start(), &mut checker)?;
+            let name = ArchiveFileName::Segment { segment, compression, partial: true }.to_string();
+            if let Err(error) = self.feed(&name, segment.start(), &mut checker) {
+                not_decompressed(error)?;
+            }
             run.partial_end = Some(checker.last_record_end());
         }
         self.found.runs.push(run);
@@ -300,14 +310,20 @@ impl Verifier {
 
     /// Checks a complete segment; behind damage, the check begins anew with the next one.
     fn check(&mut self, segment: WalSegment, checker: &mut WalChecker) -> Result<(), ArchiveError> {
-        let name = segment.to_string();
+        let compression =
+            self.complete.get(&(segment.timeline(), segment.number())).copied().unwrap_or_default();
+        let name = ArchiveFileName::Segment { segment, compression, partial: false }.to_string();
         let expected = u64::from(self.segment_size.bytes());
-        let problem = match self.directory.entry(&name)? {
-            Some(Entry::File(actual)) if actual != expected => Some(ArchiveProblem::Size { segment, actual }),
-            Some(Entry::File(_)) => self
-                .feed(&name, segment.start(), checker)?
-                .err()
-                .map(|damage| ArchiveProblem::Damage { segment, damage }),
+        let is_plain = compression == Compression::None;
+        let problem = match self.archive.directory().entry(&name)? {
+            Some(Entry::File(actual)) if is_plain && actual != expected => {
+                Some(ArchiveProblem::Size { segment, actual })
+            }
+            Some(Entry::File(_)) => match self.feed(&name, segment.start(), checker) {
+                Ok(Ok(actual)) => (actual != expected).then_some(ArchiveProblem::Size { segment, actual }),
+                Ok(Err(damage)) => Some(ArchiveProblem::Damage { segment, damage }),
+                Err(error) => Some(not_decompressed(error)?),
+            },
             Some(Entry::Other) => Some(ArchiveProblem::Size { segment, actual: 0 }),
             // Whoever ships finished segments away was faster.
             None => None,
@@ -324,28 +340,35 @@ impl Verifier {
         Ok(())
     }
 
+    /// Shows a file's content to the checker; how many bytes it had, or the damage at which it ended.
     fn feed(
         &self,
         name: &str,
         start: Lsn,
         checker: &mut WalChecker,
-    ) -> Result<Result<(), WalDamage>, ArchiveError> {
-        let mut file = self.directory.open_file(name)?;
+    ) -> Result<Result<u64, WalDamage>, ArchiveError> {
+        let mut file = self.archive.open_segment(name)?;
         let mut buffer = vec![0; READ_BYTES];
-        let mut position = start;
+        let mut len = 0;
         loop {
-            let read = match file.read(&mut buffer) {
-                Ok(0) => return Ok(Ok(())),
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(io_error("read", self.directory.path_of(name), source)),
-            };
+            let read = file.fill(&mut buffer)?;
+            if read == 0 {
+                return Ok(Ok(len));
+            }
+            let position = Lsn::new(start.get().saturating_add(len));
             if let Err(damage) = checker.check(position, buffer.get(..read).unwrap_or_default()) {
                 return Ok(Err(damage));
             }
-            position = checker.position();
+            len += read as u64;
         }
     }
+}
+
+/// The problem that a compressed file is, if the error is about that.
+fn not_decompressed(error: ArchiveError) -> Result<ArchiveProblem, ArchiveError> {
+    let ArchiveError::Decompress { path, source } = error else { return Err(error) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(ArchiveProblem::Compressed { name, reason: source.to_string() })
 }
 
 const READ_BYTES: usize = 256 * 1024;

@@ -7,7 +7,7 @@ use super::super::connection::{ConnectionArgs, seconds};
 use super::super::failure::Failure;
 use super::super::size;
 use tapster::types::Lsn;
-use tapster::wal::ReceiverOptions;
+use tapster::wal::{Compress, ReceiverOptions};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -71,6 +71,9 @@ pub(super) struct ServerArgs {
     /// Store WAL without checking its pages and records
     #[arg(long)]
     pub(super) no_check_wal: bool,
+    /// Compress complete segments: gzip, lz4 or zstd, and a level if wanted (gzip:9, zstd:level=3); none
+    #[arg(short = 'Z', long, value_name = "METHOD[:LEVEL]")]
+    pub(super) compress: Option<Compress>,
     /// If the server does not have the next WAL any more, note the gap in the archive and go on behind it
     #[arg(long, conflicts_with = "no_state_file")]
     pub(super) accept_gap: bool,
@@ -141,6 +144,7 @@ impl ServerArgs {
             check_wal: !self.no_check_wal,
             receive_timeout: seconds(self.receive_timeout),
             ask_after,
+            compress: self.compress,
             state_file: !self.no_state_file,
             accept_gap: self.accept_gap,
             min_free: self.min_free,

@@ -142,6 +142,9 @@ impl Reporter {
             ReceiverEvent::OutOfSpace { error, retry_in } => {
                 self.problem("out_of_space", &with_causes(*error), retry_in.as_millis(), "trying again");
             }
+            ReceiverEvent::NotCompressed { error, retry_in } => {
+                self.problem("not_compressed", &with_causes(*error), retry_in.as_millis(), "trying again");
+            }
             ReceiverEvent::Disconnected { error, retry_in } => {
                 self.problem("disconnected", &with_causes(*error), retry_in.as_millis(), "connecting again");
             }

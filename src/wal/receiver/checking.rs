@@ -1,12 +1,11 @@
 //! The check of what is received.
 
-use std::io::{self, Read};
+use std::string::ToString as _;
 use std::vec;
 
 use super::{ReceiveError, Receiver, ReceiverEvent, on_disk};
 use crate::replication::ReplicationConnection;
-use crate::wal::directory::io_error;
-use crate::wal::{Archive, ArchiveError, WalChecker, WalDamage, WalSegment};
+use crate::wal::{Archive, ArchiveFileName, Compression, WalChecker, WalDamage, WalSegment};
 
 const READ_BYTES: usize = 256 * 1024;
 
@@ -39,7 +38,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             };
             // A record that reaches into the first segment can be checked if its beginning is here.
             if let Some(before) = first.previous() {
-                match pass(&archive, before, begin_at(before))? {
+                match pass(&archive, before, begin_at(before)) {
                     Some(Ok(checker)) => return Ok((checker, None)),
                     Some(Err(damage)) => return Ok((begin_at(first), Some((before, damage)))),
                     None => {}
@@ -55,28 +54,26 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// The check behind a segment of the archive, or what is wrong with it; `None` if the archive has not all of it.
+/// The check behind a segment of the archive, or what is wrong with it; `None` if not all of it is here, or not to be
+/// read now: that is no reason not to receive.
 fn pass(
     archive: &Archive,
     segment: WalSegment,
     mut checker: WalChecker,
-) -> Result<Option<Result<WalChecker, WalDamage>>, ArchiveError> {
-    let (name, directory) = (std::format!("{segment}"), archive.directory());
-    if directory.entry(&name)?.is_none() {
-        return Ok(None);
-    }
-    let mut file = directory.open_file(&name)?.take(segment.size().bytes().into());
+) -> Option<Result<WalChecker, WalDamage>> {
+    let mut reader = Compression::ALL.into_iter().find_map(|compression| {
+        let name = ArchiveFileName::Segment { segment, compression, partial: false };
+        archive.open_segment(&name.to_string()).ok()
+    })?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        let read = match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => return Err(io_error("read", directory.path_of(&name), source)),
-        };
-        if let Err(damage) = checker.check(checker.position(), buffer.get(..read).unwrap_or_default()) {
-            return Ok(Some(Err(damage)));
+        let read = reader.fill(&mut buffer).ok()?;
+        if read == 0 {
+            break;
+        }
+        if let Err(damage) = checker.check(checker.position(), buffer.get(..read)?) {
+            return Some(Err(damage));
         }
     }
-    Ok((checker.position() == segment.end()).then_some(Ok(checker)))
+    (checker.position() == segment.end()).then_some(Ok(checker))
 }

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::time::Instant;
 use std::vec::Vec;
 
+use super::compressor::Work;
 use super::{ReceiveError, blocking};
 use crate::types::{Lsn, TimelineId};
 use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalChecker, WalSegment};
@@ -23,6 +24,8 @@ pub(super) struct Disk {
     checker: Option<WalChecker>,
     /// Segments that were completed while a record that reaches into them is not.
     unproven: Vec<WalSegment>,
+    /// Where segments are compressed once they are proven.
+    compressor: Option<Work>,
     written: Lsn,
     flushed: Lsn,
     finished: Vec<WalSegment>,
@@ -63,6 +66,7 @@ impl Disk {
         archive: Archive,
         first: WalSegment,
         checker: Option<WalChecker>,
+        compressor: Option<Work>,
         min_free: u64,
         state: Option<ArchiveState>,
     ) -> Self {
@@ -73,6 +77,7 @@ impl Disk {
             writer: None,
             checker,
             unproven: Vec::new(),
+            compressor,
             // What comes before the first segment is the archive's durable past.
             written: start,
             flushed: start,
@@ -104,7 +109,12 @@ impl Disk {
         if !self.finished.is_empty() {
             self.remember(STATE_INTERVAL)?;
         }
-        self.unproven.retain(|segment| segment.end() > proven);
+        let proven_segments = self.unproven.iter().take_while(|segment| segment.end() <= proven).count();
+        if let Some(last) = self.unproven.drain(..proven_segments).next_back()
+            && let Some(compressor) = &self.compressor
+        {
+            compressor.allow(last);
+        }
         Ok(Done {
             written: self.written,
             flushed: self.flushed,

@@ -5,6 +5,7 @@
 //! into the next job.
 
 mod checking;
+mod compressor;
 mod disk;
 mod error;
 mod progress;
@@ -29,7 +30,8 @@ pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
 pub use resume::{ResumePoint, ResumeReason};
 
 use super::{
-    AcceptedGap, Archive, ArchiveError, ArchiveLock, ArchiveState, ArchiveWarning, WalDamage, WalSegment,
+    AcceptedGap, Archive, ArchiveError, ArchiveLock, ArchiveState, ArchiveWarning, Compress, WalDamage,
+    WalSegment,
 };
 use crate::client::Connector;
 use crate::conninfo::{Config, Replication};
@@ -37,6 +39,7 @@ use crate::error::Error;
 use crate::net::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
+use compressor::Compressor;
 
 /// What to receive, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,11 +71,13 @@ pub struct ReceiverOptions {
     /// How long the server may be silent before it is asked for a sign of life, if that is to be sooner than at
     /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
     pub ask_after: Option<Duration>,
+    /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for it.
+    pub compress: Option<Compress>,
 }
 
 impl ReceiverOptions {
     /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
-    /// connecting again, a state file, no gap accepted, no space kept free.
+    /// connecting again, a state file, no gap accepted, no space kept free, no compression.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -88,6 +93,7 @@ impl ReceiverOptions {
             accept_gap: false,
             min_free: 0,
             ask_after: None,
+            compress: None,
         }
     }
 
@@ -165,6 +171,13 @@ pub enum ReceiverEvent<'a> {
         /// When it is tried again.
         retry_in: Duration,
     },
+    /// A segment could not be compressed. It stays plain, and receiving goes on.
+    NotCompressed {
+        /// Why.
+        error: &'a ArchiveError,
+        /// When it is tried again.
+        retry_in: Duration,
+    },
     /// The server sent damaged WAL. Nothing of it was acknowledged; it is fetched once more.
     Damage(WalDamage),
     /// WAL of this server version cannot be checked.
@@ -214,7 +227,8 @@ pub struct Receiver<F> {
     progress: Arc<ReceiverProgress>,
     /// A newer configuration, for the next connection.
     reconfigured: Option<watch::Receiver<Config>>,
-    archive: Option<(Archive, ArchiveLock)>,
+    archive: Option<(Archive, Arc<ArchiveLock>)>,
+    compressor: Option<Compressor>,
     system_id: Option<SystemId>,
     /// What the state file says, or will say.
     state: Option<ArchiveState>,
@@ -245,6 +259,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             progress: Arc::default(),
             reconfigured: None,
             archive: None,
+            compressor: None,
             system_id: None,
             state: None,
             gap: None,
@@ -289,6 +304,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
         let result = self.run_to_the_end(&mut stop).await;
         self.progress.enter(ReceiverState::Idle);
+        if let Some(compressor) = self.compressor.take() {
+            compressor.stop().await;
+        }
         result
     }
 

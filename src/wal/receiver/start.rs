@@ -1,7 +1,9 @@
 //! Where a connection begins to receive, and whether it may.
 
+use alloc::sync::Arc;
 use std::string::ToString as _;
 
+use super::compressor::Compressor;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
 use crate::error::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
@@ -59,6 +61,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
             }
         }
+        if let (Some(next), Some(compressor)) = (end.resume_at(), &self.compressor)
+            && let Some(complete) = next.previous()
+        {
+            compressor.work().allow(complete);
+        }
         // Where the newest segments are gone, the state tells.
         let by_files = end.newest.map(ResumeReason::Archive).zip(end.resume_at());
         let by_state = state.as_ref().map(|state| (ResumeReason::State(state.flushed), state.resume_at()));
@@ -92,6 +99,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             Ok((archive, lock))
         })
         .await?;
+        let lock = Arc::new(lock);
+        self.compressor = match self.options.compress {
+            Some(compress) if compress.method != Compression::None => {
+                Some(Compressor::start(archive.clone(), Arc::clone(&lock), compress)?)
+            }
+            _ => None,
+        };
         self.archive = Some((archive.clone(), lock));
         Ok(archive)
     }

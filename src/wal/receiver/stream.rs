@@ -5,6 +5,7 @@ use core::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::compressor::{CompressFailure, Compressor};
 use super::disk::{Disk, Done};
 use super::start::explain;
 use super::writing::Writing;
@@ -92,8 +93,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
         })?;
         let archive = archive.clone().with_fsyncs(self.progress.fsyncs());
+        let compressor = self.compressor.as_ref().map(Compressor::work);
         let (min_free, state) = (self.options.min_free, self.state.clone());
-        Ok((started, Disk::new(archive, segment, checker, min_free, state)))
+        Ok((started, Disk::new(archive, segment, checker, compressor, min_free, state)))
     }
 
     /// Streams one timeline to its end, or until we stop.
@@ -184,6 +186,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     }
                     true => return Err(silence.timeout().into()),
                 },
+                CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
+                    (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
+                }
                 () = stopped(stop) => return Ok(Ended::Stop),
             }
             if !has_room {
@@ -257,6 +262,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 /// The stream's next event. While the disk is behind, the server hears from us but we do not listen.
 async fn next_event(stream: &mut WalStream, has_room: bool) -> Result<Option<WalEvent<'_>>, Error> {
     if has_room { stream.next().await } else { match stream.keep_alive().await? {} }
+}
+
+/// The next failure of the compressor; never without one.
+async fn compress_failure(compressor: &mut Option<Compressor>) -> CompressFailure {
+    match compressor {
+        Some(compressor) => compressor.failure().await,
+        None => core::future::pending().await,
+    }
 }
 
 /// Whether the next timeline can follow what was received of this one.
