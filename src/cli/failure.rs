@@ -31,6 +31,10 @@ enum Kind {
     Refused,
     Storage,
     Damage,
+    /// No archive has the file: `wal get` alone.
+    Missing,
+    /// Whether one has it cannot be told: `wal get` alone.
+    Unclear,
     /// Found by `check`: the code itself.
     Check(u8),
     /// By the signal of this number.
@@ -48,6 +52,8 @@ impl Kind {
             Self::Refused => ("refused", 5),
             Self::Storage => ("storage", 6),
             Self::Damage => ("damage", 7),
+            Self::Missing => ("missing", 1),
+            Self::Unclear => ("unclear", 255),
             Self::Check(code) => ("check", code),
             Self::Interrupted(signal) => ("interrupted", 128 + signal),
         }
@@ -65,6 +71,15 @@ impl Failure {
 
     pub(super) fn damage(message: impl Into<String>) -> Self {
         Self::new(Kind::Damage, message)
+    }
+
+    pub(super) fn missing(message: impl Into<String>) -> Self {
+        Self::new(Kind::Missing, message)
+    }
+
+    /// The same of `wal get`, where only a file that is surely missing may look so.
+    pub(super) fn or_unclear(self) -> Self {
+        if self.kind == Kind::Missing { self } else { Self { kind: Kind::Unclear, ..self } }
     }
 
     pub(super) fn other(message: impl Into<String>) -> Self {

@@ -39,6 +39,7 @@ mod status;
 mod stderr;
 mod usage;
 mod verify;
+mod wal;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -92,6 +93,9 @@ enum Command {
     /// Verify an archive: holes, sizes, histories, and every page and record of its WAL
     #[command(after_long_help = verify::AFTER_HELP)]
     Verify(verify::Args),
+    /// List an archive, and hand its files out to a recovery
+    #[command(subcommand)]
+    Wal(wal::Command),
     /// Show which connection parameters would be used, and where each comes from
     #[command(after_long_help = conninfo::AFTER_HELP)]
     Conninfo(conninfo::Args),
@@ -108,17 +112,28 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(program) = program {
         return pg_receivewal::main(program, &arguments);
     }
+    // To a recovery, a mistake must not look as if a file were missing: that is the end of the log.
+    let is_get = wal::is_get(&arguments);
+    let fail = |failure: Failure, json| {
+        let failure = if is_get { failure.or_unclear() } else { failure };
+        failure.report(json)
+    };
     if let Some(failure) = usage::host_given_as_help(&arguments) {
-        return failure.report(false);
+        return fail(failure, false);
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage::print(&error, &arguments),
+        Err(error) => {
+            let code = usage::print(&error, &arguments);
+            // Help and version are no failure.
+            let is_help = !error.use_stderr();
+            return if is_help || !is_get { code } else { fail(Failure::usage("").already_told(), false) };
+        }
     };
     let json = cli.command.json();
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(json),
+        Err(failure) => fail(failure, json),
     }
 }
 
@@ -135,6 +150,7 @@ impl Command {
             Self::LowLevelBackup(args) => args.json,
             Self::Slot(command) => command.json(),
             Self::Verify(args) => args.json,
+            Self::Wal(command) => command.json(),
             Self::Conninfo(args) => args.json,
         }
     }
@@ -152,6 +168,7 @@ impl Command {
                 Self::LowLevelBackup(args) => low_level_backup::run(args).await,
                 Self::Slot(command) => slot::run(command).await,
                 Self::Verify(args) => verify::run(&args),
+                Self::Wal(command) => wal::run(&command),
                 Self::Conninfo(args) => conninfo::run(&args),
             }
         })

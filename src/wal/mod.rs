@@ -32,8 +32,10 @@ mod error;
 mod file_name;
 mod fsync_times;
 mod history;
+mod listing;
 mod preallocate;
 mod receiver;
+mod restore;
 mod segment;
 mod segment_reader;
 mod segment_writer;
@@ -49,10 +51,12 @@ pub use file_name::{ArchiveFileName, Compression};
 pub use fsync_times::FsyncFigures;
 use fsync_times::FsyncTimes;
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
+pub use listing::{ListedSegment, ListedTimeline, Listing, list};
 pub use receiver::{
     ReceiveError, Receiver, ReceiverEvent, ReceiverFigures, ReceiverOptions, ReceiverProgress, ReceiverState,
     Refusal, ResumePoint, ResumeReason, Stopped,
 };
+pub use restore::{FileDamage, Restore, RestoreError, Restored};
 pub use segment::WalSegment;
 pub use segment_reader::SegmentReader;
 pub use segment_writer::{SegmentSync, SegmentWriter};

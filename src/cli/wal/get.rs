@@ -1,0 +1,68 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+use tapster::wal::Restore;
+
+use crate::cli::failure::{Failure, with_causes};
+use crate::cli::output;
+
+pub(super) const AFTER_HELP: &str = "Examples:
+  restore_command = 'tapster wal get %f %p --from /wal --partial'
+  tapster wal get 00000001000000000000002A /tmp/2A --from /wal --from /backup/wal
+
+NAME is that of a segment, of a timeline's history or of a backup's history. Compressed files are decompressed.
+DEST appears in one step, as a whole file that is on the disk; a file of the wrong size is never handed out. A
+partial segment is handed out only if its segment is nowhere complete and every archive could be searched.
+
+Exit codes:
+  0    the file is at DEST
+  1    surely none of the archives has it: recovery takes its segment for the end of the log
+  255  could not tell, or not write: an archive that cannot be read, a damaged file, a NAME of no WAL file,
+       a mistake in the options; PostgreSQL stops then instead of ending recovery";
+
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The file that recovery wants, %f
+    name: String,
+    /// Where to put it, %p
+    #[arg(value_name = "DEST")]
+    destination: PathBuf,
+    /// The archive; of several, the first that has the file gives it
+    #[arg(long = "from", value_name = "DIR", required = true)]
+    archives: Vec<PathBuf>,
+    /// If a segment is nowhere complete, hand out a partial one with zeros for what never came
+    #[arg(long)]
+    partial: bool,
+    /// Print a JSON document
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    let Args { name, destination, archives, partial, json } = args;
+    let restore = Restore { archives: archives.clone(), partial: *partial };
+    let fetched = restore.fetch(name, destination).map_err(|error| Failure::other(with_causes(&error)))?;
+    let Some(restored) = fetched else {
+        let shown: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();
+        return Err(Failure::missing(format!("{name} is not in {}", shown.join(", "))));
+    };
+    for problem in &restored.passed_over {
+        output::note(&format!("warning: {}", with_causes(problem)));
+    }
+    let source = restored.source.display();
+    if let Some(bytes) = restored.partial {
+        output::note(&format!("{source} is partial: {bytes} bytes of WAL, and zeros for what never came"));
+    }
+    if *json {
+        output::print_json(&json!({
+            "schema": "tapster.wal_get/1",
+            "ok": true,
+            "name": name,
+            "source": source.to_string(),
+            "partial": restored.partial.is_some(),
+            "partial_bytes": restored.partial,
+            "warnings": restored.passed_over.iter().map(|problem| with_causes(problem)).collect::<Vec<_>>(),
+        }));
+    }
+    Ok(())
+}

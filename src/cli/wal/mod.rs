@@ -1,0 +1,39 @@
+//! `tapster wal`: what an archive has, and handing it out to a recovery.
+
+mod get;
+mod ls;
+
+use std::ffi::OsString;
+
+use super::failure::Failure;
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Hand a file out to a recovery, as a server's restore_command
+    #[command(after_long_help = get::AFTER_HELP)]
+    Get(get::Args),
+    /// List an archive: timelines, ranges, gaps, partial segments
+    #[command(after_long_help = ls::AFTER_HELP)]
+    Ls(ls::Args),
+}
+
+impl Command {
+    pub(super) fn json(&self) -> bool {
+        match self {
+            Self::Get(args) => args.json,
+            Self::Ls(args) => args.json,
+        }
+    }
+}
+
+pub(super) fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::Get(args) => get::run(args),
+        Command::Ls(args) => ls::run(args),
+    }
+}
+
+/// Whether these arguments are of `wal get`.
+pub(super) fn is_get(arguments: &[OsString]) -> bool {
+    matches!(arguments, [_, wal, get, ..] if wal == "wal" && get == "get")
+}
