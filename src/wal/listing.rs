@@ -6,8 +6,7 @@ use std::path::Path;
 
 use super::check::{SEGMENT_HEADER_LEN, segment_header};
 use super::directory::{Directory, Entry};
-use super::restore::decompressed;
-use super::{ArchiveError, ArchiveFileName, Compression, TimelineHistory, WalSegment};
+use super::{ArchiveError, ArchiveFileName, Compression, SegmentReader, TimelineHistory, WalSegment};
 use crate::types::{SystemId, TimelineId, WalSegmentSize};
 
 /// What an archive has, by names and sizes; see [`list`].
@@ -108,10 +107,10 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
                 let listed = timelines.entry(timeline).or_insert(new);
                 listed.segments.push(ListedSegment { segment, compression, partial, len_bytes });
             }
-            Some(ArchiveFileName::History { timeline, compression }) => {
+            Some(ArchiveFileName::History { timeline, .. }) => {
                 let (timeline, new) = entry(timeline);
                 let listed = timelines.entry(timeline).or_insert(new);
-                listed.history = read_history(&directory, &name, timeline, compression);
+                listed.history = read_history(&directory, &name, timeline);
                 listed.history_file = Some(name);
             }
             _ => listing.others.push(name),
@@ -125,24 +124,17 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
 fn cluster_of(directory: &Directory, name: &str) -> Option<(SystemId, WalSegmentSize)> {
     // Names of segments are the same for all segment sizes, but for the range of their last part.
     let smallest = WalSegmentSize::new(1 << 20).ok()?;
-    let Some(ArchiveFileName::Segment { compression, .. }) = ArchiveFileName::parse(name, smallest) else {
-        return None;
-    };
+    let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, smallest) else { return None };
     let mut header = [0; SEGMENT_HEADER_LEN];
-    decompressed(directory.open_file(name).ok()?, compression).ok()?.read_exact(&mut header).ok()?;
+    SegmentReader::open_in(directory, name, smallest.bytes().into()).ok()?.read_exact(&mut header).ok()?;
     let (system_id, size) = segment_header(&header)?;
     Some((system_id, WalSegmentSize::new(size).ok()?))
 }
 
-fn read_history(
-    directory: &Directory,
-    name: &str,
-    timeline: TimelineId,
-    compression: Compression,
-) -> Option<TimelineHistory> {
+fn read_history(directory: &Directory, name: &str, timeline: TimelineId) -> Option<TimelineHistory> {
     let mut content = Vec::new();
-    let reader = decompressed(directory.open_file(name).ok()?, compression).ok()?;
-    reader.take(TimelineHistory::MAX_LEN as u64 + 1).read_to_end(&mut content).ok()?;
+    let limit = TimelineHistory::MAX_LEN as u64 + 1;
+    SegmentReader::open_in(directory, name, limit).ok()?.read_to_end(&mut content).ok()?;
     TimelineHistory::parse(timeline, &content).ok()
 }
 

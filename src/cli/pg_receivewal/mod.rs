@@ -2,7 +2,6 @@
 //!
 //! Barman and unit files find it by a link of that name and need not know the difference.
 
-mod compression;
 mod help;
 mod messages;
 mod options;
@@ -24,7 +23,7 @@ use tapster::client::quote_ident;
 use tapster::conninfo::ConnInfo;
 use tapster::replication::PhysicalSlot;
 use tapster::types::SqlState;
-use tapster::wal::{Compression, ReceiveError, Receiver, ReceiverOptions};
+use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
 
 /// The name under which the program was called, if it is this one.
 pub(super) fn called_as(program: &OsStr) -> Option<&'static str> {
@@ -143,9 +142,6 @@ async fn drop_slot(mut target: Target, slot: &str, messages: &Messages) -> Resul
 }
 
 async fn receive(mut target: Target, options: Options, messages: &mut Messages) -> Result<(), Failure> {
-    if options.compression.method != Compression::None {
-        return Err(Failure::other("this build does not compress"));
-    }
     let stop = stop_signal(messages.clone())?;
     let receiver_options = ReceiverOptions {
         slot: options.slot,
@@ -153,6 +149,7 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
         status_interval: options.status_interval,
         synchronous: options.synchronous,
         no_loop: options.no_loop,
+        compress: Some(options.compress),
         // Barman wants nothing in the directory but what that program puts there.
         state_file: false,
         ..ReceiverOptions::new(options.directory.unwrap_or_default())

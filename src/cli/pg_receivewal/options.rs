@@ -2,10 +2,10 @@ use core::time::Duration;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-use super::compression::{CompressionSpec, integer};
 use crate::cli::connection::seconds;
 use crate::cli::getopt::{Getopt, Spec};
 use tapster::types::Lsn;
+use tapster::wal::{Compress, CompressError};
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub(super) struct Options {
     pub(super) no_loop: bool,
     pub(super) status_interval: Option<Duration>,
     pub(super) synchronous: bool,
-    pub(super) compression: CompressionSpec,
+    pub(super) compress: Compress,
     pub(super) verbose: bool,
     pub(super) dbname: Option<String>,
     pub(super) host: Option<String>,
@@ -131,7 +131,7 @@ impl Options {
             no_loop: false,
             status_interval: Some(Duration::from_secs(10)),
             synchronous: false,
-            compression: CompressionSpec::NONE,
+            compress: Compress::default(),
             verbose: false,
             dbname: None,
             host: None,
@@ -190,7 +190,8 @@ impl Options {
             return combination("no target directory specified");
         }
         if let Some(compression) = compression {
-            options.compression = CompressionSpec::parse(&compression).map_err(Mistake::Value)?;
+            options.compress =
+                parse_compress(&compression).map_err(|error| Mistake::Value(error.to_string()))?;
         }
         Ok(options)
     }
@@ -216,9 +217,45 @@ fn status_interval(value: &OsStr) -> Result<Option<Duration>, Mistake> {
     }
 }
 
+/// A number is a level of gzip, as `strtol` reads it.
+fn parse_compress(text: &str) -> Result<Compress, CompressError> {
+    match integer(text) {
+        Some(level) => level.to_string().parse(),
+        None => text.parse(),
+    }
+}
+
+/// A number as C's `strtol` reads one that is the whole text: with blanks and a sign before it, and 0 for
+/// nothing. Too large a one is the largest.
+fn integer(text: &str) -> Option<i64> {
+    let digits = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
+    if digits.is_empty() {
+        return text.is_empty().then_some(0);
+    }
+    let (negative, digits) = match digits.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, digits.strip_prefix('+').unwrap_or(digits)),
+    };
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value = digits.parse().unwrap_or(i64::MAX);
+    Some(if negative { -value } else { value })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_levels_of_gzip_as_c_reads_them() {
+        for (text, level) in [("", None), ("0", None), (" +9", Some(9)), ("1", Some(1))] {
+            assert_eq!(parse_compress(text).unwrap().level, level, "{text:?}");
+        }
+        for text in ["1x", "-", "99999999999999999999"] {
+            assert!(parse_compress(text).is_err(), "{text:?}");
+        }
+    }
 
     fn parse(arguments: &[&str]) -> Result<Options, Mistake> {
         let arguments: Vec<OsString> =
@@ -250,7 +287,7 @@ mod tests {
         let options = parse(&["-D", "a", "-Db", "-w", "-W", "-s", " 0 ", "-Z9", "-Znone"]).unwrap();
         assert_eq!(options.directory, Some("b".into()));
         assert_eq!((options.password, options.status_interval), (Password::First, None));
-        assert_eq!(options.compression, CompressionSpec::NONE);
+        assert_eq!(options.compress, Compress::default());
     }
 
     #[test]

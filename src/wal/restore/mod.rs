@@ -11,7 +11,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 pub use error::{FileDamage, RestoreError};
-pub(super) use staged::decompressed;
 
 use super::check::{SEGMENT_HEADER_LEN, segment_header, system_id_of};
 use super::directory::Directory;

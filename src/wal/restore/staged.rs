@@ -1,7 +1,6 @@
 //! Files on their way from an archive to where they are wanted.
 
 use alloc::borrow::ToOwned;
-use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::{FileDamage, RestoreError, Restored};
 use crate::wal::directory::{Directory, Entry, io_error};
-use crate::wal::{ArchiveError, Compression};
+use crate::wal::{ArchiveError, Compression, SegmentReader};
 
 /// A file beside its destination, which has to be renamed to it. If it is dropped before, it is removed.
 #[derive(Debug)]
@@ -78,7 +77,8 @@ impl Staged {
         limit: u64,
     ) -> Result<(), RestoreError> {
         let mut chunk = vec![0; 128 * 1024];
-        let reader = decompressed(stored, compression).map_err(|source| self.unreadable(source))?;
+        // One byte more tells that it is too long.
+        let reader = SegmentReader::new(stored, self.source.clone(), compression, u64::MAX)?;
         let mut reader = reader.take(limit + 1);
         loop {
             let n = match reader.read(&mut chunk) {
@@ -132,14 +132,6 @@ impl Drop for Staged {
     fn drop(&mut self) {
         // It is not there any more if it was delivered.
         let _ = fs::remove_file(&self.path);
-    }
-}
-
-/// The bytes that a file stands for.
-pub(in crate::wal) fn decompressed(stored: File, compression: Compression) -> io::Result<Box<dyn Read>> {
-    match compression {
-        Compression::None => Ok(Box::new(stored)),
-        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
