@@ -38,7 +38,8 @@ Actions, which end when they are done:
       --create-slot          create the slot that --slot names
       --drop-slot            drop the slot that --slot names
 
-What differs from PostgreSQL's program: receiving ends at --endpos itself and not only after more WAL; what the
-server sends is checked before it is stored, and refused where it would leave a hole or mix two clusters; a silent
-server is given up after 60 seconds; the next partial segment exists as soon as one is complete, and may be of any
-size at the start; SIGTERM is as SIGINT. The exit code is 0 when it was stopped or came to its end, else 1.";
+What differs from PostgreSQL's program: receiving ends at --endpos itself and not only after more WAL;
+what the server sends is checked before it is stored, and refused where it would leave a hole or mix two
+clusters; a silent server is given up after 60 seconds; the next partial segment exists as soon as one is
+complete, and may be of any size at the start; SIGTERM is as SIGINT. The exit code is 0 when it was stopped
+or came to its end, else 1.";

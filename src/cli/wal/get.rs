@@ -10,15 +10,16 @@ pub(super) const AFTER_HELP: &str = "Examples:
   restore_command = 'tapster wal get %f %p --from /wal --partial'
   tapster wal get 00000001000000000000002A /tmp/2A --from /wal --from /backup/wal
 
-NAME is that of a segment, of a timeline's history or of a backup's history. Compressed files are decompressed.
-DEST appears in one step, as a whole file that is on the disk; a file of the wrong size is never handed out. A
-partial segment is handed out only if its segment is nowhere complete and every archive could be searched.
+NAME is that of a segment, of a timeline's history or of a backup's history. Compressed files
+are decompressed. DEST appears in one step, whole and durable; a file of the wrong size is never
+handed out. A partial segment is handed out only if its segment is nowhere complete, nothing
+follows it, and every archive could be searched.
 
 Exit codes:
   0    the file is at DEST
-  1    surely none of the archives has it: recovery takes its segment for the end of the log
-  255  could not tell, or not write: an archive that cannot be read, a damaged file, a NAME of no WAL file,
-       a mistake in the options; PostgreSQL stops then instead of ending recovery";
+  1    surely no archive has it: to a recovery, a segment that is missing is the end of the log
+  255  could not tell, or not write: an archive that cannot be read, a damaged file, a NAME of no
+       WAL file, a mistake in the options; PostgreSQL then stops, where 1 would end the recovery";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
