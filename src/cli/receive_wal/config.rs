@@ -39,12 +39,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Definition>, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("could not read \"{}\": {error}", path.display())))?;
     let definitions = parse(&text).map_err(|problem| {
-        let at = match problem.offset {
-            Some(offset) => format!(":{}", line_of(&text, offset)),
-            None => String::new(),
-        };
-        Failure::usage(format!("{}{at}: {}", path.display(), problem.message))
+        let line = line_of(&text, problem.offset);
+        Failure::usage(format!("{}:{line}: {}", path.display(), problem.message))
     })?;
+    if definitions.is_empty() {
+        let message = format!("{}: there is no server; a table [servers.NAME] describes one", path.display());
+        return Err(Failure::usage(message));
+    }
     refuse_shared_directories(&definitions)?;
     Ok(definitions)
 }
@@ -52,13 +53,13 @@ pub(super) fn read(path: &Path) -> Result<Vec<Definition>, Failure> {
 /// What is wrong, and where in the text.
 #[derive(Debug)]
 struct Problem {
-    offset: Option<usize>,
+    offset: usize,
     message: String,
 }
 
 impl Problem {
     fn at<T>(place: &Spanned<T>, message: impl Into<String>) -> Self {
-        Self { offset: Some(place.span().start), message: message.into() }
+        Self { offset: place.span().start, message: message.into() }
     }
 }
 
@@ -74,7 +75,7 @@ struct Setting {
 
 fn parse(text: &str) -> Result<Vec<Definition>, Problem> {
     let document = DeTable::parse(text).map_err(|error| Problem {
-        offset: error.span().map(|span| span.start),
+        offset: error.span().map_or(0, |span| span.start),
         message: error.message().to_string(),
     })?;
     let command = ServerArgs::augment_args(Command::new("server").no_binary_name(true));
@@ -92,11 +93,8 @@ fn parse(text: &str) -> Result<Vec<Definition>, Problem> {
             }
         }
     }
-    let servers = servers.filter(|servers| !servers.is_empty()).ok_or(Problem {
-        offset: None,
-        message: "there is no server; a table [servers.NAME] describes one".into(),
-    })?;
-    servers.iter().map(|(name, value)| definition(&command, &defaults, name, value)).collect()
+    let servers = servers.into_iter().flatten();
+    servers.map(|(name, value)| definition(&command, &defaults, name, value)).collect()
 }
 
 fn definition(
@@ -116,8 +114,8 @@ fn definition(
         .try_get_matches_from(&arguments)
         .and_then(|matches| ServerArgs::from_arg_matches(&matches))
         .map_err(|error| {
-            let offset = culprit(&error, &all).map_or(name.span().start, |setting| setting.offset);
-            Problem { offset: Some(offset), message: format!("server {name_text}: {}", sentence(&error)) }
+            let offset = culprit(&error, &all).map_or_else(|| name.span().start, |setting| setting.offset);
+            Problem { offset, message: format!("server {name_text}: {}", sentence(&error)) }
         })?;
     if args.directory.is_none() {
         return Err(Problem::at(name, format!("server {name_text} has no directory")));
@@ -255,7 +253,7 @@ create_slot = false
     #[track_caller]
     fn problem(text: &str) -> (usize, String) {
         let problem = parse(text).expect_err("something is wrong");
-        (line_of(text, problem.offset.unwrap_or(0)), problem.message)
+        (line_of(text, problem.offset), problem.message)
     }
 
     #[test]
@@ -292,7 +290,7 @@ create_slot = false
         let (line, message) = problem("[servers.a]\ndirectory='/a'\ncreate_slot = true");
         assert!(line == 1 && message.contains("--slot <NAME>"), "{line}: {message}");
         assert_eq!(problem("servers = 3"), (1, "\"servers\" has to be a table".into()));
-        assert_eq!(problem("[defaults]").1, "there is no server; a table [servers.NAME] describes one");
+        assert!(parse("[defaults]").unwrap().is_empty());
         assert_eq!(problem("[servers.a]\nslot = ").0, 2);
     }
 

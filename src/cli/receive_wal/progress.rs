@@ -55,7 +55,9 @@ impl Progress {
         self.shown_at = now;
         let rate = self.rate.update(now, servers.iter().map(|server| server.figures.bytes).sum());
         if self.in_place {
-            let width = tcgetwinsize(stderr()).map_or(80, |size| usize::from(size.ws_col)).max(20);
+            let width = tcgetwinsize(stderr()).map_or(0, |size| usize::from(size.ws_col));
+            // Some terminals do not know theirs.
+            let width = if width == 0 { 80 } else { width };
             let line = in_place(servers, rate);
             // One column less: the cursor stands behind the line.
             stderr::set_last_line(line.chars().take(width - 1).collect());
@@ -81,7 +83,7 @@ pub(super) fn tell(servers: &[Shown], report: &Reporter) {
 
 fn in_place(servers: &[Shown], rate: u64) -> String {
     if let [server] = servers {
-        return of_one(server, Some(rate));
+        return format!(" {}", of_one(server, Some(rate)));
     }
     let up = servers.iter().filter(|server| server.is_up()).count();
     let lag = servers.iter().map(|server| server.figures.lag_bytes()).max().unwrap_or_default();
@@ -117,7 +119,7 @@ fn of_one(server: &Shown, rate: Option<u64>) -> String {
             None => "not flushed yet".to_string(),
         });
     }
-    format!(" {}", parts.join("   ")).trim_end().to_string()
+    parts.join("   ")
 }
 
 /// The document that an answer to SIGUSR1 is with `--json`.

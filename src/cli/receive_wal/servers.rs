@@ -49,7 +49,7 @@ enum Then {
     /// The file does not have it any more.
     Remove,
     /// The file has it otherwise.
-    Start(Definition),
+    Start(Box<Definition>),
 }
 
 impl Servers {
@@ -149,7 +149,7 @@ impl Servers {
             match self.servers.get_mut(&definition.name) {
                 Some(slot) if slot.task.is_some() => {
                     let is_same = slot.definition.is_same_as(&definition) && !*slot.stop.borrow();
-                    slot.then = if is_same { Then::Nothing } else { Then::Start(definition) };
+                    slot.then = if is_same { Then::Nothing } else { Then::Start(Box::new(definition)) };
                     slot.stop.send_replace(!is_same);
                 }
                 _ => self.start_or_fail(definition),
@@ -176,7 +176,7 @@ impl Servers {
             Then::Nothing => {}
             Then::Remove => self.remove(name),
             Then::Start(_) if self.is_stopping => {}
-            Then::Start(definition) => self.start_or_fail(definition),
+            Then::Start(definition) => self.start_or_fail(*definition),
         }
     }
 

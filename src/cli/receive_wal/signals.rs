@@ -1,12 +1,14 @@
 //! What other processes tell this one.
 
+use std::io::{IsTerminal as _, stderr};
+
 use super::super::failure::Failure;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// To stop in good order, by SIGINT or SIGTERM.
+    /// To stop in good order, by SIGINT or SIGTERM, or because the terminal is gone.
     Stop,
     /// To read files again, by SIGHUP.
     Reload,
@@ -21,6 +23,8 @@ pub(super) struct Signals {
     hang_up: Listener,
     user: Listener,
     is_stopping: bool,
+    /// Whether there was a terminal. A SIGHUP means that it is gone, if it is.
+    had_terminal: bool,
     /// A file size limit is an error of the write then, and not the end of the process.
     _too_large: Listener,
 }
@@ -38,6 +42,7 @@ impl Signals {
             hang_up: listen(SignalKind::hangup())?,
             user: listen(SignalKind::user_defined1())?,
             is_stopping: false,
+            had_terminal: stderr().is_terminal(),
             _too_large: listen(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
@@ -49,7 +54,10 @@ impl Signals {
         let kind = tokio::select! {
             _ = self.interrupt.recv() => SignalKind::interrupt(),
             _ = self.terminate.recv() => SignalKind::terminate(),
-            _ = self.hang_up.recv() => return Signal::Reload,
+            _ = self.hang_up.recv() => match self.had_terminal && !stderr().is_terminal() {
+                true => SignalKind::hangup(),
+                false => return Signal::Reload,
+            },
             _ = self.user.recv() => return Signal::Status,
         };
         if core::mem::replace(&mut self.is_stopping, true) {
