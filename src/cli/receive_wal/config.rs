@@ -269,6 +269,15 @@ create_slot = false
     }
 
     #[test]
+    fn the_example_of_the_manual_is_right() {
+        let page = include_str!("../../../docs/operating.md");
+        let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let servers = parse(example).unwrap();
+        let [db1, db2] = &servers[..] else { panic!("{servers:?}") };
+        assert!(db1.args.create_slot && !db1.args.synchronous && db2.args.synchronous);
+    }
+
+    #[test]
     fn a_mistake_is_told_with_its_line() {
         assert_eq!(problem("x = 1"), (1, "unknown key \"x\"; there are defaults and servers".into()));
         assert_eq!(problem("[defaults]\nslto = 'a'\n[servers.a]").0, 2);

@@ -290,3 +290,44 @@ impl Text {
         self.sample(&format!("{name}_count"), &[label], count as f64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::Board;
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_metric() {
+        let page = include_str!("../../../docs/operating.md");
+        let board = Board::default();
+        let entry = board.add("a".into());
+        board.ended(&entry, 5);
+        let text = render(&board.show(), UNIX_EPOCH);
+        for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let name = line.split(' ').next().unwrap();
+            assert!(name == "tapster_info" || page.contains(&format!("`{name}")), "{name} is not there");
+        }
+        for state in Shown::STATES {
+            assert!(page.contains(state), "{state} is not there");
+        }
+    }
+
+    #[test]
+    fn a_label_may_have_any_character() {
+        let mut text = Text(String::new());
+        text.sample("x", &[("a", "q\"b\\s\nn"), ("b", "")], 1.5);
+        text.sample("y", &[], 0.0);
+        assert_eq!(text.0, "x{a=\"q\\\"b\\\\s\\nn\",b=\"\"} 1.5\ny 0\n");
+    }
+
+    #[test]
+    fn the_buckets_of_a_histogram_add_up() {
+        let mut text = Text(String::new());
+        let mut fsyncs = FsyncFigures::default();
+        (fsyncs.counts[0], fsyncs.counts[6]) = (2, 3);
+        text.histogram("x", ("server", "a"), &fsyncs);
+        let bucket = |bound: &str, n: u64| format!("x_bucket{{server=\"a\",le=\"{bound}\"}} {n}\n");
+        assert!(text.0.starts_with(&(bucket("0.0001", 2) + &bucket("0.001", 2))), "{}", text.0);
+        assert!(text.0.ends_with(&(bucket("+Inf", 5) + "x_sum{server=\"a\"} 0\nx_count{server=\"a\"} 5\n")));
+    }
+}

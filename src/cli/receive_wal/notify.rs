@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Instant;
@@ -35,6 +36,7 @@ impl ServiceManager {
             return Ok(None);
         };
         let address = match name.as_encoded_bytes() {
+            #[cfg(target_os = "linux")]
             [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
             [b'/', ..] => SocketAddr::from_pathname(&name)?,
             _ => return Err(io::ErrorKind::Unsupported.into()),
