@@ -26,9 +26,7 @@ pub(crate) enum Subject {
 impl Subject {
     fn path(self) -> PathBuf {
         match self {
-            Self::Tapster => {
-                option_env!("CARGO_BIN_EXE_tapster").expect("built with the feature `cli`").into()
-            }
+            Self::Tapster => env!("CARGO_BIN_EXE_tapster").into(),
             Self::PgReceivewal => servers::packaged().bin.join("pg_receivewal"),
         }
     }

@@ -83,8 +83,19 @@ impl Messages {
                 self.switched_to = Some(*timeline);
                 self.detail(format_args!("switched to timeline {timeline} at {switchpoint}"));
             }
-            ReceiverEvent::Damage(damage) => {
+            ReceiverEvent::Damage { damage, .. } => {
                 self.warning(format_args!("the server sent damaged WAL: {damage}; fetching it again"));
+            }
+            ReceiverEvent::NotLocked(error) => self.warning(format_args!("{}", with_causes(*error))),
+            ReceiverEvent::SlotUnknown { slot, error } => self.warning(format_args!(
+                "could not find out what slot \"{slot}\" keeps: {}",
+                with_causes(*error)
+            )),
+            ReceiverEvent::ArchiveDamage { segment, damage } => {
+                self.warning(format_args!("segment {segment} of the archive is damaged: {damage}"));
+            }
+            ReceiverEvent::NotCompressed { error, .. } => {
+                self.warning(format_args!("{}; trying again", with_causes(*error)));
             }
             ReceiverEvent::Unchecked(version) => {
                 self.warning(format_args!("WAL of PostgreSQL {version} is stored without being checked"));

@@ -128,14 +128,14 @@ impl Reporter {
                     "event": "timeline_switch", "timeline": timeline.get(), "switchpoint": text(switchpoint),
                 }),
             ),
-            ReceiverEvent::Damage(damage) => {
-                self.problem(
-                    "damage",
-                    &format!("the server sent damaged WAL: {damage}"),
-                    0,
-                    "fetching it again",
-                );
+            ReceiverEvent::Damage { damage, retry_in } => {
+                let reason = format!("the server sent damaged WAL: {damage}");
+                self.problem("damage", &reason, retry_in.as_millis(), "fetching it again");
             }
+            ReceiverEvent::NotLocked(error) => self.warning(&format!(
+                "{}; nothing keeps another process from receiving into it",
+                with_causes(*error)
+            )),
             ReceiverEvent::Unchecked(version) => {
                 self.warning(&format!("WAL of PostgreSQL {version} is stored without being checked"));
             }

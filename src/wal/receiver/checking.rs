@@ -4,7 +4,7 @@ use std::string::ToString as _;
 use std::vec;
 
 use super::{ReceiveError, Receiver, ReceiverEvent, on_disk};
-use crate::replication::ReplicationConnection;
+use crate::types::ServerVersion;
 use crate::wal::{Archive, ArchiveFileName, Compression, WalChecker, WalDamage, WalSegment};
 
 const READ_BYTES: usize = 256 * 1024;
@@ -13,14 +13,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// The check of WAL from `first` on, if this server's WAL can be checked.
     pub(super) async fn checker(
         &mut self,
-        connection: &ReplicationConnection,
+        version: ServerVersion,
         archive: &Archive,
         first: WalSegment,
     ) -> Result<Option<WalChecker>, ReceiveError> {
         if !self.options.check_wal {
             return Ok(None);
         }
-        let version = connection.server_version()?;
         if !(10..=18).contains(&version.major()) {
             (self.on_event)(ReceiverEvent::Unchecked(version));
             return Ok(None);

@@ -56,7 +56,7 @@ impl Compressor {
     /// [`Work::allow`] lets it. The archive stays locked until the thread has ended.
     pub(super) fn start(
         archive: Archive,
-        lock: Arc<ArchiveLock>,
+        lock: Option<Arc<ArchiveLock>>,
         compress: Compress,
     ) -> Result<Self, ArchiveError> {
         let work = Work(Arc::default());

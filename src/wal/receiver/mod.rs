@@ -8,6 +8,8 @@ mod checking;
 mod compressor;
 mod disk;
 mod error;
+mod event;
+mod options;
 mod progress;
 mod resume;
 mod slot;
@@ -17,8 +19,7 @@ mod stream;
 mod writing;
 
 use core::time::Duration;
-use std::path::PathBuf;
-use std::string::{String, ToString as _};
+use std::string::ToString as _;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -26,170 +27,19 @@ use tokio::sync::watch;
 use start::Begin;
 
 pub use error::{ReceiveError, Refusal};
+pub use event::ReceiverEvent;
+pub use options::ReceiverOptions;
 pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
 pub use resume::{ResumePoint, ResumeReason};
 
-use super::{
-    AcceptedGap, Archive, ArchiveError, ArchiveLock, ArchiveState, ArchiveWarning, Compress, WalDamage,
-    WalSegment,
-};
+use super::{Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalDamage};
 use crate::client::Connector;
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
 use crate::net::random;
 use crate::replication::ReplicationConnection;
-use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
+use crate::types::{Lsn, SystemId, TimelineId};
 use compressor::Compressor;
-
-/// What to receive, and how.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiverOptions {
-    /// The archive's directory, which must exist.
-    pub directory: PathBuf,
-    /// The slot that keeps the WAL on the server until it is durable here.
-    pub slot: Option<String>,
-    /// Stop once everything up to here is received.
-    pub end_position: Option<Lsn>,
-    /// How often the server is told where we are even if it does not ask; `None` for never.
-    pub status_interval: Option<Duration>,
-    /// Make every run of WAL durable and report it at once, as a synchronous standby has to.
-    pub synchronous: bool,
-    /// Whether a lost connection is an error instead of being made again.
-    pub no_loop: bool,
-    /// Check every page and record before it is stored. WAL of servers other than 10 to 18 is not checked.
-    pub check_wal: bool,
-    /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
-    pub receive_timeout: Option<Duration>,
-    /// Keep a state file in the archive: see [`ArchiveState`]. What expects a directory of `pg_receivewal` may
-    /// not expect it.
-    pub state_file: bool,
-    /// If the server does not have the next WAL any more, go on with what it has, and note the gap in the state
-    /// file.
-    pub accept_gap: bool,
-    /// How many bytes of the archive's file system have to stay free: with less, no segment is begun.
-    pub min_free: u64,
-    /// How long the server may be silent before it is asked for a sign of life, if that is to be sooner than at
-    /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
-    pub ask_after: Option<Duration>,
-    /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for it.
-    pub compress: Option<Compress>,
-}
-
-impl ReceiverOptions {
-    /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
-    /// connecting again, a state file, no gap accepted, no space kept free, no compression.
-    #[must_use]
-    pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
-            slot: None,
-            end_position: None,
-            status_interval: Some(Duration::from_secs(10)),
-            synchronous: false,
-            no_loop: false,
-            check_wal: true,
-            receive_timeout: Some(Duration::from_secs(60)),
-            state_file: true,
-            accept_gap: false,
-            min_free: 0,
-            ask_after: None,
-            compress: None,
-        }
-    }
-
-    /// Whether flushed positions are reported. Without a slot nobody waits for them, and a receiver that
-    /// reports them could count as a synchronous standby unasked.
-    fn reports_flush(&self) -> bool {
-        self.slot.is_some() || self.synchronous
-    }
-}
-
-/// What happens while receiving, for whoever watches. One per change of state, never one per message.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ReceiverEvent<'a> {
-    /// A server was connected to.
-    Connected {
-        /// As error messages name it.
-        server: &'a str,
-        /// Its version.
-        version: ServerVersion,
-        /// The cluster.
-        system_id: SystemId,
-        /// Its timeline.
-        timeline: TimelineId,
-    },
-    /// A file of the archive is not what its name says.
-    ArchiveWarning(&'a ArchiveWarning),
-    /// The newest segments are not here any more; the state file tells where to go on.
-    Resumed {
-        /// The last byte + 1 that was durable.
-        flushed: Lsn,
-        /// Its timeline.
-        timeline: TimelineId,
-    },
-    /// What the slot keeps could not be found out. Receiving begins at the server's current segment.
-    SlotUnknown {
-        /// The slot.
-        slot: &'a str,
-        /// Why a session of SQL could not tell.
-        error: &'a ReceiveError,
-    },
-    /// The server does not have this WAL any more, and it was noted that it is missing.
-    GapAccepted(AcceptedGap),
-    /// A complete segment of the archive is damaged; the check begins behind it.
-    ArchiveDamage {
-        /// The segment.
-        segment: WalSegment,
-        /// What is wrong, and where.
-        damage: WalDamage,
-    },
-    /// WAL is requested from here.
-    Streaming {
-        /// The first byte.
-        start: Lsn,
-        /// Its timeline.
-        timeline: TimelineId,
-    },
-    /// A segment is complete, durable and has its final name.
-    SegmentFinished(WalSegment),
-    /// A segment in progress is left as a partial file: the stream has ended in the middle of it.
-    SegmentLeft(WalSegment),
-    /// A timeline's history was stored.
-    HistoryStored(TimelineId),
-    /// The stream goes on on another timeline.
-    TimelineSwitched {
-        /// The new timeline.
-        timeline: TimelineId,
-        /// Where it branched off.
-        switchpoint: Lsn,
-    },
-    /// There is no space for more WAL. Nothing is lost; the server keeps it meanwhile if there is a slot.
-    OutOfSpace {
-        /// What could not be written.
-        error: &'a ArchiveError,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// A segment could not be compressed. It stays plain, and receiving goes on.
-    NotCompressed {
-        /// Why.
-        error: &'a ArchiveError,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-    /// The server sent damaged WAL. Nothing of it was acknowledged; it is fetched once more.
-    Damage(WalDamage),
-    /// WAL of this server version cannot be checked.
-    Unchecked(ServerVersion),
-    /// The connection was lost or could not be made again.
-    Disconnected {
-        /// Why.
-        error: &'a ReceiveError,
-        /// When it is tried again.
-        retry_in: Duration,
-    },
-}
 
 /// Where a receiver stood when it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,7 +77,8 @@ pub struct Receiver<F> {
     progress: Arc<ReceiverProgress>,
     /// A newer configuration, for the next connection.
     reconfigured: Option<watch::Receiver<Config>>,
-    archive: Option<(Archive, Arc<ArchiveLock>)>,
+    /// With its lock, where there are locks.
+    archive: Option<(Archive, Option<Arc<ArchiveLock>>)>,
     compressor: Option<Compressor>,
     system_id: Option<SystemId>,
     /// What the state file says, or will say.
@@ -238,8 +89,10 @@ pub struct Receiver<F> {
     gap_accepted_at: Option<u64>,
     /// Where the server was when it was connected to.
     server_position: Lsn,
-    /// Damage that was seen and not got past yet.
-    damage: Option<WalDamage>,
+    /// Whether it is a standby.
+    from_standby: bool,
+    /// Damage that was seen and not got past yet, and how often.
+    damage: Option<(WalDamage, u32)>,
     segments: u64,
     bytes: u64,
 }
@@ -247,6 +100,12 @@ pub struct Receiver<F> {
 /// The first wait after a loss, doubled up to the last one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// How often damaged WAL is fetched before it is refused.
+const FETCHES: u32 = 2;
+/// How often from a standby: one that has replayed a WAL switch sends the rest of the segment before it has it, and
+/// so what its recycled file had there.
+const STANDBY_FETCHES: u32 = 8;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// A receiver that has not begun. The configuration's kind of session is set to physical replication, and
@@ -265,6 +124,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             gap: None,
             gap_accepted_at: None,
             server_position: Lsn::INVALID,
+            from_standby: false,
             damage: None,
             segments: 0,
             bytes: 0,
@@ -321,11 +181,18 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             // What was damaged on the way may come whole the second time; what is damaged there will not.
             if let ReceiveError::Damage(damage) = error {
                 self.progress.damaged();
-                if self.damage.replace(damage).is_some() {
+                let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
+                self.damage = Some((damage, fetched));
+                if fetched >= if self.from_standby { STANDBY_FETCHES } else { FETCHES } {
                     return Err(Refusal::Damage(damage).into());
                 }
-                (self.on_event)(ReceiverEvent::Damage(damage));
-                continue;
+                let retry_in =
+                    if self.from_standby { with_jitter(FIRST_RETRY * fetched) } else { Duration::ZERO };
+                (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
+                tokio::select! {
+                    () = tokio::time::sleep(retry_in) => continue,
+                    () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
+                }
             }
             if let Some(missing_from) = self.acceptable_gap(&error) {
                 self.gap = Some(missing_from);
@@ -358,6 +225,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let prepare = async {
                 let begin = self.prepare(&mut connection).await?;
                 self.update_state(&begin).await?;
+                self.compress_before(&begin)?;
                 Ok(begin)
             };
             let begin = within(patience, "asking the server what it has", prepare).await?;
@@ -371,6 +239,25 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             () = stopped(stop) => self.stopped_where_the_archive_ends().await,
         }
+    }
+
+    /// Lets everything before the stream be compressed, if that is wanted.
+    fn compress_before(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
+        let Some(compress) = self.options.compress.filter(|wanted| wanted.method != Compression::None) else {
+            return Ok(());
+        };
+        let compressor = match self.compressor.take() {
+            Some(compressor) => compressor,
+            None => {
+                let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+                Compressor::start(begin.archive.clone(), lock, compress)?
+            }
+        };
+        if let Some(complete) = begin.first.previous() {
+            compressor.work().allow(complete);
+        }
+        self.compressor = Some(compressor);
+        Ok(())
     }
 
     /// The first byte that is missing, if that is why the work ended, and somebody said that it may be.
@@ -473,4 +360,18 @@ async fn blocking<T: Send + 'static>(
 fn with_jitter(time: Duration) -> Duration {
     let random = u32::try_from(random::number() % 1000).unwrap_or_default();
     time / 2 + time / 2 * random / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that a program with threads can have it as a task.
+    #[expect(dead_code, reason = "that it compiles is the test")]
+    fn a_running_receiver_may_move_to_another_thread(
+        receiver: Receiver<fn(ReceiverEvent<'_>)>,
+        stop: watch::Receiver<bool>,
+    ) -> impl Send {
+        receiver.run(stop)
+    }
 }

@@ -3,12 +3,13 @@
 use alloc::sync::Arc;
 use std::string::ToString as _;
 
-use super::compressor::Compressor;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
 use crate::error::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
 use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
-use crate::wal::{Archive, ArchiveFileName, ArchiveState, Compression, TimelineHistory, WalSegment};
+use crate::wal::{
+    Archive, ArchiveError, ArchiveFileName, ArchiveState, Compression, TimelineHistory, WalSegment,
+};
 
 /// Servers flush whole pages of WAL but for the last record. After a crash one may be behind what it had sent of a
 /// record that it never finished, by less than a page.
@@ -45,6 +46,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
         self.system_id = Some(system.system_id);
         self.server_position = system.xlog_pos;
+        self.from_standby = is_standby(connection).await?;
         let archive = self.open_archive(connection).await?;
         let end = {
             let archive = archive.clone();
@@ -60,11 +62,6 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             if let Some(archive) = found.filter(|archive| *archive != system.system_id) {
                 return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
             }
-        }
-        if let (Some(next), Some(compressor)) = (end.resume_at(), &self.compressor)
-            && let Some(complete) = next.previous()
-        {
-            compressor.work().allow(complete);
         }
         // Where the newest segments are gone, the state tells.
         let by_files = end.newest.map(ResumeReason::Archive).zip(end.resume_at());
@@ -93,18 +90,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let group_access = connection.server_version()? >= ServerVersion::release(11)
             && connection.show("data_directory_mode").await?.ends_with("750");
         let directory = self.options.directory.clone();
-        let (archive, lock) = on_disk(move || {
+        let (lock, archive) = on_disk(move || {
             let archive = Archive::open(&directory, segment_size)?.with_group_access(group_access);
-            let lock = archive.lock()?;
-            Ok((archive, lock))
+            Ok((archive.lock(), archive))
         })
         .await?;
-        let lock = Arc::new(lock);
-        self.compressor = match self.options.compress {
-            Some(compress) if compress.method != Compression::None => {
-                Some(Compressor::start(archive.clone(), Arc::clone(&lock), compress)?)
+        let lock = match lock {
+            Ok(lock) => Some(Arc::new(lock)),
+            // Some network file systems have none. To keep WAL there is better than not to.
+            Err(error @ ArchiveError::LockUnsupported { .. }) => {
+                (self.on_event)(ReceiverEvent::NotLocked(&error));
+                None
             }
-            _ => None,
+            Err(error) => return Err(error.into()),
         };
         self.archive = Some((archive.clone(), lock));
         Ok(archive)
@@ -124,7 +122,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 position = position.max(Lsn::new(state.flushed.get() / PAGE_BYTES * PAGE_BYTES));
             }
             // A standby may lag behind what was received from another server, and catch up.
-            if position > system.xlog_pos && !is_standby(connection).await? {
+            if position > system.xlog_pos && !self.from_standby {
                 return Err(
                     Refusal::ArchiveAhead { next: position, timeline, server: system.xlog_pos }.into()
                 );

@@ -85,7 +85,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let (timeline, start) = (segment.timeline(), segment.start());
         self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
-        let checker = self.checker(&connection, archive, segment).await?;
+        let checker = self.checker(connection.server_version()?, archive, segment).await?;
         (self.on_event)(ReceiverEvent::Streaming { start, timeline });
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
@@ -248,7 +248,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 
     fn announce(&mut self, done: &Done) {
-        if self.damage.is_some_and(|damage| done.proven > damage.lsn) {
+        if self.damage.is_some_and(|(damage, _)| done.proven > damage.lsn) {
             self.damage = None;
         }
         self.segments += done.finished.len() as u64;
