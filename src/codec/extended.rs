@@ -277,6 +277,7 @@ impl<'a> FunctionCallResponse<'a> {
     /// If it does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("FunctionCallResponse", body);
+        r.refuse_huge()?;
         let value = r.value("value")?;
         r.finish()?;
         Ok(Self { value })

@@ -51,9 +51,10 @@ impl BackendFraming {
     /// If the type byte is none of a server's or the length is impossible or above the limit. The
     /// connection is out of step then and has to be closed.
     #[inline]
+    #[expect(clippy::needless_question_mark, reason = "without it, the answer goes through memory")]
     pub fn need(&self, input: &[u8]) -> Result<Need, DecodeError> {
         let Some(&[tag, ref length @ ..]) = input.first_chunk::<HEADER>() else {
-            return self.need_header(input);
+            return Ok(self.need_header(input)?);
         };
         if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
@@ -142,7 +143,13 @@ fn total(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> 
 /// What a buffer of `have` bytes needs for a frame of `total`.
 #[inline]
 const fn frame(total: usize, have: usize) -> Need {
-    if have >= total { Need::Frame(total) } else { Need::More(total.saturating_sub(have)) }
+    if have >= total { Need::Frame(total) } else { more(total, have) }
+}
+
+/// Out of line, so that neither answer is made where the other is given.
+#[cold]
+const fn more(total: usize, have: usize) -> Need {
+    Need::More(total.saturating_sub(have))
 }
 
 /// The type and body of a whole frame, whose length word must agree with its size.
@@ -154,24 +161,26 @@ fn split(
     let Some((&[tag, ref length @ ..], body)) = frame.split_first_chunk::<HEADER>() else {
         return Err(DecodeError::new("message", "header", DecodeErrorKind::Truncated));
     };
-    match disagreement(*length, body.len()) {
-        None => Ok((tag, body)),
-        Some(kind) => Err(DecodeError::new(name_of(tag)?, "length", kind)),
+    if agrees(*length, body.len()) {
+        return Ok((tag, body));
     }
+    Err(DecodeError::new(name_of(tag)?, "length", disagreement(*length, body.len())))
+}
+
+/// Whether a length word tells how many bytes it and the body are.
+#[inline]
+fn agrees(length: [u8; 4], body: usize) -> bool {
+    usize::try_from(i32::from_be_bytes(length)).is_ok_and(|told| told == body.saturating_add(4))
 }
 
 /// How a length word differs from the bytes that follow it.
-#[inline]
-fn disagreement(length: [u8; 4], body: usize) -> Option<DecodeErrorKind> {
-    let told = i64::from(i32::from_be_bytes(length));
-    let have = i64::try_from(body).unwrap_or(i64::MAX).saturating_add(4);
-    match have.checked_sub(told) {
-        Some(0) => None,
-        _ if told < 4 => Some(DecodeErrorKind::Length(told)),
-        Some(left) if left > 0 => {
-            Some(DecodeErrorKind::Trailing(usize::try_from(left).unwrap_or(usize::MAX)))
-        }
-        _ => Some(DecodeErrorKind::Truncated),
+#[cold]
+fn disagreement(length: [u8; 4], body: usize) -> DecodeErrorKind {
+    let told = i32::from_be_bytes(length);
+    match usize::try_from(told).ok().and_then(|told| told.checked_sub(4)) {
+        None => DecodeErrorKind::Length(i64::from(told)),
+        Some(told) if told < body => DecodeErrorKind::Trailing(body.saturating_sub(told)),
+        Some(_) => DecodeErrorKind::Truncated,
     }
 }
 
@@ -217,10 +226,10 @@ impl FrontendFraming {
         let Some((length, body)) = frame.split_first_chunk::<4>() else {
             return Err(DecodeError::new("StartupMessage", "length", DecodeErrorKind::Truncated));
         };
-        match disagreement(*length, body.len()) {
-            None => StartupPacket::parse(body),
-            Some(kind) => Err(DecodeError::new("StartupMessage", "length", kind)),
+        if agrees(*length, body.len()) {
+            return StartupPacket::parse(body);
         }
+        Err(DecodeError::new("StartupMessage", "length", disagreement(*length, body.len())))
     }
 
     /// What stands at the beginning of `input` after the start of the connection.

@@ -44,8 +44,7 @@ impl<'a, T: Item> List<'a, T> {
     /// The list without items.
     pub const EMPTY: Self = Self { count: 0, bytes: &[], kind: PhantomData };
 
-    /// Items that were checked before, as [`as_bytes`](Self::as_bytes) gave them.
-    #[cfg(feature = "client")]
+    /// Items that were checked before, as [`as_bytes`](Self::as_bytes) gives them.
     pub(crate) const fn from_checked(count: usize, bytes: &'a [u8]) -> Self {
         Self { count, bytes, kind: PhantomData }
     }
@@ -54,11 +53,24 @@ impl<'a, T: Item> List<'a, T> {
     #[inline]
     pub(crate) fn counted(reader: &mut Reader<'a>, count: usize) -> Result<Self, DecodeError> {
         let all = reader.peek();
+        reader.refuse_huge()?;
         for _ in 0..count {
             T::check(reader)?;
         }
         let used = all.len().saturating_sub(reader.peek().len());
         Ok(Self { count, bytes: all.get(..used).unwrap_or_default(), kind: PhantomData })
+    }
+
+    /// Checks `count` items that are all that is left.
+    #[inline]
+    pub(crate) fn counted_to_end(mut reader: Reader<'a>, count: usize) -> Result<Self, DecodeError> {
+        let bytes = reader.peek();
+        reader.refuse_huge()?;
+        for _ in 0..count {
+            T::check(&mut reader)?;
+        }
+        reader.finish()?;
+        Ok(Self { count, bytes, kind: PhantomData })
     }
 
     /// Checks items up to the zero byte that ends the list, and takes that too.

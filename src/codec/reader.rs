@@ -87,16 +87,34 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What no message holds, since its length word could not tell it. Asked before reading a
+    /// [`value`](Self::value).
+    #[inline]
+    pub(crate) fn refuse_huge(&self) -> Result<(), DecodeError> {
+        match i32::try_from(self.rest.len()) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(self.huge()),
+        }
+    }
+
+    #[cold]
+    const fn huge(&self) -> DecodeError {
+        let (length, limit) = (self.rest.len() as u64, i32::MAX as u64);
+        self.error("length", DecodeErrorKind::TooLong { length, limit })
+    }
+
     /// A value with its length before it: -1 is NULL, any other negative length is malformed.
+    ///
+    /// Without a sign, a negative length is larger than what is left of any message: one comparison finds both.
     #[inline]
     pub(crate) fn value(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
-        let len = self.i32(field)?;
+        let len = self.u32(field)?;
         match usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len)) {
             Some((value, rest)) => {
                 self.rest = rest;
                 Ok(Some(value))
             }
-            None if len == -1 => Ok(None),
+            None if len == NULL => Ok(None),
             None => Err(self.not_a_value(len, field)),
         }
     }
@@ -104,19 +122,20 @@ impl<'a> Reader<'a> {
     /// Checks a [`value`](Self::value) and makes none of it: half of the work on a row.
     #[inline]
     pub(crate) fn skip_value(&mut self, field: &'static str) -> Result<(), DecodeError> {
-        let len = self.i32(field)?;
+        let len = self.u32(field)?;
         match usize::try_from(len).ok().and_then(|len| self.rest.get(len..)) {
             Some(rest) => {
                 self.rest = rest;
                 Ok(())
             }
-            None if len == -1 => Ok(()),
+            None if len == NULL => Ok(()),
             None => Err(self.not_a_value(len, field)),
         }
     }
 
     #[cold]
-    fn not_a_value(&self, len: i32, field: &'static str) -> DecodeError {
+    fn not_a_value(&self, len: u32, field: &'static str) -> DecodeError {
+        let len = len.cast_signed();
         let kind = if len < 0 { DecodeErrorKind::Length(i64::from(len)) } else { DecodeErrorKind::Truncated };
         self.error(field, kind)
     }
@@ -143,25 +162,28 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// The length -1, without its sign.
+const NULL: u32 = u32::MAX;
+
 /// Where the first NUL is. Eight bytes at a time, because strings are most of what a server sends in errors
 /// and descriptions, and most of them are short.
 #[inline]
 pub(crate) fn find_nul(bytes: &[u8]) -> Option<usize> {
     const LOW_BITS: u64 = 0x0101_0101_0101_0101;
     const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+    let mut at: usize = 0;
     let mut rest = bytes;
     while let Some((word, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*word);
         // Taking 1 from a byte borrows into its high bit if it was 0; the lowest such bit is never wrong.
         let nul = word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS;
         if nul != 0 {
-            let within = usize::try_from(nul.trailing_zeros() / 8).ok()?;
-            return bytes.len().wrapping_sub(rest.len()).checked_add(within);
+            return Some(at.wrapping_add(usize::try_from(nul.trailing_zeros() >> 3).ok()?));
         }
+        at = at.wrapping_add(8);
         rest = after;
     }
-    let within = rest.iter().position(|&byte| byte == 0)?;
-    bytes.len().wrapping_sub(rest.len()).checked_add(within)
+    Some(at.wrapping_add(rest.iter().position(|&byte| byte == 0)?))
 }
 
 #[cfg(test)]

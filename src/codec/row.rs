@@ -151,8 +151,7 @@ impl<'a> DataRow<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("DataRow", body);
         let count = r.u16("count")?;
-        let values = List::counted(&mut r, usize::from(count))?;
-        r.finish()?;
+        let values = List::counted_to_end(r, usize::from(count))?;
         Ok(Self { values })
     }
 
@@ -282,6 +281,18 @@ mod tests {
         for len in [-2, i32::MIN, 1, i32::MAX] {
             malformed::<Backend>(b"D", &[b"\0\x01", &len.to_be_bytes()[..]].concat());
         }
+    }
+
+    /// Read without its sign, such a length would fit.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_negative_length_is_malformed_in_a_body_that_no_frame_holds() {
+        let mut body = alloc::vec![0; (1 << 31) + 6];
+        body[1] = 1;
+        body[2] = 0x80;
+        let kind = DecodeErrorKind::TooLong { length: (1 << 31) + 4, limit: (1 << 31) - 1 };
+        assert_eq!(DataRow::parse(&body), Err(DecodeError::new("DataRow", "length", kind)));
+        assert!(crate::codec::FunctionCallResponse::parse(&body[2..]).is_err());
     }
 
     #[test]
