@@ -1,10 +1,11 @@
 //! Requests for authentication and the answers to them.
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Debug as _};
 
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::{Item, List, ListBuf, sealed};
+use super::readable::Text;
 use super::reader::Reader;
 use super::writer::{Writer, framed};
 
@@ -166,16 +167,10 @@ impl<'a> Authentication<'a> {
 
 impl fmt::Debug for Authentication<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())?;
         match self {
-            Self::Sasl { mechanisms } => {
-                let names = mechanisms.iter().map(alloc::string::String::from_utf8_lossy);
-                f.write_str("(")?;
-                f.debug_list().entries(names).finish()?;
-                f.write_str(")")
-            }
+            Self::Sasl { mechanisms } => f.debug_tuple(self.name()).field(mechanisms).finish(),
             // What the others hold are salts, tokens and proofs.
-            _ => Ok(()),
+            _ => f.write_str(self.name()),
         }
     }
 }
@@ -197,6 +192,10 @@ impl sealed::Item for NameItem {
 
     fn write(item: &&[u8], writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.non_empty_cstr(item, "name")
+    }
+
+    fn show(name: &&[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Text(name).fmt(f)
     }
 }
 

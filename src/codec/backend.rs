@@ -1,12 +1,14 @@
 //! Messages from a server.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::authentication::Authentication;
 use super::copy::{CopyData, CopyResponse};
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::extended::{FunctionCallResponse, ParameterDescription};
 use super::fields::ErrorFields;
+use super::readable::Text;
 use super::reader::Reader;
 use super::row::{DataRow, RowDescription};
 use super::status::{
@@ -17,7 +19,7 @@ use super::writer::{framed, write};
 /// A message from a server, borrowing the bytes of its frame.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BackendMessage<'a> {
     /// `R`
@@ -243,6 +245,43 @@ impl<'a> BackendMessage<'a> {
             b'T' => "RowDescription",
             _ => return Err(DecodeError::new("BackendMessage", "type", DecodeErrorKind::UnknownType(tag))),
         })
+    }
+}
+
+impl fmt::Debug for BackendMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut holding = |what: &dyn fmt::Debug| f.debug_tuple(self.name()).field(what).finish();
+        match self {
+            Self::Authentication(request) => holding(request),
+            Self::CopyBothResponse(copy) | Self::CopyInResponse(copy) | Self::CopyOutResponse(copy) => {
+                holding(copy)
+            }
+            Self::ErrorResponse(fields) | Self::NoticeResponse(fields) => holding(fields),
+            Self::ReadyForQuery(status) => holding(status),
+            Self::CommandComplete { tag } => {
+                f.debug_struct("CommandComplete").field("tag", &Text(tag)).finish()
+            }
+            Self::OldStyleError { text } => {
+                f.debug_struct("OldStyleError").field("text", &Text(text)).finish()
+            }
+            // These have the name in their own.
+            Self::BackendKeyData(message) => message.fmt(f),
+            Self::CopyData(message) => message.fmt(f),
+            Self::DataRow(message) => message.fmt(f),
+            Self::FunctionCallResponse(message) => message.fmt(f),
+            Self::NegotiateProtocolVersion(message) => message.fmt(f),
+            Self::NotificationResponse(message) => message.fmt(f),
+            Self::ParameterDescription(message) => message.fmt(f),
+            Self::ParameterStatus(message) => message.fmt(f),
+            Self::RowDescription(message) => message.fmt(f),
+            Self::BindComplete
+            | Self::CloseComplete
+            | Self::CopyDone
+            | Self::EmptyQueryResponse
+            | Self::NoData
+            | Self::ParseComplete
+            | Self::PortalSuspended => f.write_str(self.name()),
+        }
     }
 }
 

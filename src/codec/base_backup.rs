@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::error::{DecodeError, EncodeError};
+use super::readable::{Size, Text, unknown};
 use super::reader::Reader;
 use super::writer::write;
 
@@ -88,15 +89,13 @@ impl core::fmt::Debug for BaseBackupMessage<'_> {
         match self {
             Self::NewArchive { name, tablespace_path } => f
                 .debug_struct("NewArchive")
-                .field("name", &alloc::string::String::from_utf8_lossy(name))
-                .field("tablespace_path", &alloc::string::String::from_utf8_lossy(tablespace_path))
+                .field("name", &Text(name))
+                .field("tablespace_path", &Text(tablespace_path))
                 .finish(),
             Self::Manifest => f.write_str("Manifest"),
-            Self::Data(data) => write!(f, "Data({} bytes)", data.len()),
+            Self::Data(data) => f.debug_tuple("Data").field(&Size(data)).finish(),
             Self::Progress(bytes) => write!(f, "Progress({bytes})"),
-            Self::Unknown { kind, body } => {
-                write!(f, "Unknown({:?}, {} bytes)", char::from(*kind), body.len())
-            }
+            Self::Unknown { kind, body } => unknown(*kind, body, f),
         }
     }
 }
@@ -141,7 +140,10 @@ mod tests {
             (BaseBackupMessage::Manifest, "Manifest"),
             (BaseBackupMessage::Data(b"secret"), "Data(6 bytes)"),
             (BaseBackupMessage::Progress(-1), "Progress(-1)"),
-            (BaseBackupMessage::Unknown { kind: b'z', body: b"secret" }, "Unknown('z', 6 bytes)"),
+            (
+                BaseBackupMessage::Unknown { kind: b'z', body: b"secret" },
+                "Unknown { kind: 'z', body: 6 bytes }",
+            ),
         ] {
             assert_eq!(alloc::format!("{message:?}"), shown);
         }

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::error::{DecodeError, EncodeError};
 use super::list::List;
+use super::readable::Size;
 use super::reader::Reader;
 use super::row::{Format, Formats};
 use super::writer::framed;
@@ -91,7 +92,7 @@ impl CopyData<'_> {
 impl core::fmt::Debug for CopyData<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         // Up to 1 GiB of a table or of WAL has no place in a log line.
-        write!(f, "CopyData({} bytes)", self.data.len())
+        f.debug_tuple("CopyData").field(&Size(self.data)).finish()
     }
 }
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::List;
+use super::readable::{Text, nullable, readable};
 use super::reader::Reader;
 use super::row::{Format, Formats, Oids, Values};
 use super::writer::{Writer, framed};
@@ -13,7 +14,7 @@ use super::writer::{Writer, framed};
 /// Layout: `String statement, String query, Int16 count, Int32[count]`.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Parse<'a> {
     /// The statement's name; empty for the unnamed one.
     pub statement: &'a [u8],
@@ -22,6 +23,8 @@ pub struct Parse<'a> {
     /// The types of the first parameters, 0 for "find out".
     pub parameter_types: Oids<'a>,
 }
+
+readable!(Parse { statement: Text, query: Text, parameter_types });
 
 impl<'a> Parse<'a> {
     /// Reads the body of the message.
@@ -62,7 +65,7 @@ impl<'a> Parse<'a> {
 /// Int16[count]`.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Bind<'a> {
     /// The portal's name; empty for the unnamed one.
     pub portal: &'a [u8],
@@ -75,6 +78,8 @@ pub struct Bind<'a> {
     /// None (all text), one for all, or one for each column of the result.
     pub result_formats: Formats<'a>,
 }
+
+readable!(Bind { portal: Text, statement: Text, parameter_formats, parameters, result_formats });
 
 impl<'a> Bind<'a> {
     /// Reads the body of the message.
@@ -142,12 +147,22 @@ fn write_formats(w: &mut Writer<'_>, formats: Formats<'_>, field: &'static str) 
 /// What `Describe` (`D`) and `Close` (`C`) name.
 ///
 /// Layout: `Byte1 kind, String name`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Target<'a> {
     /// A prepared statement; empty for the unnamed one.
     Statement(&'a [u8]),
     /// A portal; empty for the unnamed one.
     Portal(&'a [u8]),
+}
+
+impl core::fmt::Debug for Target<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (kind, name) = match self {
+            Self::Statement(name) => ("Statement", name),
+            Self::Portal(name) => ("Portal", name),
+        };
+        f.debug_tuple(kind).field(&Text(name)).finish()
+    }
 }
 
 impl<'a> Target<'a> {
@@ -182,13 +197,15 @@ impl<'a> Target<'a> {
 }
 
 /// `Execute` (`E`): runs a portal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Execute<'a> {
     /// The portal's name; empty for the unnamed one.
     pub portal: &'a [u8],
     /// The most rows to send before `PortalSuspended`; 0 for all.
     pub max_rows: i32,
 }
+
+readable!(Execute { portal: Text, max_rows });
 
 impl<'a> Execute<'a> {
     /// Reads the body of the message.
@@ -264,11 +281,13 @@ impl<'a> FunctionCall<'a> {
 }
 
 /// `FunctionCallResponse` (`V`): what the function returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FunctionCallResponse<'a> {
     /// The result; `None` for NULL.
     pub value: Option<&'a [u8]>,
 }
+
+readable!(FunctionCallResponse { value: nullable });
 
 impl<'a> FunctionCallResponse<'a> {
     /// Reads the body of the message.

@@ -7,6 +7,7 @@ use core::fmt;
 
 use super::error::{DecodeError, EncodeError, EncodeErrorKind};
 use super::list::{Item, List, ListBuf, sealed};
+use super::readable::{Text, readable};
 use super::reader::Reader;
 use super::writer::{Writer, framed};
 use crate::types::SqlState;
@@ -23,13 +24,15 @@ pub struct ErrorFields<'a> {
 }
 
 /// One field of an error or notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
     /// What the field tells: `M` is the message, `C` the SQLSTATE. Never 0.
     pub code: u8,
     /// Its text, in the session's encoding.
     pub value: &'a [u8],
 }
+
+readable!(Field { code: char::from, value: Text });
 
 /// The kind of list item that is a [`Field`].
 #[derive(Debug)]
@@ -170,7 +173,7 @@ impl fmt::Debug for ErrorFields<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut map = f.debug_map();
         for field in self.fields {
-            map.entry(&char::from(field.code), &String::from_utf8_lossy(field.value));
+            map.entry(&char::from(field.code), &Text(field.value));
         }
         map.finish()
     }

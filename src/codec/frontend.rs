@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::copy::CopyData;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::extended::{Bind, Execute, FunctionCall, Parse, Target};
+use super::readable::Text;
 use super::reader::Reader;
 use super::writer::framed;
 
@@ -169,19 +170,17 @@ impl core::fmt::Debug for FrontendMessage<'_> {
             Self::Bind(message) => message.fmt(f),
             Self::Close(target) => f.debug_tuple("Close").field(target).finish(),
             Self::CopyData(message) => message.fmt(f),
-            Self::CopyFail { message } => f.debug_tuple("CopyFail").field(&lossy(message)).finish(),
+            Self::CopyFail { message } => {
+                f.debug_struct("CopyFail").field("message", &Text(message)).finish()
+            }
             Self::Describe(target) => f.debug_tuple("Describe").field(target).finish(),
             Self::Execute(message) => message.fmt(f),
             Self::FunctionCall(message) => message.fmt(f),
             Self::Parse(message) => message.fmt(f),
-            Self::Query { query } => f.debug_tuple("Query").field(&lossy(query)).finish(),
+            Self::Query { query } => f.debug_struct("Query").field("query", &Text(query)).finish(),
             Self::CopyDone | Self::Flush | Self::Sync | Self::Terminate => f.write_str(self.name()),
         }
     }
-}
-
-fn lossy(text: &[u8]) -> alloc::borrow::Cow<'_, str> {
-    alloc::string::String::from_utf8_lossy(text)
 }
 
 #[cfg(test)]

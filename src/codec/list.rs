@@ -12,11 +12,13 @@ use super::writer::{Writer, write};
 pub trait Item: sealed::Item {}
 
 pub(crate) mod sealed {
+    use core::fmt::{self, Debug};
+
     use super::{DecodeError, EncodeError, Reader, Writer};
 
     pub trait Item {
         /// What the list yields.
-        type Item<'a>: Clone + core::fmt::Debug + PartialEq;
+        type Item<'a>: Clone + Debug + PartialEq;
 
         fn read<'a>(reader: &mut Reader<'a>) -> Result<Self::Item<'a>, DecodeError>;
 
@@ -27,6 +29,11 @@ pub(crate) mod sealed {
         }
 
         fn write(item: &Self::Item<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
+
+        /// `Debug` of one in a list.
+        fn show(item: &Self::Item<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            item.fmt(f)
+        }
     }
 }
 
@@ -153,7 +160,16 @@ impl<T: Item> Eq for List<'_, T> {}
 
 impl<T: Item> fmt::Debug for List<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.iter()).finish()
+        f.debug_list().entries(self.iter().map(Shown::<T>)).finish()
+    }
+}
+
+/// An item as a list shows it.
+struct Shown<'a, T: Item>(T::Item<'a>);
+
+impl<T: Item> fmt::Debug for Shown<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        T::show(&self.0, f)
     }
 }
 
@@ -300,7 +316,7 @@ mod tests {
         assert_eq!((list.as_list().get(2), list.as_list().get(3)), (Some(Some(&b""[..])), None));
         assert_eq!(list.as_list().to_buf(), list);
         assert_ne!(list, ValuesBuf::new());
-        assert_eq!(format!("{list:?}"), "[Some([97]), None, Some([])]");
+        assert_eq!(format!("{list:?}"), r#"[Some("a"), None, Some("")]"#);
     }
 
     #[test]

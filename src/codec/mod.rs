@@ -58,6 +58,7 @@ mod frontend;
 mod limits;
 mod list;
 mod owned;
+mod readable;
 mod reader;
 mod replication;
 mod row;

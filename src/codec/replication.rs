@@ -1,8 +1,10 @@
 //! What goes inside `CopyData` while replication streams.
 
 use alloc::vec::Vec;
+use core::fmt;
 
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
+use super::readable::{Size, readable, unknown};
 use super::reader::Reader;
 use super::writer::write;
 use crate::types::{Lsn, PgTimestamp};
@@ -10,7 +12,7 @@ use crate::types::{Lsn, PgTimestamp};
 /// What a walsender sends inside `CopyData`.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReplicationMessage<'a> {
     /// `w`: WAL.
@@ -25,6 +27,16 @@ pub enum ReplicationMessage<'a> {
         /// What follows it.
         body: &'a [u8],
     },
+}
+
+impl fmt::Debug for ReplicationMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::XLogData(message) => message.fmt(f),
+            Self::PrimaryKeepalive(message) => message.fmt(f),
+            Self::Unknown { kind, body } => unknown(*kind, body, f),
+        }
+    }
 }
 
 impl<'a> ReplicationMessage<'a> {
@@ -101,16 +113,7 @@ impl<'a> XLogData<'a> {
     }
 }
 
-impl core::fmt::Debug for XLogData<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("XLogData")
-            .field("wal_start", &self.wal_start)
-            .field("wal_end", &self.wal_end)
-            .field("sent_at", &self.sent_at)
-            .field("data", &format_args!("{} bytes", self.data.len()))
-            .finish()
-    }
-}
+readable!(XLogData { wal_start, wal_end, sent_at, data: Size });
 
 /// `PrimaryKeepalive` (`k`): the server is alive, and perhaps wants to know whether we are.
 ///
@@ -141,7 +144,7 @@ impl PrimaryKeepalive {
 /// What a client sends inside `CopyData` while replication streams.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StandbyMessage<'a> {
     /// `r`: how far the client is.
@@ -155,6 +158,16 @@ pub enum StandbyMessage<'a> {
         /// What follows it.
         body: &'a [u8],
     },
+}
+
+impl fmt::Debug for StandbyMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StatusUpdate(message) => message.fmt(f),
+            Self::HotStandbyFeedback(message) => message.fmt(f),
+            Self::Unknown { kind, body } => unknown(*kind, body, f),
+        }
+    }
 }
 
 /// `StandbyStatusUpdate` (`r`): how far the client is.

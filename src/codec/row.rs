@@ -1,9 +1,11 @@
 //! Result sets: `RowDescription` and `DataRow`.
 
 use alloc::vec::Vec;
+use core::fmt::{self, Debug as _};
 
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::{Item, List, ListBuf, sealed};
+use super::readable::{Text, nullable, readable};
 use super::reader::Reader;
 use super::writer::{Writer, framed};
 
@@ -76,7 +78,7 @@ impl<'a> RowDescription<'a> {
 }
 
 /// One column of a [`RowDescription`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Column<'a> {
     /// The column's name.
     pub name: &'a [u8],
@@ -93,6 +95,8 @@ pub struct Column<'a> {
     /// How the values stand on the wire.
     pub format: Format,
 }
+
+readable!(Column { name: Text, table_oid, attribute, type_oid, type_len, type_modifier, format });
 
 /// The kind of list item that is a [`Column`]; see [`Columns`].
 #[derive(Debug)]
@@ -188,6 +192,10 @@ impl sealed::Item for ValueItem {
 
     fn write(value: &Option<&[u8]>, writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.value(*value, "value")
+    }
+
+    fn show(value: &Option<&[u8]>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        nullable(*value).fmt(f)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Packets that begin a connection, and the answers to a request for encryption.
 
 use alloc::vec::Vec;
-use core::fmt;
+use core::fmt::{self, Debug as _};
 
 use super::error::{DecodeError, DecodeErrorKind, EncodeError};
 use super::list::{Item, List, ListBuf, sealed};
+use super::readable::Text;
 use super::reader::Reader;
 use super::status::BackendKeyData;
 use super::writer::{Writer, untyped};
@@ -205,6 +206,10 @@ impl sealed::Item for ParameterItem {
     fn write((name, value): &(&[u8], &[u8]), writer: &mut Writer<'_>) -> Result<(), EncodeError> {
         writer.non_empty_cstr(name, "name")?;
         writer.cstr(value, "value")
+    }
+
+    fn show((name, value): &(&[u8], &[u8]), f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (Text(name), Text(value)).fmt(f)
     }
 }
 

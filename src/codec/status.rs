@@ -6,18 +6,21 @@ use core::fmt;
 use super::authentication::Names;
 use super::error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 use super::list::List;
+use super::readable::{Text, readable};
 use super::reader::Reader;
 use super::startup::ProtocolVersion;
 use super::writer::framed;
 
 /// `ParameterStatus` (`S`): the value of a reported setting, at the start and whenever it changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ParameterStatus<'a> {
     /// The setting's name.
     pub name: &'a [u8],
     /// Its value.
     pub value: &'a [u8],
 }
+
+readable!(ParameterStatus { name: Text, value: Text });
 
 impl<'a> ParameterStatus<'a> {
     /// Reads the body of the message.
@@ -181,7 +184,7 @@ impl<'a> NegotiateProtocolVersion<'a> {
 }
 
 /// `NotificationResponse` (`A`): somebody called NOTIFY.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NotificationResponse<'a> {
     /// The server process that notified.
     pub process_id: i32,
@@ -190,6 +193,8 @@ pub struct NotificationResponse<'a> {
     /// The text that came with it, often empty.
     pub payload: &'a [u8],
 }
+
+readable!(NotificationResponse { process_id, channel: Text, payload: Text });
 
 impl<'a> NotificationResponse<'a> {
     /// Reads the body of the message.
