@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_count_larger_than_the_body_is_malformed() {
-        for count in [2, 0x7fff, 0x8000, 0xffff_u16] {
+        for count in [2, 0x7fff, 0x8000, 0xfffe, 0xffff_u16] {
             malformed::<Backend>(b"W", &[b"\0", &count.to_be_bytes()[..], b"\0\0"].concat());
         }
     }

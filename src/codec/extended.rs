@@ -417,18 +417,20 @@ mod tests {
 
     #[test]
     fn hostile_counts_and_lengths_are_malformed() {
-        for count in [1, 0x7fff, 0x8000, 0xffff_u16] {
+        for count in [1, 0x7fff, 0x8000, 0xfffe, 0xffff_u16] {
             let count = count.to_be_bytes();
             malformed::<Frontend>(b"P", &[b"\0\0", &count[..]].concat());
             malformed::<Frontend>(b"B", &[b"\0\0", &count[..], b"\0\0\0\0"].concat());
             malformed::<Frontend>(b"B", &[b"\0\0\0\0", &count[..], b"\0\0"].concat());
             malformed::<Frontend>(b"B", &[b"\0\0\0\0\0\0", &count[..]].concat());
             malformed::<Frontend>(b"F", &[b"\0\0\0\x01", &count[..], b"\0\0\0\0"].concat());
+            malformed::<Frontend>(b"F", &[b"\0\0\0\x01\0\0", &count[..], b"\0\0"].concat());
             malformed::<Backend>(b"t", &count);
         }
         for len in [-2, i32::MIN, 1, i32::MAX] {
             let len = len.to_be_bytes();
             malformed::<Frontend>(b"B", &[b"\0\0\0\0\0\x01", &len[..]].concat());
+            malformed::<Frontend>(b"F", &[b"\0\0\0\x01\0\0\0\x01", &len[..], b"\0\0"].concat());
             malformed::<Backend>(b"V", &len);
         }
     }

@@ -381,13 +381,47 @@ mod tests {
         assert!(startup.need_startup(&header(b"", 10_005)).is_err());
     }
 
+    /// Each limit counts for its own types and for no other.
     #[test]
     fn own_limits_count() {
-        let limits = Limits { data_row: 20, ..Limits::DEFAULT };
-        let framing = BackendFraming { limits, ready: true };
-        assert_eq!(framing.need(&header(b"D", 20)), Ok(More(8)));
-        assert!(framing.need(&header(b"D", 21)).is_err());
-        assert!(framing.need(&header(b"T", 21)).is_ok());
+        type Field = fn(&mut Limits) -> &mut u32;
+        let own = |field: Field| {
+            let mut limits = Limits::DEFAULT;
+            *field(&mut limits) = 20;
+            limits
+        };
+        let backend: [(Field, bool, u8, u8); 9] = [
+            (|limits| &mut limits.negotiation, false, b'R', b'S'),
+            (|limits| &mut limits.startup_error, false, b'N', b'R'),
+            (|limits| &mut limits.other, true, b'C', b'D'),
+            (|limits| &mut limits.copy_data, true, b'd', b'D'),
+            (|limits| &mut limits.data_row, true, b'D', b'T'),
+            (|limits| &mut limits.row_description, true, b'T', b'D'),
+            (|limits| &mut limits.error, true, b'E', b'A'),
+            (|limits| &mut limits.notification, true, b'A', b'N'),
+            (|limits| &mut limits.function_result, true, b'V', b'D'),
+        ];
+        for (field, ready, tag, other) in backend {
+            let framing = BackendFraming { limits: own(field), ready };
+            assert_eq!(framing.need(&header(&[tag], 20)), Ok(More(8)));
+            assert!(framing.need(&header(&[tag], 21)).is_err(), "{}", char::from(tag));
+            assert_eq!(framing.need(&header(&[other], 21)), Ok(More(9)));
+        }
+        let frontend: [(Field, bool, u8, u8); 4] = [
+            (|limits| &mut limits.authentication_response, false, b'p', b'X'),
+            (|limits| &mut limits.command, true, b'X', b'Q'),
+            (|limits| &mut limits.copy_data, true, b'd', b'Q'),
+            (|limits| &mut limits.statement, true, b'B', b'd'),
+        ];
+        for (field, ready, tag, other) in frontend {
+            let framing = FrontendFraming { limits: own(field), ready };
+            assert_eq!(framing.need(&header(&[tag], 20)), Ok(More(8)));
+            assert!(framing.need(&header(&[tag], 21)).is_err(), "{}", char::from(tag));
+            assert_eq!(framing.need(&header(&[other], 21)), Ok(More(9)));
+        }
+        let framing = FrontendFraming { limits: own(|limits| &mut limits.startup), ready: false };
+        assert!(framing.need_startup(&header(b"", 20)).is_ok());
+        assert!(framing.need_startup(&header(b"", 21)).is_err());
     }
 
     #[test]

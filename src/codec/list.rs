@@ -304,8 +304,14 @@ impl<T: Item> fmt::Debug for ListBuf<T> {
 mod tests {
     use super::*;
     use crate::codec::test_support::list;
-    use crate::codec::{FormatsBuf, NamesBuf, ValuesBuf};
+    use crate::codec::{
+        Authentication, Backend, BackendMessage, Bind, Column, ColumnsBuf, CopyResponse, DataRow,
+        ErrorFields, Field, FieldsBuf, Format, FormatsBuf, Frontend, FrontendMessage, FunctionCall, NamesBuf,
+        NegotiateProtocolVersion, OidsBuf, OwnedMessage, ParameterDescription, ParametersBuf, Parse,
+        ProtocolVersion, RowDescription, Startup, StartupMessage, StartupPacket, ValuesBuf,
+    };
     use alloc::format;
+    use core::iter;
 
     #[test]
     fn a_list_is_read_as_it_was_filled() {
@@ -328,6 +334,61 @@ mod tests {
         }
         names.clear();
         assert!(names.as_list().is_empty());
+    }
+
+    /// With no item, one, and as many as a count can tell.
+    #[test]
+    fn every_message_with_a_list_holds_from_none_to_the_most_items() {
+        for count in [0, 1, 65_535] {
+            let formats: FormatsBuf = list(iter::repeat_n(Format::Binary, count));
+            let oids: OidsBuf = list(iter::repeat_n(23, count));
+            let values: ValuesBuf = list(iter::repeat_n(Some(&b"a"[..]), count));
+            let names: NamesBuf = list(iter::repeat_n(&b"a"[..], count));
+            let columns: ColumnsBuf = list(iter::repeat_n(Column::default(), count));
+            let fields: FieldsBuf = list(iter::repeat_n(Field { code: b'M', value: b"a" }, count));
+            let parameters: ParametersBuf = list(iter::repeat_n((&b"a"[..], &b""[..]), count));
+            let (formats, values) = (formats.as_list(), values.as_list());
+            let copy = CopyResponse { format: Format::Text, columns: formats };
+            let offer =
+                NegotiateProtocolVersion { version: ProtocolVersion::V3_0, unknown_options: names.as_list() };
+            for message in [
+                BackendMessage::Authentication(Authentication::Sasl { mechanisms: names.as_list() }),
+                BackendMessage::CopyBothResponse(copy),
+                BackendMessage::CopyInResponse(copy),
+                BackendMessage::CopyOutResponse(copy),
+                BackendMessage::DataRow(DataRow { values }),
+                BackendMessage::ErrorResponse(ErrorFields { fields: fields.as_list() }),
+                BackendMessage::NegotiateProtocolVersion(offer),
+                BackendMessage::NoticeResponse(ErrorFields { fields: fields.as_list() }),
+                BackendMessage::ParameterDescription(ParameterDescription { types: oids.as_list() }),
+                BackendMessage::RowDescription(RowDescription { columns: columns.as_list() }),
+            ] {
+                assert_eq!(OwnedMessage::<Backend>::new(&message).unwrap().parse(), Ok(message));
+            }
+            for message in [
+                FrontendMessage::Parse(Parse { statement: b"", query: b"", parameter_types: oids.as_list() }),
+                FrontendMessage::Bind(Bind {
+                    portal: b"",
+                    statement: b"",
+                    parameter_formats: formats,
+                    parameters: values,
+                    result_formats: formats,
+                }),
+                FrontendMessage::FunctionCall(FunctionCall {
+                    function: 1,
+                    argument_formats: formats,
+                    arguments: values,
+                    result_format: Format::Text,
+                }),
+            ] {
+                assert_eq!(OwnedMessage::<Frontend>::new(&message).unwrap().parse(), Ok(message));
+            }
+            let message = StartupPacket::Startup(StartupMessage {
+                version: ProtocolVersion::V3_0,
+                parameters: parameters.as_list(),
+            });
+            assert_eq!(OwnedMessage::<Startup>::new(&message).unwrap().parse(), Ok(message));
+        }
     }
 
     #[test]

@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_count_larger_than_the_body_is_malformed() {
-        for count in [1, 0x7fff, 0x8000, 0xffff_u16] {
+        for count in [1, 0x7fff, 0x8000, 0xfffe, 0xffff_u16] {
             malformed::<Backend>(b"D", &count.to_be_bytes());
             malformed::<Backend>(b"T", &count.to_be_bytes());
         }
