@@ -9,37 +9,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::{Value, json};
+use support::restore::{RestoreCommand, give_to_server};
 use support::servers::give_to_server_user;
 use support::{Archive, Cluster, assert_has, lsn, servers, tapster, tapster_json, wait_until};
 use tempfile::TempDir;
-
-/// The built program where the servers' user can run it.
-struct RestoreCommand {
-    dir: TempDir,
-}
-
-impl RestoreCommand {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        give_to_server_user(dir.path());
-        let program = env!("CARGO_BIN_EXE_tapster");
-        fs::copy(program, dir.path().join("tapster")).unwrap();
-        Self { dir }
-    }
-
-    fn line(&self, archives: &[&Path], options: &str) -> String {
-        let program = self.dir.path().join("tapster");
-        let from: String =
-            archives.iter().map(|archive| format!(" --from '{}'", archive.display())).collect();
-        format!("'{}' wal get %f %p{from} {options}", program.display())
-    }
-}
-
-/// The archive was written by the user of the tests.
-fn give_to_server(archive: &Archive) {
-    give_to_server_user(archive.path());
-    archive.names().iter().for_each(|name| give_to_server_user(&archive.file(name)));
-}
 
 #[test]
 fn a_backup_is_recovered_to_the_last_row_through_a_promotion_and_a_partial_segment() {

@@ -16,6 +16,8 @@ pub mod program;
 pub mod proxy;
 #[cfg(feature = "cli")]
 pub mod receiver;
+#[cfg(feature = "cli")]
+pub mod restore;
 pub mod servers;
 mod standby;
 mod template;
