@@ -182,7 +182,7 @@ fn every_major_is_received_as_by_the_other_program() {
                 let stderr = ends(program, 0);
                 assert!(archive.assert_identical(&cluster.archive_dir()) >= 3);
                 assert_eq!(archive.partials(), core::slice::from_ref(&current));
-                assert_eq!(archive.names().len(), stderr.matches("finished segment at ").count() + 1);
+                assert_eq!(archive.all_names().len(), stderr.matches("finished segment at ").count() + 1);
                 let partial = fs::metadata(archive.file(&current)).unwrap();
                 assert_eq!(
                     (partial.len(), partial.permissions().mode() & 0o777),
@@ -236,7 +236,7 @@ fn a_promotion_is_followed_as_by_the_other_program() {
         program.wait_for_stderr("switched to timeline 2 at ", PATIENCE);
         program.signal("INT");
     }
-    let names: Vec<_> = results.iter().map(|(archive, _)| archive.names()).collect();
+    let names: Vec<_> = results.iter().map(|(archive, _)| archive.all_names()).collect();
     assert_eq!(names[0], names[1]);
     assert!(names[0].contains(&"00000002.history".to_owned()), "{names:?}");
     for (archive, program) in results {
@@ -285,7 +285,7 @@ fn the_next_partial_segment_is_there_when_one_is_complete() {
         let name = name.strip_suffix(".partial").unwrap_or(name);
         name.len() == 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
     };
-    assert!(archive.names().iter().all(is_barmans), "{:?}", archive.names());
+    assert!(archive.all_names().iter().all(is_barmans), "{:?}", archive.all_names());
     wait_until(PATIENCE, "everything is acknowledged", || {
         count(&cluster, "flush_lsn >= pg_current_wal_lsn()") == 1
     });
@@ -366,7 +366,7 @@ fn receiving_ends_at_the_position_itself() {
     assert!(stderr.contains(&format!("stopped log streaming at {end} (timeline 1)")), "{stderr}");
     // It is reached already, and no new WAL is waited for.
     ends(Subject::ours().receive(&archive, &cluster.conninfo("repl"), &["-E", &end]), 0);
-    assert_eq!(archive.names().len(), 1);
+    assert_eq!(archive.all_names().len(), 1);
 }
 
 #[test]

@@ -10,7 +10,6 @@ use std::time::Instant;
 
 use serde_json::json;
 use support::process::{PATIENCE, signal};
-use support::receiver::STOP_TIME;
 use support::{Archive, Auth, Cluster, Stop, assert_has, lsn, servers, tapster_json, wait_until};
 use tapster::types::Lsn;
 
@@ -69,7 +68,7 @@ fn status_tells_of_the_receiver(cluster: &Cluster) {
                 "streaming": { "streaming_systemid": system, "timeline": 1, "streaming": true },
             }),
         );
-        let version = status["postgres"]["server_version"].as_u64().expect("a number");
+        let version = status["version_num"].as_u64().expect("a number");
         assert_eq!(version / 10_000, u64::from(cluster.major()));
         for position in [&status["postgres"]["current_lsn"], &status["streaming"]["xlogpos"]] {
             assert!(lsn(position) >= written, "{position} < {written}");
@@ -283,7 +282,8 @@ fn every_major_may_come_and_go() {
             let begin = Instant::now();
             cluster.stop(Stop::Fast);
             let took = begin.elapsed();
-            assert!(took < STOP_TIME, "the receiver kept the server from stopping for {took:?}");
+            // Of its own it takes a moment on a busy machine; one that waits for the receiver takes a minute.
+            assert!(took < SOON, "the receiver kept the server from stopping for {took:?}");
             receiver.wait_for("disconnected");
             cluster.start();
             receiver.wait_for("streaming");

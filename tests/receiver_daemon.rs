@@ -279,14 +279,14 @@ fn every_major_tells_where_it_would_begin() {
         }
         assert_eq!(dry(&["-S", SLOT, "--create-slot"]).0, Some(0));
         assert_eq!(cluster.sql("SELECT count(*) FROM pg_replication_slots").as_deref(), Ok("0"));
-        assert_eq!(archive.names(), [""; 0]);
+        assert_eq!(archive.all_names(), [""; 0]);
 
         let end = cluster.position().to_string();
         archive.receive(&conninfo, &["--endpos", &end]).stopped_within(PATIENCE);
-        let names = archive.names();
+        let names = archive.all_names();
         let (_, told) = dry(&[]);
         assert!(told["reason"].as_str().is_some_and(|reason| reason.contains(&names[0])), "{told}");
-        assert_eq!(archive.names(), names);
+        assert_eq!(archive.all_names(), names);
 
         // Nobody is kept out, and nobody is let in.
         let mut receiver = archive.receive(&conninfo, &[]);

@@ -10,7 +10,6 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::restore::{RestoreCommand, give_to_server};
-use support::servers::give_to_server_user;
 use support::{Archive, Cluster, assert_has, lsn, servers, tapster, tapster_json, wait_until};
 use tempfile::TempDir;
 

@@ -38,12 +38,17 @@ impl Archive {
     }
 
     /// The names of all files, in order.
-    pub fn names(&self) -> Vec<String> {
+    pub fn all_names(&self) -> Vec<String> {
         let entries = fs::read_dir(self.path()).expect("the archive is there").flatten();
         let mut names: Vec<String> =
             entries.map(|entry| entry.file_name().into_string().expect("our names are ASCII")).collect();
         names.sort();
         names
+    }
+
+    /// The names of all files but the state file, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.all_names().into_iter().filter(|name| name != "tapster.state").collect()
     }
 
     /// The names of the partial segments, in order.
