@@ -6,7 +6,9 @@ use std::path::Path;
 
 use super::check::{SEGMENT_HEADER_LEN, segment_header};
 use super::directory::{Directory, Entry};
-use super::{ArchiveError, ArchiveFileName, Compression, SegmentReader, TimelineHistory, WalSegment};
+use super::{
+    ArchiveError, ArchiveFileName, ArchiveState, Compression, SegmentReader, TimelineHistory, WalSegment,
+};
 use crate::types::{SystemId, TimelineId, WalSegmentSize};
 
 /// What an archive has, by names and sizes; see [`list`].
@@ -17,7 +19,7 @@ pub struct Listing {
     pub cluster: Option<(SystemId, WalSegmentSize)>,
     /// Oldest first.
     pub timelines: Vec<ListedTimeline>,
-    /// The names of all other files.
+    /// The names of all other files but the state file.
     pub others: Vec<String>,
 }
 
@@ -113,6 +115,7 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
                 listed.history = read_history(&directory, &name, timeline);
                 listed.history_file = Some(name);
             }
+            _ if name == ArchiveState::FILE_NAME => {}
             _ => listing.others.push(name),
         }
     }
