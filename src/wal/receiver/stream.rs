@@ -157,10 +157,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             if self.options.end_position.is_some_and(|end| stream.received() >= end) {
                 return Ok(Ended::Stop);
             }
-            writing.start_job();
             let has_room = writing.has_room();
             self.progress.waits_for_disk(!has_room);
+            let gathers_until = writing.gathers_until();
             tokio::select! {
+                // In this order: a job begins when there is nothing more to be read at once.
+                biased;
+                () = stopped(stop) => return Ok(Ended::Stop),
                 done = writing.job_done() => self.on_job_done(stream, writing, done?).await?,
                 event = next_event(stream, has_room) => {
                     match event? {
@@ -189,7 +192,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
                     (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
                 }
-                () = stopped(stop) => return Ok(Ended::Stop),
+                () = gathered(gathers_until), if writing.can_start() => {
+                    writing.start_job();
+                    continue;
+                }
             }
             if !has_room {
                 silence = Silence::new(limit, ask_after);
@@ -262,6 +268,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 /// The stream's next event. While the disk is behind, the server hears from us but we do not listen.
 async fn next_event(stream: &mut WalStream, has_room: bool) -> Result<Option<WalEvent<'_>>, Error> {
     if has_room { stream.next().await } else { match stream.keep_alive().await? {} }
+}
+
+/// Waits until then; at once is sooner than any time that a timer knows.
+async fn gathered(until: Option<Instant>) {
+    if let Some(until) = until {
+        sleep_until(until).await;
+    }
 }
 
 /// The next failure of the compressor; never without one.

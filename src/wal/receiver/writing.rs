@@ -14,9 +14,14 @@ use crate::replication::WalStream;
 use crate::types::Lsn;
 use crate::wal::{ArchiveError, WalSegment};
 
-/// How much gathers before the stream is not read any more and the server has to wait. The message that
-/// fills it may add another 128 KiB.
-const FULL_BYTES: usize = 128 * 1024;
+/// How much gathers for one job. When no other message fits, the stream is not read any more and the server has to
+/// wait.
+const BATCH_BYTES: usize = 256 * 1024;
+/// What a walsender sends at once.
+const MESSAGE_BYTES: usize = 128 * 1024;
+/// How long it gathers if nobody waits for it: a job for each message costs more in switching threads than in
+/// writing.
+const GATHER_TIME: Duration = Duration::from_millis(10);
 /// How long to wait for space.
 const SPACE_RETRY: Duration = Duration::from_secs(5);
 
@@ -43,6 +48,8 @@ pub(super) struct Writing {
     reply_wanted: bool,
     /// The position to be reported as flushed has moved since it was last sent.
     flush_moved: bool,
+    /// When the batch, unless it is empty, has gathered for long enough.
+    gathered_at: Instant,
     /// The disk was full: no job before this.
     retry_at: Option<Instant>,
 }
@@ -64,6 +71,7 @@ impl Writing {
             reports_flush: options.reports_flush(),
             reply_wanted: false,
             flush_moved: false,
+            gathered_at: Instant::now(),
             retry_at: None,
         }
     }
@@ -84,13 +92,16 @@ impl Writing {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.batch.data.len() < FULL_BYTES
+        self.batch.data.len() + MESSAGE_BYTES <= BATCH_BYTES
     }
 
     /// Adds WAL that begins where the last ended; the stream has checked that it does.
     pub(super) fn append(&mut self, start: Lsn, data: &[u8]) {
         if self.batch.data.is_empty() {
             self.batch.start = start;
+            self.gathered_at = Instant::now() + GATHER_TIME;
+            // Memory that nothing is written to is none.
+            self.batch.data.reserve_exact(BATCH_BYTES);
         }
         self.batch.data.extend_from_slice(data);
         self.received = Lsn::new(start.get().saturating_add(data.len() as u64));
@@ -122,15 +133,31 @@ impl Writing {
 
     /// Begins a job if there is something to do and nothing in the way.
     pub(super) fn start_job(&mut self) {
-        let sync = self.synchronous || (self.reply_wanted && self.reports_flush);
-        if self.retry_at.is_none() {
-            self.begin(sync);
+        if self.can_start() {
+            self.begin(self.wants_sync());
         }
     }
 
+    /// Whether there is something to do and nothing in the way.
+    pub(super) fn can_start(&self) -> bool {
+        self.retry_at.is_none() && self.disk.is_some() && self.has_work(self.wants_sync())
+    }
+
+    /// When a job is worth it, where [`Writing::can_start`]; `None` for at once.
+    pub(super) fn gathers_until(&self) -> Option<Instant> {
+        (!self.wants_sync() && self.has_room()).then_some(self.gathered_at)
+    }
+
+    fn wants_sync(&self) -> bool {
+        self.synchronous || (self.reply_wanted && self.reports_flush)
+    }
+
+    fn has_work(&self, sync: bool) -> bool {
+        !self.batch.data.is_empty() || (sync && self.flushed < self.written)
+    }
+
     fn begin(&mut self, sync: bool) {
-        let has_work = !self.batch.data.is_empty() || (sync && self.flushed < self.written);
-        if !has_work {
+        if !self.has_work(sync) {
             return;
         }
         if let Some(disk) = self.disk.take() {
