@@ -136,7 +136,6 @@ impl fmt::Display for ArchiveError {
                 write!(f, "could not {operation} \"{}\"", path.display())?;
                 f.write_str(match source.kind() {
                     _ if is_full(source) => "; free some space there",
-                    io::ErrorKind::NotFound => "; create it first",
                     io::ErrorKind::PermissionDenied => "; the user of this process needs access to it",
                     _ => "",
                 })

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     if *json {
         output::print_json(&json!({
-            "schema": "tapster.wal_get/1",
+            "schema": "tapster.wal-get/1",
             "ok": true,
             "name": name,
             "source": source.to_string(),

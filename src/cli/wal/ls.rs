@@ -36,7 +36,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let listing = list(directory)?;
     if args.json {
         output::print_json(&json!({
-            "schema": "tapster.wal_ls/1",
+            "schema": "tapster.wal-ls/1",
             "ok": true,
             "directory": directory.display().to_string(),
             "system_identifier": listing.cluster.map(|(system_id, _)| system_id.to_string()),
@@ -52,10 +52,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if listing.timelines.is_empty() {
         output::note("no WAL there");
     }
-    let in_the_making = |name: &&String| ArchiveFileName::is_temporary(name);
-    let others = listing.others.len() - listing.others.iter().filter(in_the_making).count();
-    if others > 0 {
-        output::note(&format!("{} of no archive", count(others as u64, "file")));
+    let is_foreign = |name: &&String| !ArchiveFileName::is_temporary(name);
+    let foreign = listing.others.iter().filter(is_foreign).count();
+    if foreign > 0 {
+        output::note(&format!("{} that no archive has", count(foreign as u64, "file")));
     }
     Ok(())
 }

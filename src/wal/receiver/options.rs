@@ -24,7 +24,7 @@ pub struct ReceiverOptions {
     pub check_wal: bool,
     /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
     pub receive_timeout: Option<Duration>,
-    /// Keep a state file in the archive: see [`ArchiveState`]. What expects a directory of `pg_receivewal` may
+    /// Keep a state file in the archive: see [`ArchiveState`](crate::wal::ArchiveState). What expects a directory of `pg_receivewal` may
     /// not expect it.
     pub state_file: bool,
     /// If the server does not have the next WAL any more, go on with what it has, and note the gap in the state
