@@ -44,9 +44,60 @@ fn connection_strings_that_cannot_be_used_are_a_matter_of_usage() {
     fails(&["slot", "ls", "host=db1 sslmode=maybe"], 2, "invalid sslmode value: \"maybe\"");
     fails(&["receive-wal", "nokey=1", "-D", "/"], 2, "invalid connection option");
     fails(&["status", "dbname=a", "-d", "dbname=b"], 2, "not both");
-    let habit = tapster(&["status", "-h", "db1"]);
-    assert_eq!(habit.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&habit.stderr).contains("-H db1"), "{habit:?}");
+    fails(&["status", "-h", "db1"], 2, "-H db1");
+}
+
+#[test]
+fn mistakes_in_the_arguments_are_told_as_every_other_failure() {
+    fails(&["status", "--hots", "db1"], 2, "'--host'");
+    fails(&["status", "a", "b"], 2, "unexpected argument 'b'");
+    fails(&["verify"], 2, "<DIR>");
+    fails(&["wal", "get", "x"], 255, "--from <DIR>");
+    let twice = ["receive-wal", "postgresql://u:s3cret@h/db", "postgresql://u:s3cret@h/db"];
+    fails(&twice, 2, "password=***");
+    // A connection where a name should be would else be tried on this machine's own server.
+    fails(&["slot", "create", "service=db1"], 2, "is a connection; the slot's name comes after it");
+    fails(&["slot", "drop", "tap", "host=db1"], 2, "is a connection");
+    fails(&["restore-point", "postgresql://u:s3cret@h/db"], 2, "password=***");
+    fails(&["show", "service=db1"], 2, "the member's name");
+    // What follows `--` is another program's: rsync has a `-h` of its own.
+    let other = tapster(&["low-level-backup", "nokey=1", "-l", "x", "-D", "/", "--", "rsync", "-h", "a"]);
+    assert!(String::from_utf8_lossy(&other.stderr).contains("invalid connection option"), "{other:?}");
+    let nothing = tapster::<&str>(&[]);
+    assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("Commands:"), "{nothing:?}");
+}
+
+#[test]
+fn shells_complete_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = tapster(&["completions", shell]);
+        let script = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(output.status.success() && output.stderr.is_empty(), "{shell}");
+        for word in ["receive-wal", "low-level-backup", "create-slot"] {
+            assert!(script.contains(word), "{word} is not in the script for {shell}");
+        }
+    }
+}
+
+#[test]
+fn exit_codes_and_the_build_are_told() {
+    let codes = tapster(&["help", "exit-codes"]);
+    let text = String::from_utf8(codes.stdout).expect("UTF-8");
+    for code in ["0", "1", "2", "3", "4", "5", "6", "7", "130", "143", "255"] {
+        assert!(
+            text.lines().any(|line| line.trim_start().starts_with(&format!("{code}  "))),
+            "{code}:\n{text}"
+        );
+    }
+    assert_eq!(tapster(&["exit-codes"]).stdout, text.as_bytes());
+    let version = String::from_utf8(tapster(&["--version"]).stdout).expect("UTF-8");
+    // The version of rustls that is told is the one that is built in.
+    let lock = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.lock")).expect("Cargo.lock");
+    let (_, rustls) = lock.split_once("name = \"rustls\"\nversion = \"").expect("rustls is locked");
+    let minor = rustls.split('.').take(2).collect::<Vec<_>>().join(".");
+    assert!(version.starts_with(concat!("tapster ", env!("CARGO_PKG_VERSION"), " (")), "{version}");
+    assert!(version.contains(&format!("rustls {minor} ring")), "{version}");
 }
 
 #[test]
@@ -55,6 +106,7 @@ fn servers_that_are_not_there_are_told_with_what_was_tried() {
     let conninfo = format!("host=127.0.0.1 port={port} user=x");
     let told = format!("connection to server at \"127.0.0.1\", port {port} failed: Connection refused");
     fails(&["status", &conninfo], 3, &told);
+    fails(&["status", &conninfo], 3, "\"tapster conninfo\" shows");
     fails(&["slot", "create", &conninfo, "tap"], 3, &told);
     let archive = Archive::new();
     let directory = archive.path().to_str().expect("ASCII");
@@ -78,6 +130,10 @@ fn archives_that_cannot_be_written_to_are_a_matter_of_storage() {
     let file = archive.file("file");
     fs::write(&file, "").unwrap();
     fails(&["receive-wal", &conninfo, "-D", file.to_str().expect("ASCII")], 6, "is not a directory");
+    let copy = ["low-level-backup", &conninfo, "-l", "x", "-D", "/no/such", "--", "true"];
+    let output = tapster(&copy);
+    assert_eq!(output.status.code(), Some(6), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("\nhint: create it first\n"), "{output:?}");
     // Not even root may make files there.
     fails(&["receive-wal", &conninfo, "-D", "/proc/self"], 6, "/proc/self");
 }
@@ -95,6 +151,7 @@ fn slots_are_created_listed_and_dropped() {
         "replication slot \"nope\" does not exist",
     );
     fails(&["slot", "drop", &conninfo, "nope"], 1, "(SQLSTATE 42704)");
+    fails(&["slot", "drop", &conninfo, "nope"], 1, "\"tapster slot ls\"");
     fails(&["slot", "create", &conninfo, "Not-A-Name"], 1, "(SQLSTATE 42602)");
     fails(&["slot", "create", &conninfo, &"x".repeat(64)], 2, "at most 63 characters");
 
@@ -139,15 +196,16 @@ fn every_command_has_help_that_ends_with_its_exit_codes() {
         &["show"],
         &["verify"],
         &["conninfo"],
+        &["wal", "ls"],
+        &["completions"],
     ] {
         let help = tapster(&[command, &["--help"]].concat());
         assert!(help.status.success() && help.stderr.is_empty(), "{help:?}");
         let text = String::from_utf8(help.stdout).expect("UTF-8");
         assert!(text.contains("Exit codes:\n  0  "), "{command:?}:\n{text}");
         assert!(text.matches("\n  tapster ").count() >= 2, "{command:?} has no two examples:\n{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{command:?}:\n{text}");
     }
-    let version = tapster(&["--version"]);
-    assert!(String::from_utf8_lossy(&version.stdout).starts_with("tapster "), "{version:?}");
     let unknown = tapster(&["statsu"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("'status'"), "it suggests what was meant");

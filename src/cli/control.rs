@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
-use super::output;
+use super::{output, usage};
 use tapster::postgres::{PostgreSQL as _, PostgreSQLConnection, PostgresError};
 
 #[derive(Debug, clap::Args)]
@@ -122,6 +122,7 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
         [name] => (None, name),
         _ => return Err(Failure::usage("give the restore point's name")),
     };
+    let name = usage::name("restore point", name)?;
     let target = args.connection.target(conn)?.within(args.timeout).postgres(None).await?;
     let position = target.postgres.create_restore_point(name).await?;
     target.postgres.close().await;

@@ -18,6 +18,8 @@ pub(super) struct Failure {
     kind: Kind,
     message: String,
     sqlstate: Option<SqlState>,
+    /// What to do about it, unless the message ends with that.
+    hint: Option<&'static str>,
     /// Whether only the exit code is still to be given.
     is_told: bool,
 }
@@ -94,7 +96,7 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), sqlstate: None, is_told: false }
+        Self { kind, message: message.into(), sqlstate: None, hint: None, is_told: false }
     }
 
     /// Ends with this code, without another word.
@@ -138,12 +140,22 @@ impl Failure {
     /// The `error` of a document.
     pub(super) fn to_json(&self) -> Value {
         let (word, code) = self.kind.word_and_code();
-        let (message, hint) = match self.message.split_once("hint: ") {
-            Some((message, hint)) => (message.trim_end(), Some(hint)),
-            None => (self.message.as_str(), None),
-        };
+        let (message, hint) = self.message_and_hint();
         let sqlstate = self.sqlstate.map(|state| state.to_string());
         json!({ "kind": word, "sqlstate": sqlstate, "message": message, "hint": hint, "exit": code })
+    }
+
+    /// The same with what to do about it, if the server gave this code.
+    pub(super) fn hint_if(self, sqlstate: SqlState, hint: &'static str) -> Self {
+        if self.sqlstate == Some(sqlstate) { Self { hint: Some(hint), ..self } } else { self }
+    }
+
+    /// What is wrong, and what to do about it.
+    fn message_and_hint(&self) -> (&str, Option<&str>) {
+        match self.message.split_once("hint: ") {
+            Some((message, hint)) => (message.trim_end(), Some(hint)),
+            None => (&self.message, self.hint),
+        }
     }
 
     /// Tells it on stderr, or with `json` as a document on stdout, and gives the exit code.
@@ -155,7 +167,12 @@ impl Failure {
                 output::print_json(&json!({ "schema": "tapster.error/1", "ok": false, "error": error }));
             }
             (false, false) => {
-                let text = format!("error: {}", self.message);
+                let text = match self.hint {
+                    Some(hint) if !self.message.contains("hint: ") => {
+                        format!("error: {}\nhint: {hint}", self.message)
+                    }
+                    _ => format!("error: {}", self.message),
+                };
                 stderr::log(Level::Error, &text, &self.message, &json!({ "error": self.to_json() }));
             }
         }
@@ -201,7 +218,27 @@ impl From<Error> for Failure {
             Error::Io { .. } | Error::Timeout { .. } | Error::Closed => Kind::Connection,
             _ => Kind::Other,
         };
-        Self { sqlstate: error.sqlstate(), ..Self::new(kind, with_causes(&error)) }
+        Self { sqlstate: error.sqlstate(), hint: usual_hint(&error), ..Self::new(kind, with_causes(&error)) }
+    }
+}
+
+/// What to do about an error of a connection.
+fn usual_hint(error: &Error) -> Option<&'static str> {
+    match (error, error.sqlstate()) {
+        (_, Some(SqlState::INSUFFICIENT_PRIVILEGE)) => Some("\"tapster check\" prints what to grant"),
+        (Error::Connect(_), Some(SqlState::INVALID_PASSWORD)) => {
+            Some("\"tapster conninfo\" shows where the password comes from")
+        }
+        (Error::Connect(_), Some(SqlState::INVALID_AUTHORIZATION)) => {
+            Some("\"tapster check\" prints the line of pg_hba.conf, or the role, that is missing")
+        }
+        (Error::Connect(_), Some(SqlState::UNDEFINED_DATABASE)) => {
+            Some("name one that exists, in the connection string or with -d")
+        }
+        (Error::Connect(_), None) if !error.is_authentication() => {
+            Some("\"tapster conninfo\" shows which host and port are used, and why")
+        }
+        _ => None,
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use super::connection::{ConnectionArgs, TimeoutArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
-use super::output;
+use super::{directory, output};
 use tapster::conninfo::ConnInfo;
 use tapster::postgres::{
     PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
@@ -23,13 +23,14 @@ use tapster::types::WalSegmentSize;
 use tapster::wal::WalSegment;
 
 pub(super) const AFTER_HELP: &str = "Examples:
-  tapster low-level-backup service=db1 -l nightly -D /backup/db1 -- rsync -a db1:/pgdata/ /backup/db1/
-  tapster low-level-backup -H db2 --primary 'host=db1 user=barman' -l n -D /snap -- zfs snapshot p/db@n
+  tapster low-level-backup service=db1 -l nightly -D /copy -- rsync -a db1:/pgdata/ /copy/
+  tapster low-level-backup -H db2 --primary 'host=db1' -l n -D /snap -- zfs snapshot p/db@n
 
-COMMAND copies the server's files. It finds the data directory in TAPSTER_DATA_DIRECTORY, where the role may
-know it, the position where recovery begins in TAPSTER_START_LSN, and the timeline in TAPSTER_TIMELINE. If it
-fails, or a signal comes, or the session is lost, the backup is abandoned and nothing is written. A command that
-still runs then is told to end (SIGTERM), and two seconds later, or at another signal, made to (SIGKILL).
+COMMAND copies the server's files. It finds the data directory in TAPSTER_DATA_DIRECTORY, where the
+role may know it, the position where recovery begins in TAPSTER_START_LSN, and the timeline in
+TAPSTER_TIMELINE. If it fails, or a signal comes, or the session is lost, the backup is abandoned and
+nothing is written. A command that still runs then is told to end (SIGTERM), and two seconds later,
+or at another signal, made to (SIGKILL).
 
 The WAL from the first to the last segment that is told belongs to the backup.
 
@@ -77,9 +78,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    if !args.directory.is_dir() {
-        return Err(Failure::usage(format!("\"{}\" is not a directory", args.directory.display())));
-    }
+    directory::check(&args.directory)?;
     let mut signals = Signals::new()?;
     let server = tokio::select! {
         server = connect(&args) => server?,

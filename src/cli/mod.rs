@@ -12,6 +12,31 @@ macro_rules! exit_codes {
     };
 }
 
+/// The text of `tapster help exit-codes`, for every command.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done; also a clean stop of receive-wal by SIGINT or SIGTERM
+    1  failed for another reason; check found a failure; wal get: surely no archive has the file
+    2  usage, bad connection string
+    3  cannot connect, or connection lost and told not to wait: a retry makes sense
+    4  authentication, TLS verification, missing privilege
+    5  refused so that WAL is not lost or mixed: somebody has to decide
+    6  local storage: a retry makes sense after the repair
+    7  verification found damage
+  130  low-level-backup was abandoned because of SIGINT
+  143  low-level-backup was abandoned because of SIGTERM
+  255  wal get: could not tell whether there is such a file
+
+check --nagios ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.
+";
+
+/// The version with how it was built.
+macro_rules! version {
+    ($build:literal) => {
+        concat!(env!("CARGO_PKG_VERSION"), " (", $build, ", rustls 0.23 ring, PostgreSQL protocol 3.0-3.2)")
+    };
+}
+
 /// What the long help of most commands ends with.
 macro_rules! after_help {
     ($examples:literal) => {
@@ -20,9 +45,11 @@ macro_rules! after_help {
 }
 
 mod check;
+mod completions;
 mod connection;
 mod conninfo;
 mod control;
+mod directory;
 mod failure;
 mod getopt;
 mod low_level_backup;
@@ -52,8 +79,10 @@ use failure::Failure;
 /// PostgreSQL replication and backup control without libpq.
 #[derive(Debug, Parser)]
 #[command(name = "tapster", version = VERSION, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "\"tapster help COMMAND\" tells more about a command; exit codes are at its end.\n\
-    TAPSTER_LOG=info shows what servers note.")]
+#[command(
+    after_help = "\"tapster help COMMAND\" tells more about a command, \"tapster help exit-codes\" what each code means.\n\
+    TAPSTER_LOG=info shows what servers note."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -99,10 +128,22 @@ enum Command {
     /// Show which connection parameters would be used, and where each comes from
     #[command(after_long_help = conninfo::AFTER_HELP)]
     Conninfo(conninfo::Args),
+    /// Print a script that completes commands and options in a shell
+    #[command(after_long_help = completions::AFTER_HELP)]
+    Completions(completions::Args),
+    /// What each exit code means
+    #[command(hide = true, help_template = EXIT_CODES)]
+    ExitCodes,
 }
 
 /// What matters in a report of a bug.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (PostgreSQL protocol 3.0-3.2)");
+const VERSION: &str = if cfg!(all(target_env = "musl", target_feature = "crt-static")) {
+    version!("musl static")
+} else if cfg!(target_feature = "crt-static") {
+    version!("gnu static")
+} else {
+    version!("shared C library")
+};
 
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -118,17 +159,18 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         let failure = if is_get { failure.or_unclear() } else { failure };
         failure.report(json)
     };
+    let is_json = usage::is_json(&arguments);
     if let Some(failure) = usage::host_given_as_help(&arguments) {
-        return fail(failure, false);
+        return fail(failure, is_json);
     }
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = usage::print(&error, &arguments);
-            // Help and version are no failure.
-            let is_help = !error.use_stderr();
-            return if is_help || !is_get { code } else { fail(Failure::usage("").already_told(), false) };
+        // Help, or the version: in colour on a terminal.
+        Err(error) if !error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
         }
+        Err(error) => return fail(usage::failure(&error, &arguments, is_json), is_json),
     };
     let json = cli.command.json();
     match cli.command.run() {
@@ -152,6 +194,7 @@ impl Command {
             Self::Verify(args) => args.json,
             Self::Wal(command) => command.json(),
             Self::Conninfo(args) => args.json,
+            Self::Completions(_) | Self::ExitCodes => false,
         }
     }
 
@@ -170,6 +213,11 @@ impl Command {
                 Self::Verify(args) => verify::run(&args),
                 Self::Wal(command) => wal::run(&command),
                 Self::Conninfo(args) => conninfo::run(&args),
+                Self::Completions(args) => completions::run(&args),
+                Self::ExitCodes => {
+                    output::print(EXIT_CODES.trim_end());
+                    Ok(())
+                }
             }
         })
     }

@@ -61,7 +61,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         && !MEMBERS.contains(&member)
         && !member.starts_with("get_setting:")
     {
-        let member = usage::shown(member);
+        let member = usage::name("member", member)?;
         return Err(Failure::usage(format!(
             "there is no member \"{member}\"\nhint: \"tapster show --help\" lists them"
         )));

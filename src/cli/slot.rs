@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::connection::{ConnectionArgs, TimeoutArgs};
 use super::failure::Failure;
-use super::output;
+use super::{output, usage};
 use tapster::client::Row;
 use tapster::postgres::{NameMap, PostgreSQL as _};
 use tapster::replication::PhysicalSlot;
@@ -92,8 +92,8 @@ struct NameArgs {
 impl NameArgs {
     fn split(&self) -> Result<(Option<&str>, &str), Failure> {
         match (self.conn_and_name.as_slice(), &self.slot) {
-            ([name], None) => Ok((None, name)),
-            ([conn, name], None) => Ok((Some(conn), name)),
+            ([name], None) => Ok((None, usage::name("slot", name)?)),
+            ([conn, name], None) => Ok((Some(conn), usage::name("slot", name)?)),
             ([conn], Some(name)) => Ok((Some(conn), name)),
             ([], Some(name)) => Ok((None, name)),
             _ => Err(Failure::usage("give the slot's name once")),
@@ -148,7 +148,10 @@ async fn create(args: &CreateArgs) -> Result<(), Failure> {
         Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && args.if_not_exists => {
             false
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let exists = "--if-not-exists accepts one that exists already";
+            return Err(Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists));
+        }
     };
     connection.close().await?;
     let text = if created { "created" } else { "exists already" };
@@ -166,7 +169,11 @@ async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     let dropped = match connection.drop_slot(name, args.wait).await {
         Ok(()) => true,
         Err(Error::Server(error)) if error.sqlstate == SqlState::UNDEFINED_OBJECT && args.if_exists => false,
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            return Err(Failure::from(error)
+                .hint_if(SqlState::UNDEFINED_OBJECT, "\"tapster slot ls\" lists those that exist")
+                .hint_if(SqlState::OBJECT_IN_USE, "stop who uses it, or wait for that with --wait"));
+        }
     };
     connection.close().await?;
     let text = if dropped { "dropped" } else { "does not exist" };

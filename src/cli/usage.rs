@@ -1,16 +1,14 @@
 //! Mistakes on the command line, told without the passwords that stand there.
 
-use std::borrow::Cow;
-use std::ffi::OsString;
-use std::process::ExitCode;
-
 use super::failure::Failure;
 use super::output;
+use std::borrow::Cow;
+use std::ffi::OsString;
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
 /// With psql's habit, `-h db1` would print the help and hide the mistake.
 pub(super) fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
-    let mut pairs = arguments.windows(2);
+    let mut pairs = ours(arguments).windows(2);
     let pair = pairs.find(|pair| {
         pair[0] == "-h" && !pair[1].is_empty() && !pair[1].as_encoded_bytes().starts_with(b"-")
     })?;
@@ -18,27 +16,57 @@ pub(super) fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
     Some(Failure::usage(format!("-h is help; for the host write -H {}", shown(&host))))
 }
 
-/// Prints what clap has to say, which for help and version is no failure, and gives the exit code.
-pub(super) fn print(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+/// Whether a document was asked for, where the arguments could not be read.
+pub(super) fn is_json(arguments: &[OsString]) -> bool {
+    ours(arguments).iter().any(|argument| argument == "--json")
+}
+
+/// The arguments before `--`, behind which those of another program may be.
+fn ours(arguments: &[OsString]) -> &[OsString] {
+    arguments.split(|argument| argument == "--").next().unwrap_or_default()
+}
+
+/// What clap found wrong. For people it is told already, in its own form.
+pub(super) fn failure(error: &clap::Error, arguments: &[OsString], json: bool) -> Failure {
     let plain = error.render().to_string();
-    let mut told = plain.clone();
-    // It quotes what it has no place for, such as a second connection string.
+    let told = without_secrets(&plain, arguments);
+    if json {
+        let told = told.strip_prefix("error: ").unwrap_or(&told);
+        let (message, rest) = told.split_once("\n\n").unwrap_or((told, ""));
+        let hints = rest.trim().split("\n\n").map(str::trim).collect::<Vec<_>>().join("\n");
+        return Failure::usage(format!("{message}\nhint: {hints}"));
+    }
+    if told == plain {
+        // In colour on a terminal.
+        let _ = error.print();
+    } else {
+        output::note(told.trim_end());
+    }
+    Failure::usage("").already_told()
+}
+
+/// clap quotes what it has no place for, such as a second connection string.
+fn without_secrets(text: &str, arguments: &[OsString]) -> String {
+    let mut text = text.to_string();
     for argument in arguments {
         let argument = argument.to_string_lossy();
         let option = argument.strip_prefix("--").and_then(|option| option.split_once('='));
         let value = option.map_or(&*argument, |(_, value)| value);
         if let Cow::Owned(shown) = shown(value) {
-            told = told.replace(value, &shown);
+            text = text.replace(value, &shown);
         }
     }
-    if told == plain {
-        // In colour on a terminal, and on stdout for help and version.
-        let _ = error.print();
-    } else {
-        output::note(told.trim_end());
+    text
+}
+
+/// The name of a `what`, which is not the connection alone.
+pub(super) fn name<'a>(what: &str, name: &'a str) -> Result<&'a str, Failure> {
+    let is_pairs = || name.contains('=') && ConnInfo::from_dbname_argument(name).is_ok();
+    if name.contains("://") || is_pairs() {
+        let shown = shown(name);
+        return Err(Failure::usage(format!("\"{shown}\" is a connection; the {what}'s name comes after it")));
     }
-    // clap's code for mistakes is ours, 2.
-    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    Ok(name)
 }
 
 /// An argument as it may be shown, as it may be a connection string in the wrong place. It is owned if there

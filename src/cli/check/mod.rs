@@ -27,8 +27,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster check service=db1 --nagios
 
 Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
-What ends with a semicolon is to be run by a superuser, in the database that you connect to; roles and
-privileges of a standby are those of its primary.
+What ends with a semicolon is to be run by a superuser, in the database that you connect to; roles
+and privileges of a standby are those of its primary.
 
 Exit codes:
   0  nothing failed

@@ -2,17 +2,17 @@
 
 use serde_json::{Value, json};
 
+use super::super::directory;
 use super::super::failure::Failure;
 use super::super::output;
 use super::args::ServerArgs;
 use super::report::Reporter;
-use super::server::check_directory;
 use tapster::wal::{ReceiveError, Receiver, ResumePoint};
 
 /// Shows where receiving would begin, and why; fails as it would.
 pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {
     let options = args.options(None)?;
-    check_directory(&options.directory)?;
+    directory::check(&options.directory)?;
     let mut target = args.connection.target(args.conn.as_deref())?;
     let point = loop {
         let report = report.clone();

@@ -34,8 +34,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster receive-wal --config servers.toml --metrics-file /run/tapster.prom
 
 Receiving begins where the archive ends, by its segments or by the file tapster.state in it; in an
-empty one at what the slot keeps, else at the server's current segment. Without a slot the server may
-remove WAL before it is received. A lost connection is made again.
+empty one at what the slot keeps, else at the server's current segment. Without a slot the server
+may remove WAL before it is received. A lost connection is made again.
 
 If the server does not have the next WAL any more, the program refuses to continue (5). Take a new
 base backup then, and give --accept-gap once: the gap is noted in tapster.state.

@@ -2,14 +2,13 @@
 
 use core::convert::Infallible;
 use core::time::Duration;
-use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{Access, access};
 use serde_json::json;
 use tokio::sync::watch;
 
 use super::super::connection::Target;
+use super::super::directory;
 use super::super::failure::Failure;
 use super::args::ServerArgs;
 use super::board::{Board, Entry};
@@ -44,7 +43,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
         mut reload: watch::Receiver<u64>,
     ) -> Result<(), Failure> {
-        check_directory(&self.options.directory)?;
+        directory::check(&self.options.directory)?;
         if self.args.slot.is_none() {
             self.report
                 .warning("no replication slot: the server may remove WAL before it is received (see -S)");
@@ -119,20 +118,6 @@ async fn follow(
     core::future::pending().await
 }
 
-/// Finds out before connecting what would fail after it.
-pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
-    let shown = directory.display();
-    match std::fs::metadata(directory) {
-        Err(error) => return Err(Failure::storage(format!("could not open directory \"{shown}\": {error}"))),
-        Ok(metadata) if !metadata.is_dir() => {
-            return Err(Failure::storage(format!("\"{shown}\" is not a directory")));
-        }
-        Ok(_) => {}
-    }
-    access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
-        .map_err(|error| Failure::storage(format!("could not write to directory \"{shown}\": {error}")))
-}
-
 async fn create_slot(
     target: &mut Target,
     slot: &str,
@@ -145,7 +130,10 @@ async fn create_slot(
             report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot": slot }))
         }
         Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && if_not_exists => {}
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            let exists = "--if-not-exists uses one that exists already";
+            return Err(Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists));
+        }
     }
     Ok(connection.close().await?)
 }
