@@ -52,6 +52,8 @@ fn mistakes_in_the_arguments_are_told_as_every_other_failure() {
     fails(&["status", "--hots", "db1"], 2, "'--host'");
     fails(&["status", "a", "b"], 2, "unexpected argument 'b'");
     fails(&["verify"], 2, "<DIR>");
+    // It would be another archive than the one that is meant.
+    fails(&["receive-wal", "-D", "/wal", "--config", "x"], 2, "--directory <DIR>");
     fails(&["wal", "get", "x"], 255, "--from <DIR>");
     let twice = ["receive-wal", "postgresql://u:s3cret@h/db", "postgresql://u:s3cret@h/db"];
     fails(&twice, 2, "password=***");
@@ -63,6 +65,9 @@ fn mistakes_in_the_arguments_are_told_as_every_other_failure() {
     // What follows `--` is another program's: rsync has a `-h` of its own.
     let other = tapster(&["low-level-backup", "nokey=1", "-l", "x", "-D", "/", "--", "rsync", "-h", "a"]);
     assert!(String::from_utf8_lossy(&other.stderr).contains("invalid connection option"), "{other:?}");
+    let plugin = tapster(&["check", "--hots", "--nagios"]);
+    assert_eq!(plugin.status.code(), Some(3), "{plugin:?}");
+    assert!(plugin.stdout.starts_with(b"TAPSTER UNKNOWN - unexpected argument"), "{plugin:?}");
     let nothing = tapster::<&str>(&[]);
     assert_eq!(nothing.status.code(), Some(2), "{nothing:?}");
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("Commands:"), "{nothing:?}");

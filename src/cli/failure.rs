@@ -104,7 +104,12 @@ impl Failure {
     /// # Errors
     /// Unless it is 0.
     pub(super) fn exit(code: u8) -> Result<(), Self> {
-        if code == 0 { Ok(()) } else { Err(Self::new(Kind::Check(code), "").already_told()) }
+        if code == 0 { Ok(()) } else { Err(Self::check(code)) }
+    }
+
+    /// What `check` found, and told.
+    pub(super) fn check(code: u8) -> Self {
+        Self::new(Kind::Check(code), "").already_told()
     }
 
     /// What to tell.

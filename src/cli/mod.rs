@@ -160,6 +160,8 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         failure.report(json)
     };
     let is_json = usage::is_json(&arguments);
+    // To a plugin's caller, the code of a mistake would mean CRITICAL.
+    let is_plugin = check::is_plugin(&arguments);
     if let Some(failure) = usage::host_given_as_help(&arguments) {
         return fail(failure, is_json);
     }
@@ -169,6 +171,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) if !error.use_stderr() => {
             let _ = error.print();
             return ExitCode::SUCCESS;
+        }
+        Err(error) if is_plugin => {
+            return fail(check::unknown(&usage::failure(&error, &arguments, true)), false);
         }
         Err(error) => return fail(usage::failure(&error, &arguments, is_json), is_json),
     };

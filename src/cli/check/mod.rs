@@ -7,6 +7,7 @@ mod receive;
 mod render;
 
 use core::time::Duration;
+use std::ffi::OsString;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -71,14 +72,23 @@ enum Purpose {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let outcome = check(&args).await;
     match outcome {
-        Err(failure) if args.nagios && !failure.is_told() => {
-            let error = failure.to_json();
-            let message = error["message"].as_str().unwrap_or_default();
-            output::print(&format!("TAPSTER UNKNOWN - {}", render::plugin_text(message)));
-            Failure::exit(3)
-        }
+        Err(failure) if args.nagios && !failure.is_told() => Err(unknown(&failure)),
         outcome => outcome,
     }
+}
+
+/// Whether these arguments are of a monitoring plugin.
+pub(super) fn is_plugin(arguments: &[OsString]) -> bool {
+    arguments.get(1).is_some_and(|command| command == "check")
+        && arguments.iter().any(|argument| argument == "--nagios")
+}
+
+/// Tells of it as a monitoring plugin does.
+pub(super) fn unknown(failure: &Failure) -> Failure {
+    let error = failure.to_json();
+    let message = error["message"].as_str().unwrap_or_default();
+    output::print(&format!("TAPSTER UNKNOWN - {}", render::plugin_text(message)));
+    Failure::check(3)
 }
 
 async fn check(args: &Args) -> Result<(), Failure> {

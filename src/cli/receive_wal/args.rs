@@ -14,7 +14,7 @@ pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(super) server: ServerArgs,
     /// Serve all servers of a TOML file, which has the flags above as keys
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["ServerArgs", "ConnectionArgs"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "ConnectionArgs", conflicts_with_all = OF_ONE_SERVER)]
     pub(super) config: Option<PathBuf>,
     /// Do everything but stream: show where it would begin, and why. Nothing is written or created
     #[arg(long)]
@@ -31,6 +31,25 @@ pub(in crate::cli) struct Args {
     #[arg(short, long, conflicts_with = "quiet")]
     pub(super) verbose: bool,
 }
+
+/// The arguments of [`ServerArgs`] that are its own. (It has no group, as it flattens another struct.)
+const OF_ONE_SERVER: &[&str] = &[
+    "conn",
+    "directory",
+    "slot",
+    "create_slot",
+    "if_not_exists",
+    "endpos",
+    "no_loop",
+    "status_interval",
+    "synchronous",
+    "receive_timeout",
+    "no_check_wal",
+    "compress",
+    "accept_gap",
+    "no_state_file",
+    "min_free",
+];
 
 /// What to receive from one server: on the command line, or in a table of the file.
 #[derive(Clone, Debug, clap::Args)]
@@ -166,4 +185,20 @@ pub(in crate::cli) fn with_variable(arg: Arg) -> Arg {
         arg
     };
     arg.env(variable).hide_env_values(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, Command};
+
+    #[test]
+    fn what_the_file_says_is_refused_beside_it() {
+        let command = Args::augment_args(Command::new("receive-wal"));
+        let config = command.get_arguments().find(|arg| arg.get_id() == "config").unwrap();
+        let refused = command.get_arg_conflicts_with(config);
+        for arg in ServerArgs::augment_args(Command::new("server")).get_arguments() {
+            assert!(refused.iter().any(|other| other.get_id() == arg.get_id()), "{}", arg.get_id());
+        }
+    }
 }
