@@ -13,7 +13,10 @@
 //! | `client` | `Connection`: connecting, queries, pipelines, COPY, LISTEN, cancel; on tokio | `client`; TLS: `tls`, `encrypted-key` |
 //! | `replication` | replication commands and the WAL stream | `replication` |
 //! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |
-//! | `wal` | segment names, archive directory, WAL receiver | `wal` |
+//! | `wal` | segment names, archive directory, checks of WAL, the receiver, compression | `wal` |
+//! | `test_server` | a server that follows a script, to test clients with | `test-server` |
+//!
+//! The feature `arbitrary` makes every message of the protocol from a fuzzer's input (`codec::OwnedMessage`).
 #![no_std]
 #![forbid(unsafe_code)]
 
