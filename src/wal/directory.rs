@@ -28,10 +28,13 @@ pub(super) enum Entry {
 }
 
 impl Directory {
+    /// What [`ArchiveError::Io`] calls the opening of the directory itself.
+    pub(super) const OPEN: &str = "open directory";
+
     pub(super) fn open(path: &Path) -> Result<Self, ArchiveError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let file = rustix::fs::open(path, flags, Mode::empty())
-            .map_err(|source| io_error("open directory", path.to_owned(), source))?;
+            .map_err(|source| io_error(Self::OPEN, path.to_owned(), source))?;
         Ok(Self { file: file.into(), path: path.to_owned() })
     }
 
@@ -79,7 +82,9 @@ impl Directory {
     }
 
     fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, ArchiveError> {
-        rustix::fs::openat(&self.file, name, flags | OFlags::CLOEXEC, mode)
+        // A pipe in a file's place would be waited for. Files and directories do not mind.
+        let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        rustix::fs::openat(&self.file, name, flags, mode)
             .map(File::from)
             .map_err(|source| io_error("open", self.path_of(name), source))
     }
