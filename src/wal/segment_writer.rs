@@ -142,8 +142,9 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// [`ArchiveError::Incomplete`] before it is full; [`ArchiveError::Conflict`] if the archive has the
-    /// segment with other bytes, plain or compressed. The partial file stays.
-    pub fn finish(self) -> Result<Lsn, ArchiveError> {
+    /// segment with other bytes, plain or compressed. The partial file stays, and without space for the name it can
+    /// be tried again.
+    pub fn finish(&self) -> Result<Lsn, ArchiveError> {
         if !self.is_full() {
             return Err(ArchiveError::Incomplete { path: self.file.path.clone(), end: self.position() });
         }
@@ -164,6 +165,11 @@ impl SegmentWriter {
         }
         directory.rename(&file_name(self.segment, true), &name)?;
         Ok(self.segment.end())
+    }
+
+    /// Forgets the last `bytes` written, which will be offered again.
+    pub(super) fn take_back(&mut self, bytes: usize) {
+        self.offset = self.offset.saturating_sub(bytes.try_into().unwrap_or(u32::MAX));
     }
 
     /// Stops in the middle: makes what is written durable, keeps the partial file at its full size, and returns

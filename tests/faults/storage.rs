@@ -1,6 +1,7 @@
 //! What happens to the disk.
 
 use core::time::Duration;
+use std::process::Command;
 
 use crate::subject::{A_WHILE, SLOT, Subject, arrives, assert_goes_on, cluster, traced};
 use crate::support::process::{PATIENCE, signal};
@@ -16,6 +17,9 @@ fn a_full_disk_is_waited_for_whatever_it_refuses() {
             "fallocate:error=ENOSPC:when=2",
             "pwrite64:error=ENOSPC:when=1",
             "pwrite64:error=ENOSPC:when=4",
+            // A name may need space too, and so may it to get rid of one.
+            "renameat:error=ENOSPC:when=1",
+            "unlinkat:error=EDQUOT:when=1",
         ] {
             scope.spawn(move || {
                 let (cluster, archive) = (cluster(), Archive::new());
@@ -30,6 +34,45 @@ fn a_full_disk_is_waited_for_whatever_it_refuses() {
             });
         }
     });
+}
+
+/// It comes before the first byte, and so before anything that the stream could wait with.
+#[test]
+fn the_history_of_a_timeline_waits_for_space_as_well() {
+    let primary = cluster();
+    let promoted = primary.standby();
+    promoted.promote();
+    for (options, waits) in [(&["-n"][..], false), (&[], true)] {
+        let (archive, conninfo) = (Archive::new(), promoted.conninfo("repl"));
+        let injection = "renameat:error=ENOSPC:when=1";
+        let mut receiver = Subject::Tapster.start_with(injection, &archive, &conninfo, options);
+        wait_until(PATIENCE, "it streams or ends", || {
+            receiver.stderr().contains("streaming from") || receiver.has_ended()
+        });
+        let said = receiver.stderr();
+        assert!(said.contains("00000002.history.tmp\"; free some space there"), "{said}");
+        assert_eq!(receiver.has_ended(), !waits, "{said}");
+        if waits {
+            assert!(archive.file("00000002.history").exists());
+            signal(traced(&receiver), "TERM");
+            assert!(receiver.wait(PATIENCE).status.success());
+        } else {
+            assert_eq!(receiver.wait(PATIENCE).status.code(), Some(6), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+    let cluster = cluster();
+    let archive = Archive::new();
+    let name = archive.file("tapster.state");
+    assert!(Command::new("mkfifo").arg(&name).status().unwrap().success());
+    let mut receiver = Subject::Tapster.start(&archive, &cluster.conninfo("repl"), &[]);
+    assert!(holds_within(A_WHILE, || receiver.has_ended()), "{}", receiver.stderr());
+    let end = receiver.wait(PATIENCE);
+    assert_eq!(end.status.code(), Some(6), "{end:?}");
+    assert!(String::from_utf8_lossy(&end.stderr).contains(name.to_str().unwrap()), "{end:?}");
 }
 
 #[test]

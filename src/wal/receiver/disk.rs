@@ -146,13 +146,9 @@ impl Disk {
     }
 
     fn run_close(mut self) -> Result<Option<WalSegment>, ReceiveError> {
-        let writer = self.writer.take();
-        let segment = writer.as_ref().map(SegmentWriter::segment);
-        if let Some(writer) = writer {
-            self.flushed = writer.close()?;
-        }
+        self.sync()?;
         self.remember(Duration::ZERO)?;
-        Ok(segment)
+        Ok(self.writer.as_ref().map(SegmentWriter::segment))
     }
 
     /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
@@ -212,13 +208,22 @@ impl Disk {
                 return Err(error);
             }
         };
-        self.written = writer.position();
         if !writer.is_full() {
+            self.written = writer.position();
             self.writer = Some(writer);
             return Ok(taken);
         }
         let segment = writer.segment();
-        self.flushed = writer.finish()?;
+        self.flushed = match writer.finish() {
+            Ok(end) => end,
+            // A name may need space as well. Until there is some, the end of the segment is not written.
+            Err(error) => {
+                writer.take_back(taken);
+                self.writer = Some(writer);
+                return Err(error);
+            }
+        };
+        self.written = self.flushed;
         self.finished.push(segment);
         self.unproven.push(segment);
         // The next partial file appears at once: whoever watches the directory knows by it that the segment

@@ -114,7 +114,9 @@ impl ReceiveError {
                 Some(SqlState::UNDEFINED_OBJECT | SqlState::INVALID_NAME) => false,
                 _ => !error.is_authentication(),
             },
-            Self::Archive(_) | Self::Refused(_) | Self::Internal(_) => false,
+            // Somebody frees some space: a history, or the note of a gap, waits for it as WAL does.
+            Self::Archive(error) => error.is_out_of_space(),
+            Self::Refused(_) | Self::Internal(_) => false,
         }
     }
 }

@@ -35,13 +35,28 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Notes in the state file where the archive goes on, and the gap before it if there is one. An archive that
     /// has no WAL yet has no state either.
     pub(super) async fn update_state(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
-        if !self.options.state_file {
-            return Ok(());
-        }
-        let Begin { archive, system, first, reason, state: before } = begin;
+        let Begin { first, reason, state: before, .. } = begin;
         if let ResumeReason::State(flushed) = *reason {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: first.timeline() });
         }
+        let gap = self.gap.and_then(|missing_from| {
+            let from = before.as_ref().map_or(missing_from, |state| state.flushed.max(missing_from));
+            let to = first.start();
+            (from < to).then(|| AcceptedGap { from, to, accepted_at: SystemTime::now().into() })
+        });
+        if self.options.state_file {
+            self.write_state(begin, gap).await?;
+        }
+        // Once: after the next loss the archive has to be continued again.
+        self.gap = None;
+        if let Some(gap) = gap {
+            (self.on_event)(ReceiverEvent::GapAccepted(gap));
+        }
+        Ok(())
+    }
+
+    async fn write_state(&mut self, begin: &Begin, gap: Option<AcceptedGap>) -> Result<(), ReceiveError> {
+        let Begin { archive, system, first, reason, state: before } = begin;
         let mut state = before.clone().unwrap_or_else(|| ArchiveState {
             system_id: system.system_id,
             segment_size: archive.segment_size(),
@@ -49,27 +64,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             flushed: first.start(),
             gaps: Vec::new(),
         });
-        let gap = self.gap.take();
-        if let Some(missing_from) = gap {
-            let (from, to) = (missing_from.max(state.flushed), first.start());
-            if from < to {
-                let gap = AcceptedGap { from, to, accepted_at: SystemTime::now().into() };
-                state.gaps.push(gap);
-                (self.on_event)(ReceiverEvent::GapAccepted(gap));
-            }
-        }
+        state.gaps.extend(gap);
         if state.resume_at() < *first {
             (state.timeline, state.flushed) = (first.timeline(), first.start());
         }
         self.state = Some(state.clone());
-        let is_new = before.is_none() && gap.is_none() && !matches!(reason, ResumeReason::Archive(_));
+        let is_new = before.is_none() && self.gap.is_none() && !matches!(reason, ResumeReason::Archive(_));
         if before.as_ref() == Some(&state) || is_new {
             return Ok(());
         }
         let archive = archive.clone();
         match on_disk(move || archive.write_state(&state)).await {
-            // The files tell it as well, but for a gap.
-            Err(ReceiveError::Archive(error)) if error.is_out_of_space() && gap.is_none() => Ok(()),
+            // The files tell it as well, but for a gap, which waits for its note.
+            Err(ReceiveError::Archive(error)) if error.is_out_of_space() && self.gap.is_none() => Ok(()),
             result => result,
         }
     }
