@@ -82,28 +82,25 @@ impl Archive {
     /// # Errors
     /// If the file cannot be read, or is no timeline history.
     pub fn read_history(&self, timeline: TimelineId) -> Result<Option<TimelineHistory>, ArchiveError> {
-        let Some(name) = self.history_file(timeline)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        let mut file = self.open_segment(&name)?;
-        file.read_to_end(&mut bytes).map_err(|source| file.error(source))?;
+        let Some((name, bytes)) = self.history_bytes(timeline)? else { return Ok(None) };
         TimelineHistory::parse(timeline, &bytes)
             .map(Some)
             .map_err(|source| ArchiveError::History { path: self.directory.path_of(&name), source })
     }
 
-    /// Stores the history of `timeline` as the server sent it; it is durable when this returns.
+    /// Stores the history of `timeline` as the server sent it, if it is not here; it is durable when this returns.
     ///
     /// # Errors
     /// [`ArchiveError::Conflict`] if there is one with other content: of another cluster, or damaged.
     pub fn write_history(&self, timeline: TimelineId, bytes: &[u8]) -> Result<(), ArchiveError> {
-        let name = history_name(timeline);
-        if let Some(existing) = self.read_if_exists(&name, bytes.len())? {
+        if let Some((name, existing)) = self.history_bytes(timeline)? {
             return if existing == bytes {
                 self.directory.sync()
             } else {
                 Err(ArchiveError::Conflict { path: self.directory.path_of(&name) })
             };
         }
+        let name = history_name(timeline);
         let temporary = format!("{name}{TEMPORARY}");
         let path = self.directory.path_of(&temporary);
         let mut file = self.directory.create_file(&temporary, self.file_mode)?;
@@ -125,19 +122,13 @@ impl Archive {
         Ok(None)
     }
 
-    /// The first `limit` + 1 bytes of a file, or `None` if it does not exist.
-    fn read_if_exists(&self, name: &str, limit: usize) -> Result<Option<Vec<u8>>, ArchiveError> {
-        if self.directory.entry(name)?.is_none() {
-            return Ok(None);
-        }
+    /// The name and the text of the file that has the history of `timeline`.
+    fn history_bytes(&self, timeline: TimelineId) -> Result<Option<(String, Vec<u8>)>, ArchiveError> {
+        let Some(name) = self.history_file(timeline)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-        self.directory
-            .open_file(name)?
-            .take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(|source| io_error("read", self.directory.path_of(name), source))?;
-        Ok(Some(bytes))
+        let mut file = self.open_segment(&name)?;
+        file.read_to_end(&mut bytes).map_err(|source| file.error(source))?;
+        Ok(Some((name, bytes)))
     }
 
     pub(super) fn directory(&self) -> &Directory {

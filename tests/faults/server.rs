@@ -83,6 +83,31 @@ fn another_cluster_behind_the_address_is_refused() {
     }
 }
 
+/// Two servers of one cluster were promoted, each at its own place.
+#[test]
+fn the_history_of_another_promotion_is_not_taken_for_the_servers() {
+    let primary = cluster();
+    let promoted = primary.standby();
+    promoted.promote();
+    for subject in [Subject::Tapster, Subject::PgReceivewal] {
+        let archive = Archive::new();
+        let (name, other) = (archive.file("00000002.history"), "1\t0/1000100\tat another place\n");
+        std::fs::write(&name, other).unwrap();
+        let mut receiver = subject.start(&archive, &promoted.conninfo("repl"), &["-n"]);
+        wait_until(PATIENCE, "it has decided", || {
+            receiver.stderr().contains("streaming") || receiver.has_ended()
+        });
+        assert_eq!(receiver.has_ended(), subject == Subject::Tapster, "{}", receiver.stderr());
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), other);
+        if subject == Subject::Tapster {
+            let end = receiver.wait(PATIENCE);
+            let said = String::from_utf8_lossy(&end.stderr);
+            assert_eq!(end.status.code(), Some(5), "{said}");
+            assert!(said.contains(name.to_str().unwrap()), "{said}");
+        }
+    }
+}
+
 #[test]
 fn removed_wal_is_told_once_and_not_for_ever() {
     let cluster = Cluster::builder(&servers::packaged()).start();

@@ -150,36 +150,47 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if timeline == TimelineId::FIRST {
             return Ok(TimelineHistory::first());
         }
-        let file = connection.timeline_history(timeline).await?;
-        TimelineHistory::parse(timeline, &file.content).map_err(|error| {
-            Error::Unexpected { expected: "a timeline history", got: error.to_string() }.into()
-        })
+        understood(timeline, &connection.timeline_history(timeline).await?.content)
     }
 
-    /// Stores the history of a timeline before its first byte, unless it is here already.
+    /// Stores the history of a timeline before its first byte. One that is here already has to be the server's:
+    /// two servers may have begun the same timeline at different places.
     pub(super) async fn store_history(
         &mut self,
         connection: &mut ReplicationConnection,
         archive: &Archive,
         timeline: TimelineId,
     ) -> Result<(), ReceiveError> {
+        if timeline == TimelineId::FIRST {
+            return Ok(());
+        }
         let here = {
             let archive = archive.clone();
             on_disk(move || archive.has_history(timeline)).await?
         };
-        if timeline == TimelineId::FIRST || here {
-            return Ok(());
-        }
-        let file = connection.timeline_history(timeline).await?;
+        let file = match connection.timeline_history(timeline).await {
+            // It was removed there: the archive is where it is kept.
+            Err(error) if here && error.sqlstate() == Some(SqlState::UNDEFINED_FILE) => return Ok(()),
+            file => file?,
+        };
         let expected = ArchiveFileName::History { timeline, compression: Compression::None }.to_string();
         if file.filename != expected {
             return Err(Refusal::HistoryName { expected, got: file.filename }.into());
         }
+        // What is stored is not fetched again.
+        understood(timeline, &file.content)?;
         let archive = archive.clone();
         on_disk(move || archive.write_history(timeline, &file.content)).await?;
-        (self.on_event)(ReceiverEvent::HistoryStored(timeline));
+        if !here {
+            (self.on_event)(ReceiverEvent::HistoryStored(timeline));
+        }
         Ok(())
     }
+}
+
+fn understood(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory, ReceiveError> {
+    TimelineHistory::parse(timeline, content)
+        .map_err(|error| Error::Unexpected { expected: "a timeline history", got: error.to_string() }.into())
 }
 
 /// Servers before 14 do not report it; there a session that is read-only tells.
