@@ -9,7 +9,7 @@ use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use super::connect::Route;
 use super::notification::Notifications;
 use super::prepared::Dropped;
-use crate::codec::{FrontendMessage, ServerError, TransactionStatus};
+use crate::codec::{BackendFraming, FrontendMessage, ServerError, TransactionStatus};
 use crate::error::Error;
 use crate::net::{ReadBuffer, Stream};
 use crate::session::{CancelKey, Session, SessionParameters};
@@ -34,6 +34,8 @@ pub struct Connection {
     pub(super) output: Vec<u8>,
     /// How much of `output` is written.
     pub(super) sent: usize,
+    /// The rules for what the server sends.
+    pub(super) framing: BackendFraming,
     pub(super) phase: Phase,
     pub(super) session: Session,
     pub(super) route: Arc<Route>,
@@ -83,6 +85,7 @@ impl Connection {
             lent: 0,
             output: Vec::new(),
             sent: 0,
+            framing: BackendFraming::READY,
             phase: Phase::Ready,
             session,
             route: Arc::new(route),
@@ -162,6 +165,12 @@ impl Connection {
     /// A call that waits longer gives [`Error::Timeout`], and the connection is closed.
     pub fn set_read_timeout(&mut self, limit: Option<Duration>) {
         self.read_timeout = limit;
+    }
+
+    /// Takes rows and data of COPY of so many bytes at most from now on, instead of nearly 1 GiB.
+    pub(crate) fn limit_data(&mut self, bytes: u32) {
+        let limits = &mut self.framing.limits;
+        (limits.copy_data, limits.data_row) = (bytes, bytes);
     }
 
     /// Ends the session in good order.

@@ -11,11 +11,9 @@ use std::vec::Vec;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::{Answer, Connection, Phase};
-use crate::codec::{BackendFraming, BackendMessage, EncodeError, FrontendMessage, Need, ServerError};
+use crate::codec::{BackendMessage, EncodeError, FrontendMessage, Need, ServerError};
 use crate::error::Error;
 
-/// The rules for frames once the connection is made.
-const FRAMING: BackendFraming = BackendFraming::READY;
 /// A larger output buffer is not kept once it is written.
 const USUAL_OUTPUT: usize = 256 * 1024;
 
@@ -155,7 +153,7 @@ impl Connection {
     pub(crate) fn current(&mut self) -> Result<BackendMessage<'_>, Error> {
         let frame = self.input.filled().get(..self.lent).unwrap_or_default();
         let phase = &mut self.phase;
-        FRAMING.parse(frame).map_err(|error| {
+        self.framing.parse(frame).map_err(|error| {
             *phase = Phase::Closed;
             Error::Decode(error)
         })
@@ -186,7 +184,7 @@ impl Connection {
         }
         self.input.consume(core::mem::take(&mut self.lent));
         loop {
-            let missing = match FRAMING.need(self.input.filled()) {
+            let missing = match self.framing.need(self.input.filled()) {
                 Ok(Need::Frame(len)) => return Ok(len),
                 Ok(Need::More(missing)) => missing,
                 Err(error) => return Err(self.broken(error)),
@@ -220,7 +218,7 @@ impl Connection {
                 Err(after) => return Err(self.late(during, after)),
             }
             self.input.consume(core::mem::take(&mut self.lent));
-            while let Need::Frame(len) = FRAMING.need(self.input.filled()).map_err(|e| self.broken(e))? {
+            while let Need::Frame(len) = self.framing.need(self.input.filled()).map_err(|e| self.broken(e))? {
                 self.take_interjection(len).await?;
             }
         }
@@ -269,7 +267,7 @@ impl Connection {
         if !matches!(frame.first(), Some(b'N' | b'S' | b'A')) {
             return Ok(false);
         }
-        match FRAMING.parse(frame) {
+        match self.framing.parse(frame) {
             Ok(BackendMessage::NoticeResponse(fields)) => (self.on_notice)(&fields.to_server_error()),
             Ok(BackendMessage::ParameterStatus(status)) => {
                 if let Err(error) = self.session.parameters.update(&status) {
@@ -348,8 +346,8 @@ impl Connection {
     async fn last_words(&mut self, during: &'static str, error: io::Error) -> Error {
         self.input.consume(core::mem::take(&mut self.lent));
         loop {
-            while let Ok(Need::Frame(len)) = FRAMING.need(self.input.filled()) {
-                match FRAMING.parse(self.input.filled().get(..len).unwrap_or_default()) {
+            while let Ok(Need::Frame(len)) = self.framing.need(self.input.filled()) {
+                match self.framing.parse(self.input.filled().get(..len).unwrap_or_default()) {
                     Ok(BackendMessage::ErrorResponse(fields)) if fields.severity().ends_connection() => {
                         let error = fields.to_server_error();
                         return self.ended(error);

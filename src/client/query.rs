@@ -1,3 +1,4 @@
+use std::format;
 use std::string::String;
 use std::vec::Vec;
 
@@ -5,6 +6,9 @@ use super::connection::Connection;
 use super::row::{ResultSet, Row};
 use crate::codec::{BackendMessage, ColumnsBuf};
 use crate::error::Error;
+
+/// What a row or a result takes beside its values, at most.
+const ITEM_BYTES: usize = 128;
 
 const DURING: &str = "reading the answer to a query";
 
@@ -17,26 +21,47 @@ impl Connection {
     /// # Cancel safety
     /// If the future is dropped the statements go on in the server; the next call waits for their end.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<ResultSet>, Error> {
+        self.simple_query_within(sql, usize::MAX).await
+    }
+
+    /// As [`simple_query`](Self::simple_query), for what has a short answer: the connection is closed by one that
+    /// takes more than about `limit` bytes.
+    pub(crate) async fn simple_query_within(
+        &mut self,
+        sql: &str,
+        limit: usize,
+    ) -> Result<Vec<ResultSet>, Error> {
         let mut sets = Vec::new();
         let mut current: Option<ResultSet> = None;
+        let mut taken = 0_usize;
         self.send_query(sql).await?;
         while self.advance(DURING).await?.is_some() {
             match self.current()? {
                 BackendMessage::RowDescription(columns) => current = Some(ResultSet::new(&columns)),
                 BackendMessage::DataRow(row) => match &mut current {
-                    Some(set) => set.push(&row),
+                    Some(set) => {
+                        set.push(&row);
+                        taken += ITEM_BYTES + row.values.as_bytes().len();
+                    }
                     None => return Err(self.unexpected("a RowDescription", "a DataRow")),
                 },
                 BackendMessage::CommandComplete { tag } => {
                     let mut set = current.take().unwrap_or_default();
                     set.complete(tag);
                     sets.push(set);
+                    taken += ITEM_BYTES;
                 }
-                BackendMessage::EmptyQueryResponse => sets.push(ResultSet::default()),
+                BackendMessage::EmptyQueryResponse => {
+                    sets.push(ResultSet::default());
+                    taken += ITEM_BYTES;
+                }
                 other => {
                     let name = other.name();
                     self.pass_over(name)?;
                 }
+            }
+            if taken > limit {
+                return Err(self.unexpected("a short answer", format!("more than {limit} bytes")));
             }
         }
         Ok(sets)

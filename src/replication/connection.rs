@@ -26,7 +26,7 @@ impl ReplicationConnection {
     /// As [`Connection::connect`].
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         check(config)?;
-        Connection::connect(config).await.map(|connection| Self { connection })
+        Connection::connect(config).await.map(|connection| Self::new(connection, config))
     }
 
     /// As [`connect`](Self::connect), with a [`Connector`], which makes a second time cheaper.
@@ -38,7 +38,15 @@ impl ReplicationConnection {
     /// As there.
     pub async fn connect_with(connector: &Connector) -> Result<Self, Error> {
         check(connector.config())?;
-        connector.connect().await.map(|connection| Self { connection })
+        connector.connect().await.map(|connection| Self::new(connection, connector.config()))
+    }
+
+    fn new(mut connection: Connection, config: &Config) -> Self {
+        // A session with a database also takes SQL and decodes rows, which may be long.
+        if config.replication == Replication::Physical {
+            connection.limit_data(MAX_ANSWER_BYTES as u32);
+        }
+        Self { connection }
     }
 
     /// The connection itself. With `replication=database` it takes SQL as simple queries.
@@ -64,7 +72,7 @@ impl ReplicationConnection {
 
     /// Runs a command that gives rows.
     pub(super) async fn rows(&mut self, command: &str) -> Result<ResultSet, Error> {
-        let sets = self.connection.simple_query(command).await?;
+        let sets = self.connection.simple_query_within(command, MAX_ANSWER_BYTES).await?;
         // DROP_REPLICATION_SLOT and others come with a second, empty result before server 13.
         Ok(sets.into_iter().max_by_key(ResultSet::len).unwrap_or_default())
     }
@@ -106,6 +114,9 @@ pub(super) fn quoted(name: &str) -> Result<String, Error> {
     }
     Ok(format!("\"{name}\""))
 }
+
+/// The longest answer is a timeline history, of some 50 bytes for each timeline. WAL comes in runs of 128 KiB.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// `NAMEDATALEN` less one.
 const MAX_NAME_BYTES: usize = 63;

@@ -143,7 +143,7 @@ impl ReplicationConnection {
         loop {
             match (self.connection.current()?, &mut set) {
                 (BackendMessage::RowDescription(columns), _) => set = Some(ResultSet::new(&columns)),
-                (BackendMessage::DataRow(row), Some(set)) => set.push(&row),
+                (BackendMessage::DataRow(row), Some(set)) if set.is_empty() => set.push(&row),
                 _ => {}
             }
             if self.connection.advance(DURING).await?.is_none() {

@@ -6,6 +6,7 @@
 #![cfg(feature = "cli")]
 
 mod network;
+mod nonsense;
 mod process;
 mod server;
 mod storage;
