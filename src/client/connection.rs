@@ -168,6 +168,7 @@ impl Connection {
     }
 
     /// Takes rows and data of COPY of so many bytes at most from now on, instead of nearly 1 GiB.
+    #[cfg(feature = "replication")]
     pub(crate) fn limit_data(&mut self, bytes: u32) {
         let limits = &mut self.framing.limits;
         (limits.copy_data, limits.data_row) = (bytes, bytes);
