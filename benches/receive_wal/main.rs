@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use measure::{Measured, measure};
+use measure::measure;
 use support::{Cluster, servers, wait_until};
 use tempfile::TempDir;
 
@@ -81,6 +81,7 @@ impl Source {
     fn new() -> Self {
         let cluster = Cluster::builder(&servers::packaged())
             .segment_size_mb(16)
+            .setting("max_wal_senders", "20")
             .setting("wal_keep_size", "8GB")
             .setting("max_wal_size", "16GB")
             .start();
@@ -119,19 +120,23 @@ impl Source {
         command
     }
 
-    /// The memory of one process with many streams.
+    /// The memory of one process with many streams, and what each further one adds.
     fn streams(&self) {
-        const STREAMS: usize = 16;
-        let directory = TempDir::new_in("/dev/shm").expect("a directory");
-        let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command
-            .args(["streams", &self.cluster.conninfo("repl")])
-            .arg(directory.path())
-            .arg(STREAMS.to_string());
-        let Measured { memory_kib, .. } = measure(&mut command);
+        const STREAMS: u64 = 16;
+        let memory_kib = |streams: u64| {
+            let directory = TempDir::new_in("/dev/shm").expect("a directory");
+            let mut command = Command::new(std::env::current_exe().expect("this program"));
+            command
+                .args(["run-streams", &self.cluster.conninfo("repl")])
+                .arg(directory.path())
+                .args([&streams.to_string(), &self.first]);
+            measure(&mut command).memory_kib
+        };
+        let (one, all) = (memory_kib(1), memory_kib(STREAMS));
+        let further = (all - one) / (STREAMS - 1);
         println!(
-            "\n{STREAMS} streams in one process: {memory_kib} KiB, {} each",
-            memory_kib / STREAMS as u64
+            "\n{STREAMS} streams in one process: {all} KiB, {} each; one: {one} KiB, each further one {further}",
+            all / STREAMS
         );
     }
 }
