@@ -1,13 +1,11 @@
-use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
-use super::directory::{Directory, io_error};
-use super::file_name::TEMPORARY;
+use super::directory::Directory;
 use super::{ArchiveError, ArchiveFileName, Compression, FsyncTimes, TimelineHistory};
 use crate::types::{TimelineId, WalSegmentSize};
 
@@ -100,15 +98,7 @@ impl Archive {
                 Err(ArchiveError::Conflict { path: self.directory.path_of(&name) })
             };
         }
-        let name = history_name(timeline);
-        let temporary = format!("{name}{TEMPORARY}");
-        let path = self.directory.path_of(&temporary);
-        let mut file = self.directory.create_file(&temporary, self.file_mode)?;
-        file.set_len(0)
-            .and_then(|()| file.write_all(bytes))
-            .map_err(|source| io_error("write", path.clone(), source))?;
-        file.sync_all().map_err(|source| ArchiveError::Fsync { path, source: Some(source) })?;
-        self.directory.rename(&temporary, &name)
+        self.directory.replace(&history_name(timeline), bytes, self.file_mode)
     }
 
     /// The name of the file that has the history of `timeline`. Ours are plain; pg_receivewal's may not be.
@@ -168,7 +158,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
         let error = Archive::open(&missing, WalSegmentSize::DEFAULT).unwrap_err();
-        assert_eq!(error.to_string(), format!("could not open directory \"{}\"", missing.display()));
+        assert_eq!(error.to_string(), alloc::format!("could not open directory \"{}\"", missing.display()));
         fs::write(&missing, "").unwrap();
         assert!(Archive::open(&missing, WalSegmentSize::DEFAULT).is_err());
     }

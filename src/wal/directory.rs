@@ -1,6 +1,6 @@
 use alloc::borrow::ToOwned;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -8,6 +8,7 @@ use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::ArchiveError;
+use super::file_name::TEMPORARY;
 
 /// A directory, held open: every file of an archive is reached through it.
 ///
@@ -87,6 +88,19 @@ impl Directory {
         rustix::fs::openat(&self.file, name, flags, mode)
             .map(File::from)
             .map_err(|source| io_error("open", self.path_of(name), source))
+    }
+
+    /// Replaces a file, or makes it with `mode`; it has all of `bytes`, durably, or is as it was. What a crash leaves
+    /// is a temporary file, which is written over.
+    pub(super) fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), ArchiveError> {
+        let temporary = alloc::format!("{name}{TEMPORARY}");
+        let path = self.path_of(&temporary);
+        let mut file = self.create_file(&temporary, mode)?;
+        file.set_len(0)
+            .and_then(|()| file.write_all(bytes))
+            .map_err(|source| io_error("write", path.clone(), source))?;
+        file.sync_all().map_err(|source| ArchiveError::Fsync { path, source: Some(source) })?;
+        self.rename(&temporary, name)
     }
 
     /// Renames a file of this directory; the names are durable when this returns.

@@ -2,10 +2,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use super::directory::{Directory, io_error};
-use super::file_name::TEMPORARY;
 use super::{Archive, ArchiveError, WalSegment};
 use crate::types::{Lsn, PgTimestamp, SystemId, TimelineId, WalSegmentSize};
 
@@ -77,14 +76,7 @@ impl Archive {
     /// # Errors
     /// If it cannot be written. The old one stays.
     pub fn write_state(&self, state: &ArchiveState) -> Result<(), ArchiveError> {
-        let temporary = ArchiveState::FILE_NAME.to_string() + TEMPORARY;
-        let path = self.directory().path_of(&temporary);
-        let mut file = self.directory().create_file(&temporary, self.file_mode())?;
-        file.set_len(0)
-            .and_then(|()| file.write_all(state.to_string().as_bytes()))
-            .map_err(|source| io_error("write", path.clone(), source))?;
-        file.sync_all().map_err(|source| ArchiveError::Fsync { path, source: Some(source) })?;
-        self.directory().rename(&temporary, ArchiveState::FILE_NAME)
+        self.directory().replace(ArchiveState::FILE_NAME, state.to_string().as_bytes(), self.file_mode())
     }
 }
 

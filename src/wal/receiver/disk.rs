@@ -240,6 +240,7 @@ impl Disk {
 
     fn open(&self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
         match self.min_free {
+            // Not every file system tells what is free, and then only one that is full says so.
             0 => SegmentWriter::open(&self.archive, segment),
             min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
         }

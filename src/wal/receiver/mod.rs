@@ -180,14 +180,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             };
             // What was damaged on the way may come whole the second time; what is damaged there will not.
             if let ReceiveError::Damage(damage) = error {
-                self.progress.damaged();
-                let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
-                self.damage = Some((damage, fetched));
-                if fetched >= if self.from_standby { STANDBY_FETCHES } else { FETCHES } {
-                    return Err(Refusal::Damage(damage).into());
-                }
-                let retry_in =
-                    if self.from_standby { with_jitter(FIRST_RETRY * fetched) } else { Duration::ZERO };
+                let retry_in = self.fetch_again_in(damage)?;
                 (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
                 tokio::select! {
                     () = tokio::time::sleep(retry_in) => continue,
@@ -239,6 +232,18 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             () = stopped(stop) => self.stopped_where_the_archive_ends().await,
         }
+    }
+
+    /// When damaged WAL is fetched once more, unless that was done often enough.
+    fn fetch_again_in(&mut self, damage: WalDamage) -> Result<Duration, Refusal> {
+        self.progress.damaged();
+        let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
+        self.damage = Some((damage, fetched));
+        let (limit, wait) = match self.from_standby {
+            true => (STANDBY_FETCHES, with_jitter(FIRST_RETRY * fetched)),
+            false => (FETCHES, Duration::ZERO),
+        };
+        if fetched < limit { Ok(wait) } else { Err(Refusal::Damage(damage)) }
     }
 
     /// Lets everything before the stream be compressed, if that is wanted.

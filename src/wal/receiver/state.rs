@@ -32,8 +32,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// Notes in the state file where the archive goes on, and the gap before it if there is one. An archive that
-    /// has no WAL yet has no state either.
+    /// Tells, and notes in the state file, where the archive goes on if that is not plain from its files, and the gap
+    /// before it if there is one. An archive that has no WAL yet has no state either.
     pub(super) async fn update_state(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
         let Begin { first, reason, state: before, .. } = begin;
         if let ResumeReason::State(flushed) = *reason {
