@@ -48,6 +48,24 @@ impl TimeoutArgs {
     }
 }
 
+/// The server that a command is about.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ServerArgs {
+    /// A connection URI, a key=value string, or a database's name
+    conn: Option<String>,
+    #[command(flatten)]
+    connection: ConnectionArgs,
+    #[command(flatten)]
+    pub(super) timeout: TimeoutArgs,
+}
+
+impl ServerArgs {
+    /// Puts the parameters together.
+    pub(super) fn target(&self) -> Result<Target, Failure> {
+        Ok(self.connection.target(self.conn.as_deref())?.within(self.timeout))
+    }
+}
+
 /// Connection parameters on their way to a connection.
 #[derive(Debug)]
 pub(super) struct Target {

@@ -4,19 +4,15 @@ use core::time::Duration;
 
 use serde_json::json;
 
-use super::connection::{ConnectionArgs, TimeoutArgs};
+use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::{output, usage};
 use tapster::postgres::{PostgreSQL as _, PostgreSQLConnection, PostgresError};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SwitchWalArgs {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// Wait until the server has archived the segment, for --timeout at most
     #[arg(long)]
     wait: bool,
@@ -27,12 +23,8 @@ pub(super) struct SwitchWalArgs {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckpointArgs {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// Print a JSON document
     #[arg(long)]
     pub(super) json: bool,
@@ -53,13 +45,13 @@ pub(super) struct RestorePointArgs {
 }
 
 pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
-    let target = args.connection.target(args.conn.as_deref())?.within(args.timeout).postgres(None).await?;
+    let target = args.server.target()?.postgres(None).await?;
     let postgres = &target.postgres;
     let archived_before = if args.wait { Some(archived(postgres).await?) } else { None };
     let segment = postgres.switch_wal().await?;
     if let (Some(segment), Some(before)) = (&segment, archived_before) {
         // Without a limit a year is as good as for ever.
-        let limit = args.timeout.limit().unwrap_or(Duration::from_secs(365 * 86_400));
+        let limit = args.server.timeout.limit().unwrap_or(Duration::from_secs(365 * 86_400));
         let waited = tokio::time::timeout(limit, wait_for_archive(postgres, segment, before)).await;
         waited.map_err(|_| {
             Failure::other(format!("{segment} is finished, but was not archived within {limit:?}"))
@@ -105,7 +97,7 @@ async fn wait_for_archive(
 }
 
 pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
-    let target = args.connection.target(args.conn.as_deref())?.within(args.timeout).postgres(None).await?;
+    let target = args.server.target()?.postgres(None).await?;
     target.postgres.checkpoint().await?;
     target.postgres.close().await;
     if args.json {

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 
-use super::connection::{ConnectionArgs, TimeoutArgs, seconds};
+use super::connection::{ServerArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
 use super::{directory, output};
@@ -45,12 +45,8 @@ Exit codes:
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// The backup's label
     #[arg(short, long)]
     label: String,
@@ -148,7 +144,7 @@ impl Server {
 }
 
 async fn connect(args: &Args) -> Result<Server, Failure> {
-    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
+    let mut target = args.server.target()?;
     let Some(primary) = &args.primary else {
         return Ok(Server::Plain(target.postgres(None).await?.postgres));
     };

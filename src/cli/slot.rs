@@ -1,7 +1,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::connection::{ConnectionArgs, TimeoutArgs};
+use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::{output, usage};
 use tapster::client::Row;
@@ -29,12 +29,8 @@ pub(super) enum Command {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct LsArgs {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// Print a JSON document
     #[arg(long)]
     json: bool,
@@ -120,7 +116,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 }
 
 async fn list(args: &LsArgs) -> Result<(), Failure> {
-    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
+    let mut target = args.server.target()?;
     let target = target.postgres(None).await?;
     let sets = {
         let mut connection = target.postgres.connect().await?;

@@ -1,6 +1,6 @@
 use serde_json::{Value, json};
 
-use super::connection::{ConnectionArgs, TimeoutArgs};
+use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::slot::{lsn_difference, own_position, print_slots, read_slots, slots_query};
 use super::{members, output};
@@ -19,12 +19,8 @@ pub(super) const AFTER_HELP: &str = after_help!(
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// The physical slot to look at
     #[arg(short = 'S', long, value_name = "NAME", env = "TAPSTER_SLOT")]
     slot: Option<String>,
@@ -34,7 +30,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
+    let mut target = args.server.target()?;
     let (postgres, streaming) = loop {
         let (postgres, streaming) = target.objects(args.slot.as_deref())?;
         // Both at once: together they take no longer than one.

@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::connection::{ConnectionArgs, TimeoutArgs};
+use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::output;
 use super::postgres::Postgres;
@@ -39,12 +39,8 @@ Exit codes:
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A connection URI, a key=value string, or a database's name
-    conn: Option<String>,
     #[command(flatten)]
-    connection: ConnectionArgs,
-    #[command(flatten)]
-    timeout: TimeoutArgs,
+    server: ServerArgs,
     /// What the server is to be ready for
     #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = Purpose::All)]
     purpose: Purpose,
@@ -93,7 +89,7 @@ pub(super) fn unknown(failure: &Failure) -> Failure {
 
 async fn check(args: &Args) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut target = args.connection.target(args.conn.as_deref())?.within(args.timeout);
+    let mut target = args.server.target()?;
     let connected = target.postgres(args.slot.as_deref()).await;
     let elapsed = began.elapsed();
     let (server, checks) = match connected {
