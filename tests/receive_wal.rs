@@ -175,6 +175,34 @@ fn every_major_stops_at_the_end_position() {
     });
 }
 
+/// What is there already comes in long runs, which go past the page cache.
+#[test]
+fn what_was_kept_arrives_on_a_disk_as_it_is() {
+    let server = servers::packaged();
+    for segment_size_mb in [1, 16] {
+        let cluster = Cluster::builder(&server)
+            .segment_size_mb(segment_size_mb)
+            .setting("wal_keep_size", "1GB")
+            .archive()
+            .start();
+        let archive = Archive::on_disk();
+        fs::write(archive.file(&format!("{}.partial", current_segment(&cluster))), "").expect("a file");
+        let last = cluster.write_segments(3);
+        cluster.write_wal(1000);
+
+        let mut receiver = archive.receive(&cluster.conninfo("repl"), &["--no-state-file"]);
+        receiver.wait_for_one("segment", |event| event["name"] == last);
+        // From here on it comes as it is written, between the boundaries of blocks.
+        for _ in 0..20 {
+            cluster.write_wal(3000);
+        }
+        let last = cluster.switch_wal();
+        receiver.wait_for_one("segment", |event| event["name"] == last);
+        assert!(archive.assert_identical(&cluster.archive_dir()) >= 4);
+        receiver.stop("TERM");
+    }
+}
+
 #[test]
 fn every_major_hears_of_what_is_durable_and_no_more() {
     servers::for_each(|server| {

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 /// Segments of 16 MiB that each receives: enough for every buffer to have had its full size.
 const SEGMENTS: u64 = 4;
+/// Bytes that wait for the disk at most, as the program has it for several servers.
+const BUFFER: usize = 512 << 10;
 
 /// Receives `count` times from the same server, from the segment `first` on, at the same time, into directories of
 /// its own each.
@@ -26,7 +28,8 @@ pub(crate) fn run(conninfo: &str, directory: &Path, count: usize, first: &str) {
             fs::write(archive.join(format!("{first}.partial")), "").expect("a file");
             let conninfo: ConnInfo = conninfo.parse().expect("a connection string");
             let config = conninfo.resolve(&Environment::empty()).expect("complete").config().expect("usable");
-            let options = ReceiverOptions { end_position: Some(end), ..ReceiverOptions::new(archive) };
+            let options =
+                ReceiverOptions { end_position: Some(end), buffer: BUFFER, ..ReceiverOptions::new(archive) };
             streams
                 .push(tokio::task::spawn_local(Receiver::new(config, options, |_| {}).run(stopped.clone())));
         }

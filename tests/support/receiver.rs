@@ -27,6 +27,11 @@ impl Archive {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
+    /// An empty one next to what cargo builds, which is on a disk more often than a temporary directory.
+    pub fn on_disk() -> Self {
+        Self { dir: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory") }
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         self.dir.path()

@@ -17,6 +17,9 @@ use super::report::Reporter;
 use super::server::Server;
 use tapster::conninfo::{Config, HostConfig};
 
+/// Bytes that wait for the disk at most, where there may be many servers: so each takes less than 1 MiB in all.
+const BUFFER_OF_MANY: usize = 512 << 10;
+
 /// The servers that are received from, or were.
 pub(super) struct Servers {
     /// None for the one server of the command line.
@@ -202,7 +205,10 @@ impl Servers {
         self.remove(&definition.name);
         let args = definition.args.clone();
         let target = args.connection.target(args.conn.as_deref())?;
-        let options = args.options(self.ask_after)?;
+        let mut options = args.options(self.ask_after)?;
+        if self.file.is_some() {
+            options.buffer = BUFFER_OF_MANY;
+        }
         let name = self.file.is_some().then(|| Arc::<str>::from(definition.name.as_str()));
         let label = match &name {
             Some(name) => name.to_string(),

@@ -1,13 +1,15 @@
-//! What is done with WAL on the thread that may block.
+//! What is done with WAL where it may block.
 
 use core::time::Duration;
+use std::path::Path;
 use std::time::Instant;
 use std::vec::Vec;
 
+use super::ReceiveError;
+use super::batch::Batch;
 use super::compressor::Work;
-use super::{ReceiveError, blocking};
 use crate::types::{Lsn, TimelineId};
-use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalChecker, WalSegment};
+use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalSegment};
 
 /// How far the state file may be behind while segments are completed. To write it for each one would cost a
 /// slow disk as much as the segment.
@@ -20,8 +22,8 @@ pub(super) struct Disk {
     timeline: TimelineId,
     /// The segment in progress; none before the first byte.
     writer: Option<SegmentWriter>,
-    /// Sees every byte before it is written.
-    checker: Option<WalChecker>,
+    /// Everything before this was found right.
+    proven: Lsn,
     /// Segments that were completed while a record that reaches into them is not.
     unproven: Vec<WalSegment>,
     /// Where segments are compressed once they are proven.
@@ -35,24 +37,15 @@ pub(super) struct Disk {
     state: Option<(ArchiveState, Instant)>,
 }
 
-/// A run of WAL on its way to the disk.
-#[derive(Debug, Default)]
-pub(super) struct Batch {
-    /// The position of the first byte.
-    pub(super) start: Lsn,
-    pub(super) data: Vec<u8>,
-}
-
-/// What a job has done. The batch comes back for its memory, or with what could not be written yet.
+/// What was done with a batch. It comes back for its memory, or with what could not be written yet.
 #[derive(Debug)]
 pub(super) struct Done {
-    pub(super) disk: Disk,
     pub(super) batch: Batch,
     /// Everything before this is in a file.
     pub(super) written: Lsn,
     /// Everything before this is durable.
     pub(super) flushed: Lsn,
-    /// Everything before this was found right: not a record of which the end is still to come.
+    /// Everything before this was found right, as we were told.
     pub(super) proven: Lsn,
     /// Segments that were completed.
     pub(super) finished: Vec<WalSegment>,
@@ -65,7 +58,6 @@ impl Disk {
     pub(super) fn new(
         archive: Archive,
         first: WalSegment,
-        checker: Option<WalChecker>,
         compressor: Option<Work>,
         min_free: u64,
         state: Option<ArchiveState>,
@@ -75,7 +67,7 @@ impl Disk {
             archive,
             timeline,
             writer: None,
-            checker,
+            proven: start,
             unproven: Vec::new(),
             compressor,
             // What comes before the first segment is the archive's durable past.
@@ -87,25 +79,20 @@ impl Disk {
         }
     }
 
-    /// Everything before this was found right, as far as that is known before the end of a record.
-    pub(super) fn proven(&self) -> Lsn {
-        self.checker.as_ref().map_or(self.written, WalChecker::checked_up_to)
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.archive.path()
     }
 
-    /// Checks a batch and writes it, and with `sync` makes it durable.
-    pub(super) async fn write(self, batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
-        blocking(move || self.run(batch, sync)).await
-    }
-
-    fn run(mut self, mut batch: Batch, sync: bool) -> Result<Done, ReceiveError> {
-        self.check(&batch)?;
+    /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
+    pub(super) fn write(&mut self, mut batch: Batch, proven: Lsn, sync: bool) -> Result<Done, ReceiveError> {
+        self.proven = proven;
         let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
         let out_of_space = match result {
             Ok(()) => None,
             Err(error) if error.is_out_of_space() => Some(error),
             Err(error) => return Err(error.into()),
         };
-        let proven = self.proven();
         if !self.finished.is_empty() {
             self.remember(STATE_INTERVAL)?;
         }
@@ -120,41 +107,29 @@ impl Disk {
             flushed: self.flushed,
             proven,
             finished: core::mem::take(&mut self.finished),
-            disk: self,
             batch,
             out_of_space,
         })
     }
 
-    /// Finds damage before it is written. Where it is in a record that began earlier, the segments since then
-    /// are not complete after all.
-    fn check(&mut self, batch: &Batch) -> Result<(), ReceiveError> {
-        let Some(checker) = &mut self.checker else { return Ok(()) };
-        // What a full disk kept back was checked before.
-        let checked = usize::try_from(checker.position().saturating_sub(batch.start)).unwrap_or(usize::MAX);
-        let Some(unchecked) = batch.data.get(checked..) else { return Ok(()) };
-        if let Err(damage) = checker.check(checker.position(), unchecked) {
-            self.archive.retract(&self.unproven)?;
-            return Err(ReceiveError::Damage(damage));
-        }
-        Ok(())
-    }
-
     /// Ends in the middle of a segment, which stays as a partial file. Which one, if there is one.
-    pub(super) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
-        blocking(move || self.run_close()).await
-    }
-
-    fn run_close(mut self) -> Result<Option<WalSegment>, ReceiveError> {
+    ///
+    /// If what follows `is_damaged`, the segments since the last record that was found right are not complete after
+    /// all.
+    pub(super) fn close(mut self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
         self.sync()?;
         self.remember(Duration::ZERO)?;
+        if is_damaged && !self.unproven.is_empty() {
+            self.archive.retract(&self.unproven)?;
+            return Ok(None);
+        }
         Ok(self.writer.as_ref().map(SegmentWriter::segment))
     }
 
     /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
     /// space.
     fn remember(&mut self, interval: Duration) -> Result<(), ArchiveError> {
-        let flushed = self.flushed.min(self.proven());
+        let flushed = self.flushed.min(self.proven);
         match &mut self.state {
             Some((state, written_at))
                 if written_at.elapsed() >= interval
@@ -172,24 +147,11 @@ impl Disk {
     }
 
     fn write_all(&mut self, batch: &mut Batch) -> Result<(), ArchiveError> {
-        let mut rest = batch.data.as_slice();
-        let mut start = batch.start;
-        let result = loop {
-            if rest.is_empty() {
-                break Ok(());
-            }
-            match self.write_some(start, rest) {
-                Ok(taken) => {
-                    rest = rest.get(taken..).unwrap_or_default();
-                    start = self.written;
-                }
-                Err(error) => break Err(error),
-            }
-        };
-        let left = rest.len();
-        batch.data.drain(..batch.data.len() - left);
-        batch.start = start;
-        result
+        while !batch.is_empty() {
+            let taken = self.write_some(batch.start(), batch.bytes())?;
+            batch.advance(taken);
+        }
+        Ok(())
     }
 
     /// Writes up to the end of a segment, and if that is reached makes it complete and begins the next one.
@@ -239,11 +201,12 @@ impl Disk {
     }
 
     fn open(&self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
-        match self.min_free {
+        let writer = match self.min_free {
             // Not every file system tells what is free, and then only one that is full says so.
             0 => SegmentWriter::open(&self.archive, segment),
             min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
-        }
+        }?;
+        Ok(if self.compressor.is_some() { writer.cached() } else { writer })
     }
 
     fn sync(&mut self) -> Result<(), ArchiveError> {

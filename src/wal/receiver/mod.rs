@@ -4,9 +4,11 @@
 //! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
 //! into the next job.
 
+mod batch;
 mod checking;
 mod compressor;
 mod disk;
+mod disk_thread;
 mod error;
 mod event;
 mod options;

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::compressor::{CompressFailure, Compressor};
 use super::disk::{Disk, Done};
+use super::disk_thread::DiskThread;
 use super::start::explain;
 use super::writing::Writing;
 use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, stopped, within};
@@ -48,13 +49,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
             let begin = within(patience, "starting replication", self.begin(connection, archive, segment));
-            let (started, disk) = tokio::select! {
+            let (started, writing) = tokio::select! {
                 begun = begin => begun?,
                 () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
             };
             let next = match started {
                 StartedStream::Streaming(stream) => {
-                    match self.stream_timeline(stream, disk, segment, stop).await? {
+                    match self.stream_timeline(stream, writing, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
                             connection = back;
@@ -81,7 +82,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         mut connection: ReplicationConnection,
         archive: &Archive,
         segment: WalSegment,
-    ) -> Result<(StartedStream, Disk), ReceiveError> {
+    ) -> Result<(StartedStream, Writing), ReceiveError> {
         let (timeline, start) = (segment.timeline(), segment.start());
         self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
@@ -95,20 +96,22 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let archive = archive.clone().with_fsyncs(self.progress.fsyncs());
         let compressor = self.compressor.as_ref().map(Compressor::work);
         let (min_free, state) = (self.options.min_free, self.state.clone());
-        Ok((started, Disk::new(archive, segment, checker, compressor, min_free, state)))
+        let disk = Disk::new(archive, segment, compressor, min_free, state);
+        let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+        let disk = DiskThread::start(disk, lock)?;
+        Ok((started, Writing::new(disk, checker, start, &self.options)))
     }
 
     /// Streams one timeline to its end, or until we stop.
     async fn stream_timeline(
         &mut self,
         mut stream: WalStream,
-        disk: Disk,
+        mut writing: Writing,
         first: WalSegment,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Next, ReceiveError> {
         let timeline = first.timeline();
         stream.set_status_interval(self.options.status_interval);
-        let mut writing = Writing::new(disk, first.start(), &self.options);
         writing.report(&mut stream)?;
         let ended = self.stream(&mut stream, &mut writing, stop).await;
         // Whatever has come is kept, also when the connection is lost.
@@ -169,7 +172,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     match event? {
                         None => return Ok(Ended::ByServer),
                         Some(WalEvent::Data(wal)) => {
-                            writing.append(wal.wal_start, wal.data);
+                            writing.append(wal.wal_start, wal.data).map_err(ReceiveError::Damage)?;
                             self.bytes += wal.data.len() as u64;
                             self.progress.heard(wal.data.len(), writing.received(), wal.wal_end, wal.sent_at);
                         }

@@ -1,22 +1,18 @@
 //! WAL between the stream and the disk.
 
-use core::pin::Pin;
 use core::time::Duration;
-use std::boxed::Box;
-use std::vec::Vec;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::disk::{Batch, Disk, Done};
+use super::batch::Batch;
+use super::disk::Done;
+use super::disk_thread::DiskThread;
 use super::{ReceiveError, ReceiverOptions};
 use crate::error::Error;
 use crate::replication::WalStream;
 use crate::types::Lsn;
-use crate::wal::{ArchiveError, WalSegment};
+use crate::wal::{ArchiveError, WalChecker, WalDamage, WalSegment};
 
-/// How much gathers for one job. When no other message fits, the stream is not read any more and the server has to
-/// wait.
-const BATCH_BYTES: usize = 256 * 1024;
 /// What a walsender sends at once.
 const MESSAGE_BYTES: usize = 128 * 1024;
 /// How long it gathers if nobody waits for it: a job for each message costs more in switching threads than in
@@ -25,20 +21,24 @@ const GATHER_TIME: Duration = Duration::from_millis(10);
 /// How long to wait for space.
 const SPACE_RETRY: Duration = Duration::from_secs(5);
 
-type Job = Pin<Box<dyn Future<Output = Result<Done, ReceiveError>> + Send>>;
-
 /// At most one job writes; what arrives meanwhile gathers for the next one, so that with a slow disk each job
 /// has more to do and not the stream more jobs.
 pub(super) struct Writing {
-    /// Here while no job runs.
-    disk: Option<Disk>,
-    job: Option<Job>,
+    /// None after an error.
+    disk: Option<DiskThread>,
     batch: Batch,
+    /// How much gathers for one job, in bytes. When no other message fits, the stream is not read any more and the
+    /// server has to wait.
+    batch_len: usize,
     /// The memory of the batch before, to be used again.
-    spare: Vec<u8>,
+    spare: Batch,
     /// The first byte of this stream.
     start: Lsn,
     received: Lsn,
+    /// Sees every byte before it is written.
+    checker: Option<WalChecker>,
+    /// What the checker found.
+    is_damaged: bool,
     written: Lsn,
     flushed: Lsn,
     proven: Lsn,
@@ -55,15 +55,24 @@ pub(super) struct Writing {
 }
 
 impl Writing {
-    pub(super) fn new(disk: Disk, start: Lsn, options: &ReceiverOptions) -> Self {
+    /// Writing begins at `start`, the start of a segment.
+    pub(super) fn new(
+        disk: DiskThread,
+        checker: Option<WalChecker>,
+        start: Lsn,
+        options: &ReceiverOptions,
+    ) -> Self {
         Self {
-            proven: disk.proven(),
             disk: Some(disk),
-            job: None,
-            batch: Batch { start, data: Vec::new() },
-            spare: Vec::new(),
+            batch: Batch::default(),
+            batch_len: (options.buffer / 2).max(MESSAGE_BYTES),
+            spare: Batch::default(),
             start,
             received: start,
+            // A record that reaches into the first segment may be under way.
+            proven: checker.as_ref().map_or(start, WalChecker::checked_up_to),
+            checker,
+            is_damaged: false,
             // What comes before the first byte is the archive's durable past.
             written: start,
             flushed: start,
@@ -92,19 +101,37 @@ impl Writing {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.batch.data.len() + MESSAGE_BYTES <= BATCH_BYTES
+        self.batch.len() + MESSAGE_BYTES <= self.batch_len
     }
 
-    /// Adds WAL that begins where the last ended; the stream has checked that it does.
-    pub(super) fn append(&mut self, start: Lsn, data: &[u8]) {
-        if self.batch.data.is_empty() {
-            self.batch.start = start;
-            self.gathered_at = Instant::now() + GATHER_TIME;
+    /// Checks and adds WAL that begins where the last ended; the stream has checked that it does.
+    ///
+    /// # Errors
+    /// If it is damaged. Nothing of it is written then.
+    pub(super) fn append(&mut self, start: Lsn, data: &[u8]) -> Result<(), WalDamage> {
+        if self.batch.is_empty() {
             // Memory that nothing is written to is none.
-            self.batch.data.reserve_exact(BATCH_BYTES);
+            self.batch.begin(start, self.batch_len);
+            self.gathered_at = Instant::now() + GATHER_TIME;
         }
-        self.batch.data.extend_from_slice(data);
+        let before = self.batch.len();
+        self.batch.push(data);
+        // Here the bytes are in the processor's cache, and their records begin at words of memory.
+        if let Some(checker) = &mut self.checker {
+            let new = self.batch.bytes().get(before..).unwrap_or_default();
+            if let Err(damage) = checker.check(start, new) {
+                self.batch.truncate(before);
+                self.is_damaged = true;
+                return Err(damage);
+            }
+        }
         self.received = Lsn::new(start.get().saturating_add(data.len() as u64));
+        Ok(())
+    }
+
+    /// Everything before this has come and was found right: not a record of which the end is still to come.
+    fn checked(&self) -> Lsn {
+        self.checker.as_ref().map_or(self.received, WalChecker::checked_up_to)
     }
 
     /// The server asks how far we are. It was told what we knew; if there is more to come it will be told again.
@@ -140,7 +167,7 @@ impl Writing {
 
     /// Whether there is something to do and nothing in the way.
     pub(super) fn can_start(&self) -> bool {
-        self.retry_at.is_none() && self.disk.is_some() && self.has_work(self.wants_sync())
+        self.retry_at.is_none() && !self.is_busy() && self.has_work(self.wants_sync())
     }
 
     /// When a job is worth it, where [`Writing::can_start`]; `None` for at once.
@@ -153,18 +180,22 @@ impl Writing {
     }
 
     fn has_work(&self, sync: bool) -> bool {
-        !self.batch.data.is_empty() || (sync && self.flushed < self.written)
+        !self.batch.is_empty() || (sync && self.flushed < self.written)
     }
 
     fn begin(&mut self, sync: bool) {
         if !self.has_work(sync) {
             return;
         }
-        if let Some(disk) = self.disk.take() {
-            let next = Batch { start: self.received, data: core::mem::take(&mut self.spare) };
-            let batch = core::mem::replace(&mut self.batch, next);
-            self.job = Some(Box::pin(disk.write(batch, sync)));
+        let checked = self.checked();
+        if let Some(disk) = self.disk.as_mut().filter(|disk| !disk.is_busy()) {
+            let batch = core::mem::replace(&mut self.batch, core::mem::take(&mut self.spare));
+            disk.write(batch, checked, sync);
         }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.disk.as_ref().is_none_or(DiskThread::is_busy)
     }
 
     /// The result of the running job; without one, waits until a full disk is worth another try, or for ever.
@@ -176,28 +207,23 @@ impl Writing {
             self.retry_at = None;
             self.start_job();
         }
-        match &mut self.job {
-            Some(job) => {
-                let done = job.await;
-                self.job = None;
-                done
-            }
+        match &mut self.disk {
+            Some(disk) => disk.done().await.inspect_err(|_| self.disk = None),
             None => core::future::pending().await,
         }
     }
 
     /// Takes over what a job did, and gives what kept it from doing more.
     pub(super) fn take_over(&mut self, done: Done) -> Option<ArchiveError> {
-        let Done { disk, mut batch, written, flushed, proven, out_of_space, .. } = done;
-        self.disk = Some(disk);
+        let Done { mut batch, written, flushed, proven, out_of_space, .. } = done;
         let safe_before = self.safe();
         (self.written, self.flushed, self.proven) = (written, flushed, proven);
         self.flush_moved |= self.safe() > safe_before;
-        if batch.data.is_empty() {
-            self.spare = batch.data;
+        if batch.is_empty() {
+            self.spare = batch;
         } else {
             // What could not be written comes before what has gathered since.
-            batch.data.extend_from_slice(&self.batch.data);
+            batch.push(self.batch.bytes());
             self.batch = batch;
         }
         out_of_space
@@ -212,16 +238,14 @@ impl Writing {
     /// The result of the running job, or else of one more that writes everything and makes it durable; `None`
     /// when there is nothing left to do. What finds no space is given up: it was not acknowledged.
     pub(super) async fn last_job(&mut self) -> Result<Option<Done>, ReceiveError> {
-        if self.job.is_none() {
+        if !self.is_busy() {
             self.begin(true);
         }
-        let Some(job) = &mut self.job else { return Ok(None) };
-        let done = job.await;
-        self.job = None;
-        let mut done = done?;
+        let Some(disk) = self.disk.as_mut().filter(|disk| disk.is_busy()) else { return Ok(None) };
+        let mut done = disk.done().await.inspect_err(|_| self.disk = None)?;
         if done.out_of_space.is_some() {
-            done.batch.data.clear();
-            self.batch.data.clear();
+            done.batch.clear();
+            self.batch.clear();
         }
         Ok(Some(done))
     }
@@ -229,7 +253,7 @@ impl Writing {
     /// Leaves the segment in progress as a partial file, and says which it is.
     pub(super) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
         match self.disk {
-            Some(disk) => disk.close().await,
+            Some(disk) => disk.close(self.is_damaged).await,
             None => Ok(None),
         }
     }
