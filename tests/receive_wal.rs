@@ -351,6 +351,26 @@ fn told_not_to_wait_it_ends_with_the_connection() {
     }
 }
 
+/// A request alone is no stream: whoever is told of one may rely on it.
+#[test]
+fn a_stream_that_the_server_refuses_is_not_told_of() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let conninfo = cluster.conninfo("repl");
+    let (first, second) = (Archive::new(), Archive::new());
+    let mut holder = first.receive(&conninfo, &["-S", SLOT, "--create-slot"]);
+    holder.wait_for("streaming");
+    let mut receiver = second.receive(&conninfo, &["-S", SLOT]);
+    let refused = receiver.wait_for("disconnected");
+    assert!(
+        refused["reason"].as_str().is_some_and(|reason| reason.contains("is active for PID")),
+        "{refused}"
+    );
+    assert!(receiver.events().iter().all(|event| event["event"] != "streaming"));
+    holder.stop("TERM");
+    receiver.wait_for("streaming");
+    receiver.stop("TERM");
+}
+
 fn slot_position(cluster: &Cluster) -> Lsn {
     cluster.query_lsn("restart_lsn FROM pg_replication_slots")
 }

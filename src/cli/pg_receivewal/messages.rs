@@ -66,7 +66,7 @@ impl Messages {
         match event {
             ReceiverEvent::Connected { .. } => self.was_connected = true,
             ReceiverEvent::ArchiveWarning(warning) => self.warning(warning),
-            ReceiverEvent::Streaming { start, timeline } => {
+            ReceiverEvent::Starting { start, timeline } => {
                 let is_told = self.switched_to.take() == Some(*timeline);
                 if !is_told {
                     self.detail(format_args!("starting log streaming at {start} (timeline {timeline})"));

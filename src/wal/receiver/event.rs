@@ -45,6 +45,13 @@ pub enum ReceiverEvent<'a> {
         damage: WalDamage,
     },
     /// WAL is requested from here.
+    Starting {
+        /// The first byte.
+        start: Lsn,
+        /// Its timeline.
+        timeline: TimelineId,
+    },
+    /// The server has agreed to stream from here. It may still find that it has no WAL for this place any more.
     Streaming {
         /// The first byte.
         start: Lsn,

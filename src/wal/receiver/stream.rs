@@ -55,6 +55,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             };
             let next = match started {
                 StartedStream::Streaming(stream) => {
+                    (self.on_event)(ReceiverEvent::Streaming { start, timeline });
                     match self.stream_timeline(stream, writing, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
@@ -87,7 +88,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
         let checker = self.checker(connection.server_version()?, archive, segment).await?;
-        (self.on_event)(ReceiverEvent::Streaming { start, timeline });
+        (self.on_event)(ReceiverEvent::Starting { start, timeline });
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
         let started = started.map_err(|error| {
