@@ -5,6 +5,7 @@
 //! is known to be one.
 #![cfg(feature = "cli")]
 
+mod black_hole;
 mod network;
 mod nonsense;
 mod process;

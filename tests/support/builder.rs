@@ -186,6 +186,7 @@ impl Builder {
         let mut set =
             |name: &str, value: &str| writeln!(conf, "{name} = {}", quote(value)).expect("a String");
         set("password_encryption", self.auth.password_encryption());
+        set("listen_addresses", "127.0.0.1");
         set("shared_buffers", "16MB");
         // In the data directory, where a killed server leaves nothing outside of it.
         set("dynamic_shared_memory_type", "mmap");

@@ -255,7 +255,7 @@ impl Cluster {
         let log_start = log.metadata().expect("the log file").len();
         let mut command = self.server.command("postgres");
         command.arg("-D").arg(self.data_dir()).arg("-k").arg(self.dir.path());
-        command.args(["-h", self.host(), "-p", &self.port().to_string()]);
+        command.args(["-p", &self.port().to_string()]);
         // A group of its own: Ctrl-C is for the test process, and the keeper does the rest.
         command.current_dir(self.dir.path()).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log file")).stderr(log);

@@ -22,6 +22,7 @@ pub mod servers;
 mod standby;
 mod template;
 pub mod wait;
+pub mod wire;
 
 pub use cluster::{Auth, Cluster, Stop};
 pub use program::{Program, tapster};
