@@ -2,7 +2,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::format;
 use std::string::{String, ToString as _};
-use std::time::SystemTime;
+use std::time::{Instant as StdInstant, SystemTime};
 
 use tokio::time::Instant;
 
@@ -177,6 +177,12 @@ impl WalStream {
     #[must_use]
     pub const fn server_end(&self) -> Lsn {
         self.server_end
+    }
+
+    /// When the server was last heard: a message of it, or a part of one that takes long on a slow line.
+    #[must_use]
+    pub fn heard_at(&self) -> StdInstant {
+        self.connection.connection.heard_at()
     }
 
     /// Reports how far the WAL was written to a file, and how far it is durable, from now on. Nothing is sent

@@ -187,6 +187,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     silence = Silence::new(limit, ask_after);
                 }
                 () = silence.next_step(), if has_room => match silence.asked {
+                    // On a slow line, a message may take longer than the server may be silent.
+                    _ if stream.heard_at() > silence.since.into_std() => {
+                        silence = Silence { since: stream.heard_at().into(), ..Silence::new(limit, ask_after) };
+                    }
                     false => {
                         silence.asked = true;
                         stream.request_keepalive().await?;
@@ -297,7 +301,7 @@ fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result
     Err(Refusal::NextTimeline { timeline, received, next: next.timeline, switchpoint: next.switchpoint })
 }
 
-/// The time since the server's last word.
+/// The time since the server's last message.
 struct Silence {
     limit: Option<Duration>,
     /// When to ask: at half of the limit, or earlier.
