@@ -355,6 +355,19 @@ fn a_lost_connection_is_the_end_or_not() {
     assert!(stderr.contains("pg_receivewal: error: connection to server at \"127.0.0.1\""), "{stderr}");
 }
 
+/// That the server starts up is no exception.
+#[test]
+fn the_first_connection_is_not_waited_for() {
+    let primary = Cluster::builder(&servers::packaged()).start();
+    let starting = primary.standby_with(&[("hot_standby", "off")]);
+    for subject in [Subject::ours(), Subject::theirs()] {
+        let stderr = ends(subject.receive(&Archive::new(), &starting.conninfo("repl"), &[]), 1);
+        let at = format!("connection to server at \"127.0.0.1\", port {} failed: FATAL:", starting.port());
+        assert!(stderr.contains(&at), "{stderr}");
+        assert!(stderr.contains("the database system is not accepting connections"), "{stderr}");
+    }
+}
+
 #[test]
 fn receiving_ends_at_the_position_itself() {
     let cluster = Cluster::builder(&servers::packaged()).start();

@@ -193,6 +193,12 @@ impl Failure {
     pub(super) fn is_connection(&self) -> bool {
         self.kind == Kind::Connection
     }
+
+    /// Whether the server is there and takes nobody just now: it starts up or shuts down, or has too many sessions.
+    pub(super) fn is_for_now(&self) -> bool {
+        let for_now = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
+        self.is_connection() && self.sqlstate.is_some_and(|state| for_now.contains(&state))
+    }
 }
 
 impl From<ConnInfoError> for Failure {

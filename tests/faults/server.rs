@@ -182,17 +182,41 @@ fn a_server_that_takes_nobody_now_is_tried_again() {
     assert_eq!(end.status.code(), Some(3), "{said}");
     assert!(said.contains("53300"), "{said}");
 
-    // The first one loses its session, and the place in it.
-    let other = Subject::Tapster.start(&archive, &conninfo, &[]);
+    let mut receiver = Subject::Tapster.start(&archive, &conninfo, &[]);
+    receiver.wait_for_stderr("connecting again", PATIENCE);
     drop(holder);
-    drop(other);
-    let receiver = Subject::Tapster.start(&archive, &conninfo, &[]);
     wait_until(PATIENCE, "it receives", || receiver.stderr().contains("streaming"));
     cluster.stop(crate::support::Stop::Immediate);
     wait_until(PATIENCE, "it has noticed", || receiver.stderr().contains("connecting again"));
     cluster.start();
     let last = cluster.write_segments(1);
     assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
+}
+
+/// It is there, and says that it starts up: until it is promoted, in this case.
+#[test]
+fn a_server_that_starts_up_is_waited_for_at_first_as_well() {
+    let primary = cluster();
+    let starting = primary.standby_with(&[("hot_standby", "off")]);
+    let conninfo = starting.conninfo("repl");
+    for subject in [Subject::Tapster, Subject::PgReceivewal] {
+        let end = subject.start(&Archive::new(), &conninfo, &["--no-loop"]).wait(PATIENCE);
+        let said = String::from_utf8_lossy(&end.stderr);
+        assert_eq!(end.status.code(), Some(if subject == Subject::Tapster { 3 } else { 1 }), "{said}");
+        assert!(said.contains("FATAL"), "{said}");
+    }
+    let end = Subject::PgReceivewal.start(&Archive::new(), &conninfo, &[]).wait(PATIENCE);
+    assert_eq!(end.status.code(), Some(1), "it does not wait");
+
+    let archive = Archive::new();
+    let mut receiver =
+        Subject::Tapster.start(&archive, &conninfo, &["-S", SLOT, "--create-slot", "--if-not-exists"]);
+    receiver.wait_for_stderr("connecting again", PATIENCE);
+    assert!(receiver.stderr().contains("57P03"), "{}", receiver.stderr());
+    starting.promote();
+    receiver.wait_for_stderr("streaming from", PATIENCE);
+    receiver.signal("TERM");
+    assert!(receiver.wait(PATIENCE).status.success());
 }
 
 #[test]

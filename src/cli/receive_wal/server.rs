@@ -21,6 +21,8 @@ use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
 
 /// How long to wait before a server that could not be reached at first is tried again.
 const FIRST_CONNECTION_RETRY: Duration = Duration::from_secs(15);
+/// The same for one that is there and takes nobody just now: doubled, up to the other.
+const TAKEN_SOON: Duration = Duration::from_millis(500);
 
 /// One server that is received from.
 pub(super) struct Server {
@@ -49,11 +51,13 @@ impl Server {
                 .warning("no replication slot: the server may remove WAL before it is received (see -S)");
         }
         let mut is_slot_there = !self.args.create_slot;
+        let mut soon = TAKEN_SOON;
         loop {
             match self.attempt(&mut is_slot_there, &stop, &mut reload).await {
-                Err(failure) if self.persistent && !self.args.no_loop && failure.is_connection() => {
+                Err(failure) if self.waits_after(&failure) => {
                     self.board.unreachable(&self.entry);
-                    let retry_in = FIRST_CONNECTION_RETRY;
+                    let retry_in = if failure.is_for_now() { soon } else { FIRST_CONNECTION_RETRY };
+                    soon = (soon * 2).min(FIRST_CONNECTION_RETRY);
                     let reason = failure.message();
                     self.report.problem("disconnected", reason, retry_in.as_millis(), "connecting again");
                     tokio::select! {
@@ -65,6 +69,11 @@ impl Server {
                 result => return result,
             }
         }
+    }
+
+    /// Whether what kept the first connection from being made may pass.
+    fn waits_after(&self, failure: &Failure) -> bool {
+        !self.args.no_loop && (failure.is_for_now() || self.persistent && failure.is_connection())
     }
 
     async fn attempt(
