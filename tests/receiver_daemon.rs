@@ -317,6 +317,25 @@ fn every_flag_has_a_variable() {
     assert!(events.iter().any(|event| event["event"] == "slot_created"), "{events:?}");
 }
 
+/// Mistakes are told before any variable has its flag.
+#[test]
+fn a_mistake_is_a_document_where_a_variable_asks_for_it() {
+    for (command, value, is_document) in [
+        ("receive-wal", "Yes", true),
+        ("receive-wal", "off", false),
+        ("receive-wal", "?", false),
+        ("status", "1", false),
+    ] {
+        let output = Program::tapster().args(&[command, "--nope"]).env("TAPSTER_JSON", value).run();
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(!output.stdout.is_empty(), is_document, "{command} {value}: {output:?}");
+        if is_document {
+            let document = support::json(&String::from_utf8(output.stdout).unwrap());
+            assert_has(&document, json!({ "ok": false, "error": { "kind": "usage", "exit": 2 } }));
+        }
+    }
+}
+
 #[test]
 fn a_line_on_a_terminal_moves_on_below_the_others() {
     let cluster = Cluster::builder(&servers::packaged()).start();

@@ -1,9 +1,12 @@
 //! Mistakes on the command line, told without the passwords that stand there.
 
-use super::failure::Failure;
-use super::output;
 use std::borrow::Cow;
 use std::ffi::OsString;
+
+use clap::builder::{BoolishValueParser, TypedValueParser as _};
+
+use super::failure::Failure;
+use super::output;
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
 /// With psql's habit, `-h db1` would print the help and hide the mistake.
@@ -18,7 +21,16 @@ pub(super) fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
 
 /// Whether a document was asked for, where the arguments could not be read.
 pub(super) fn is_json(arguments: &[OsString]) -> bool {
-    ours(arguments).iter().any(|argument| argument == "--json")
+    // The one command whose flags have variables.
+    let by_variable =
+        || arguments.get(1).is_some_and(|command| command == "receive-wal") && is_set("TAPSTER_JSON");
+    ours(arguments).iter().any(|argument| argument == "--json") || by_variable()
+}
+
+/// Whether a variable switches its flag on, in any of the words that clap takes.
+fn is_set(variable: &str) -> bool {
+    let value = std::env::var_os(variable).unwrap_or_default();
+    BoolishValueParser::new().parse_ref(&clap::Command::new(""), None, &value).unwrap_or_default()
 }
 
 /// The arguments before `--`, behind which those of another program may be.
