@@ -23,8 +23,8 @@ Exit codes:
     5  refused so that WAL is not lost or mixed: somebody has to decide
     6  local storage: a retry makes sense after the repair
     7  verification found damage
-  130  low-level-backup was abandoned because of SIGINT
-  143  low-level-backup was abandoned because of SIGTERM
+  130  low-level-backup was abandoned because of SIGINT; receive-wal was told twice
+  143  the same of SIGTERM
   255  wal get: could not tell whether there is such a file
 
 check --nagios ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.

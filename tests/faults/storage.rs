@@ -4,9 +4,10 @@ use core::time::Duration;
 use std::process::Command;
 
 use crate::subject::{A_WHILE, SLOT, Subject, arrives, assert_goes_on, cluster, traced};
-use crate::support::process::{PATIENCE, signal};
+use crate::support::process::{PATIENCE, is_alive, signal};
 use crate::support::wait::holds_within;
 use crate::support::{Archive, wait_until};
+use tapster::types::Lsn;
 
 #[test]
 fn a_full_disk_is_waited_for_whatever_it_refuses() {
@@ -145,4 +146,48 @@ fn a_slow_fsync_does_not_lose_the_connection() {
         drop(cluster);
         signal(traced(&receiver), "KILL");
     }
+}
+
+/// To stop in good order is to sync what is written, which such a disk delays; a second signal does not wait.
+#[test]
+fn told_twice_it_ends_at_once_and_loses_nothing_that_was_acknowledged() {
+    let told_twice = |name, code| {
+        let (cluster, archive) = (cluster(), Archive::new());
+        let conninfo = cluster.conninfo("repl");
+        let injection = "fsync,fdatasync:delay_enter=5000000:when=6+";
+        let options = ["-S", SLOT, "--synchronous"];
+        let mut receiver = Subject::Tapster.start_with(injection, &archive, &conninfo, &options);
+        wait_until(PATIENCE, "it receives", || receiver.stderr().contains("streaming from"));
+        let flushed = || cluster.sql("SELECT flush_lsn FROM pg_stat_replication").unwrap();
+        // Until the disk becomes slow.
+        wait_until(PATIENCE, "it does not follow at once", || {
+            cluster.write_wal(1000);
+            let position = cluster.position().to_string();
+            !holds_within(Duration::from_secs(1), || flushed() == position)
+        });
+        let acknowledged: Lsn = flushed().parse().expect("a position");
+        let pid = traced(&receiver);
+        signal(pid, name);
+        assert!(!holds_within(Duration::from_secs(1), || receiver.has_ended()), "it waits for the disk");
+        signal(pid, name);
+        // What is left of it, strace holds until the delay is over.
+        assert!(holds_within(Duration::from_secs(1), || !is_alive(pid)), "{}", receiver.stderr());
+        let end = receiver.wait(PATIENCE);
+        assert_eq!(end.status.code(), Some(code), "{end:?}");
+
+        let restart: Lsn =
+            cluster.sql("SELECT restart_lsn FROM pg_replication_slots").unwrap().parse().expect("a position");
+        assert!(restart <= acknowledged, "{restart} and {acknowledged}");
+        let partial = std::fs::read(archive.file(&archive.partials()[0])).unwrap();
+        let start = cluster.segment_start(acknowledged);
+        let len = usize::try_from(acknowledged.get() - start.get()).expect("less than a segment");
+        let name = cluster.segment_name(1, acknowledged);
+        let theirs = std::fs::read(cluster.data_dir().join("pg_wal").join(name)).unwrap();
+        assert!(partial[..len] == theirs[..len], "what was acknowledged is not here");
+        assert_goes_on(Subject::Tapster, &archive, &cluster);
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| told_twice("TERM", 143));
+        scope.spawn(|| told_twice("INT", 130));
+    });
 }

@@ -56,7 +56,8 @@ Exit codes:
   3  cannot connect, or connection lost and --no-loop
   4  authentication, TLS verification, missing privilege
   5  refused so that WAL is not lost or mixed: gap, other cluster, archive ahead, archive locked
-  6  local storage";
+  6  local storage
+  130, 143  ended at once by a second SIGINT or SIGTERM";
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let report = Reporter { json: args.json, quiet: args.quiet, verbose: args.verbose, server: None };
