@@ -220,7 +220,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     ) -> Result<(), ReceiveError> {
         self.announce(&done);
         if let Some(out_of_space) = writing.take_over(done) {
-            if self.options.no_loop {
+            // A server that shuts down waits for everybody who is connected, and would for ever if all space is gone.
+            if self.options.no_loop || self.progress.is_out_of_space() {
                 return Err(out_of_space.into());
             }
             let retry_in = writing.wait_for_space();
