@@ -3,8 +3,7 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::io;
+use std::fs;
 
 use serde_json::json;
 use support::process::PATIENCE;
@@ -12,7 +11,6 @@ use support::wait::holds_within;
 use support::{
     Archive, Cluster, Program, Receiver, assert_has, lsn, oracle, servers, tapster_json, wait_until,
 };
-use tapster::wal::SegmentReader;
 
 const METHODS: [(&str, &str); 3] = [("gzip", ".gz"), ("lz4", ".lz4"), ("zstd:level=5", ".zst")];
 
@@ -179,15 +177,7 @@ fn assert_all_compressed(archive: &Archive, cluster: &Cluster, suffix: &str) {
 
 /// Decompresses what is compressed, into a directory that is compared with the server's.
 fn assert_whole(archive: &Archive, cluster: &Cluster) {
-    let plain = Archive::new();
-    for name in archive.names() {
-        let base = name.split('.').next().unwrap();
-        if name.ends_with(".partial") || name.ends_with(".tmp") {
-            continue;
-        }
-        let mut reader = SegmentReader::open(&archive.file(&name), cluster.segment_size()).unwrap();
-        io::copy(&mut reader, &mut File::create(plain.file(base)).unwrap()).unwrap();
-    }
+    let plain = archive.decompressed(cluster.segment_size());
     let compared = oracle::compare_segments(plain.path(), &cluster.archive_dir());
     assert!(compared.as_ref().is_ok_and(|&count| count >= 1), "{compared:?} {:?}", archive.names());
 }

@@ -9,6 +9,7 @@ mod black_hole;
 mod network;
 mod nonsense;
 mod process;
+mod promotions;
 mod server;
 mod storage;
 mod subject;

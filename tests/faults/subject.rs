@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::process::{PATIENCE, children};
@@ -61,6 +62,44 @@ impl Subject {
             .args(&[self.path()])
             .args(&self.arguments(archive, conninfo, options))
             .spawn()
+    }
+}
+
+/// A fault of a process that runs already, for as long as this lives: strace does something to its system calls, in
+/// the form of its option `inject`.
+pub(crate) struct Injection {
+    strace: RunningProgram,
+    pid: u32,
+}
+
+impl Injection {
+    #[track_caller]
+    pub(crate) fn into(pid: u32, injection: &str) -> Self {
+        let calls = injection.split(':').next().expect("a text has a first part");
+        let (trace, inject) = (format!("trace={calls}"), format!("inject={injection}"));
+        let arguments = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "-p", &pid.to_string()];
+        let strace = Program::new(Path::new("strace")).args(&arguments).spawn();
+        let injection = Self { strace, pid };
+        wait_until(PATIENCE, "strace has all threads", || injection.threads().iter().all(|&traced| traced));
+        injection
+    }
+
+    /// Of each thread, whether it is traced.
+    fn threads(&self) -> Vec<bool> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).expect("it runs").flatten();
+        let is_traced = |task: fs::DirEntry| {
+            // A thread may just have ended.
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            !status.lines().any(|line| line == "TracerPid:\t0")
+        };
+        tasks.map(is_traced).collect()
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        self.strace.signal("TERM");
+        holds_within(PATIENCE, || self.strace.has_ended());
     }
 }
 

@@ -1,11 +1,13 @@
 //! `tapster receive-wal` into an archive of the test's own.
 
 use core::time::Duration;
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tapster::types::Lsn;
+use tapster::wal::SegmentReader;
 use tempfile::TempDir;
 
 use super::oracle;
@@ -72,6 +74,22 @@ impl Archive {
     pub fn assert_identical(&self, servers: &Path) -> usize {
         oracle::compare_segments(self.path(), servers)
             .unwrap_or_else(|difference| panic!("{difference}; here are {:?}", self.names()))
+    }
+
+    /// A copy of it in which every complete segment is plain.
+    #[track_caller]
+    pub fn decompressed(&self, segment_size: u64) -> Self {
+        let plain = Self::new();
+        for name in self.names() {
+            let (base, suffix) = name.split_once('.').unwrap_or((&name, ""));
+            if base.len() < 24 || suffix == "partial" || suffix.ends_with("tmp") {
+                continue;
+            }
+            let mut reader = SegmentReader::open(&self.file(&name), segment_size).expect("a segment");
+            let mut copy = File::create(plain.file(base)).expect("the directory is ours");
+            io::copy(&mut reader, &mut copy).expect("it can be decompressed");
+        }
+        plain
     }
 
     /// Starts to receive into it.
