@@ -7,37 +7,39 @@ use tapster::replication::ReplicationConnection;
 use tapster::session::HandshakeError;
 use tapster::{ConnectFailure, Error};
 
+/// Of each argument, and not of all that follow, as those of the command do.
+const HEADING: &str = "Connection";
+
 /// How to connect: the same for every command.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Connection")]
 pub(super) struct ConnectionArgs {
     /// A connection URI, a key=value string, or a database's name
-    #[arg(short = 'd', long = "dbname", value_name = "CONN", env = "TAPSTER_DBNAME", hide_env_values = true)]
+    #[arg(short = 'd', long = "dbname", value_name = "CONN", help_heading = HEADING)]
+    #[arg(env = "TAPSTER_DBNAME", hide_env_values = true)]
     dbname: Option<String>,
     /// The server's name or address, or the directory of its Unix socket (-h is help)
-    #[arg(short = 'H', long, env = "TAPSTER_HOST")]
+    #[arg(short = 'H', long, env = "TAPSTER_HOST", help_heading = HEADING)]
     host: Option<String>,
     /// The server's port
-    #[arg(short, long, env = "TAPSTER_PORT")]
+    #[arg(short, long, env = "TAPSTER_PORT", help_heading = HEADING)]
     port: Option<String>,
     /// The user's name in the database
-    #[arg(short = 'U', long, value_name = "USER", env = "TAPSTER_USERNAME")]
+    #[arg(short = 'U', long, value_name = "USER", env = "TAPSTER_USERNAME", help_heading = HEADING)]
     username: Option<String>,
     /// Never ask for a password
-    #[arg(short = 'w', long, conflicts_with = "password")]
+    #[arg(short = 'w', long, conflicts_with = "password", help_heading = HEADING)]
     no_password: bool,
     /// Ask for a password before connecting
-    #[arg(short = 'W', long)]
+    #[arg(short = 'W', long, help_heading = HEADING)]
     password: bool,
 }
 
 /// For how long a server that says nothing is waited for.
 #[derive(Clone, Copy, Debug, clap::Args)]
-#[command(next_help_heading = "Connection")]
 pub(super) struct TimeoutArgs {
     /// Seconds for which the server may be silent, except in a checkpoint and in the start and stop of a backup; 0
     /// for ever
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "TAPSTER_TIMEOUT")]
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "TAPSTER_TIMEOUT", help_heading = HEADING)]
     timeout: u64,
 }
 

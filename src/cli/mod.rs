@@ -53,6 +53,8 @@ mod directory;
 mod failure;
 mod getopt;
 mod low_level_backup;
+#[cfg(test)]
+mod man;
 mod members;
 mod output;
 mod password;

@@ -19,8 +19,6 @@ pub(in crate::cli) struct Args {
     /// Do everything but stream: show where it would begin, and why. Nothing is written or created
     #[arg(long)]
     pub(super) dry_run: bool,
-    #[command(flatten)]
-    pub(super) daemon: DaemonArgs,
     /// Print events as JSON documents, one a line
     #[arg(long)]
     pub(in crate::cli) json: bool,
@@ -30,6 +28,9 @@ pub(in crate::cli) struct Args {
     /// Also tell of each segment
     #[arg(short, long, conflicts_with = "quiet")]
     pub(super) verbose: bool,
+    // Last, as its heading counts for all that follow.
+    #[command(flatten)]
+    pub(super) daemon: DaemonArgs,
 }
 
 /// The arguments of [`ServerArgs`] that are its own. (It has no group, as it flattens another struct.)
