@@ -1,7 +1,7 @@
 //! The manual pages in `docs/man`, from the same definitions as the help. A test makes them and not the program,
 //! which is smaller by them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{env, fs};
 
@@ -27,7 +27,7 @@ fn the_manual_pages_say_what_the_help_says() {
     let here: BTreeMap<_, _> = files
         .map(|file| (file.file_name().into_string().unwrap(), fs::read_to_string(file.path()).unwrap()))
         .collect();
-    let outdated: Vec<_> =
+    let outdated: BTreeSet<_> =
         here.keys().chain(pages.keys()).filter(|&name| here.get(name) != pages.get(name)).collect();
     assert!(outdated.is_empty(), "{outdated:?}; {WRITE}=1 cargo test --bin tapster manual_pages writes them");
 }
