@@ -9,6 +9,7 @@ use super::error::PostgresError;
 use super::privileges::Privilege;
 use super::replication_stats::{self, ClientType, ReplicationStats};
 use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace, XlogInfo};
+use super::session::Sql;
 use super::status::PostgresStatus;
 use super::{sql, standby_names};
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
@@ -22,7 +23,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn is_in_recovery(&self) -> Result<bool, PostgresError> {
-        self.value("pg_is_in_recovery", |_| sql::IS_IN_RECOVERY.into()).await
+        self.value("pg_is_in_recovery", &|_| sql::IS_IN_RECOVERY.into()).await
     }
 
     /// Whether the role is a superuser.
@@ -30,7 +31,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn is_superuser(&self) -> Result<bool, PostgresError> {
-        self.value("asking for the role", |_| sql::IS_SUPERUSER.into()).await
+        self.value("asking for the role", &|_| sql::IS_SUPERUSER.into()).await
     }
 
     /// Whether the role may take backups: monitoring, start, stop, switch WAL, create restore points. See
@@ -39,7 +40,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn has_backup_privileges(&self) -> Result<bool, PostgresError> {
-        self.value("asking for privileges", sql::has_backup_privileges).await
+        self.value("asking for privileges", &sql::has_backup_privileges).await
     }
 
     /// Whether the role may run `CHECKPOINT`.
@@ -47,7 +48,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn has_checkpoint_privileges(&self) -> Result<bool, PostgresError> {
-        self.value("asking for privileges", sql::has_checkpoint_privileges).await
+        self.value("asking for privileges", &sql::has_checkpoint_privileges).await
     }
 
     /// Whether the role may see all settings and statistics.
@@ -55,7 +56,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn has_monitoring_privileges(&self) -> Result<bool, PostgresError> {
-        self.value("asking for privileges", sql::has_monitoring_privileges).await
+        self.value("asking for privileges", &sql::has_monitoring_privileges).await
     }
 
     /// Where the server is in its WAL.
@@ -63,7 +64,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn current_xlog_info(&self) -> Result<XlogInfo, PostgresError> {
-        self.one("asking for the position", sql::current_xlog_info, &[], XlogInfo::read).await
+        self.one("asking for the position", &sql::current_xlog_info, &[], XlogInfo::read).await
     }
 
     /// [`XlogInfo::file_name`].
@@ -87,7 +88,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn xlog_segment_size(&self) -> Result<u64, PostgresError> {
-        self.value("asking for a setting", sql::xlog_segment_size).await
+        self.value("asking for a setting", &sql::xlog_segment_size).await
     }
 
     /// After how many seconds the server ends a segment by itself; 0 for never.
@@ -96,7 +97,7 @@ impl PostgreSQLConnection {
     /// The connection's, or the server's.
     pub async fn archive_timeout(&self) -> Result<u64, PostgresError> {
         let setting = |_| format!("coalesce({}, '0')", sql::number_setting("archive_timeout"));
-        self.value("asking for a setting", setting).await
+        self.value("asking for a setting", &setting).await
     }
 
     /// The seconds between two checkpoints.
@@ -104,7 +105,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn checkpoint_timeout(&self) -> Result<u64, PostgresError> {
-        self.value("asking for a setting", |_| sql::number_setting("checkpoint_timeout")).await
+        self.value("asking for a setting", &|_| sql::number_setting("checkpoint_timeout")).await
     }
 
     /// The size of all tablespaces in bytes; `None` for a role without backup privileges.
@@ -112,7 +113,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn current_size(&self) -> Result<Option<u64>, PostgresError> {
-        self.optional_value("asking for the size", sql::current_size).await
+        self.optional_value("asking for the size", &sql::current_size).await
     }
 
     /// A setting as `SHOW` prints it: `16MB`, `5min`, `on`.
@@ -121,7 +122,7 @@ impl PostgreSQLConnection {
     /// 42704 if there is no such setting, 42501 if the role may not see it, or the connection's error.
     pub async fn get_setting(&self, name: &str) -> Result<String, PostgresError> {
         let sql = |_| sql::GET_SETTING.to_string();
-        self.one("SHOW", sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
+        self.one("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
     }
 
     /// The system identifier.
@@ -129,7 +130,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn get_systemid(&self) -> Result<SystemId, PostgresError> {
-        self.value("pg_control_system", |_| sql::SYSTEM_ID.into()).await
+        self.value("pg_control_system", &|_| sql::SYSTEM_ID.into()).await
     }
 
     /// The tablespaces outside of the data directory.
@@ -138,7 +139,7 @@ impl PostgreSQLConnection {
     /// The connection's, or the server's.
     pub async fn get_tablespaces(&self) -> Result<Vec<Tablespace>, PostgresError> {
         let what = "asking for tablespaces";
-        let set = self.session.read(what, |_| sql::TABLESPACES.into(), &[]).await?;
+        let set = self.session.read(what, &|_| sql::TABLESPACES.into(), &[]).await?;
         readable(what, set.rows().map(Tablespace::read).collect())
     }
 
@@ -152,7 +153,7 @@ impl PostgreSQLConnection {
             return Ok(kept.clone());
         }
         let what = "asking for the configuration files";
-        let set = self.session.read(what, |_| sql::CONFIGURATION_FILES.into(), &[]).await?;
+        let set = self.session.read(what, &|_| sql::CONFIGURATION_FILES.into(), &[]).await?;
         let mut files = ConfigurationFiles::default();
         for row in set.rows() {
             let pair = row.text("key").and_then(|key| Ok((key, row.text("value")?)));
@@ -168,7 +169,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// The connection's, or the server's.
     pub async fn get_archiver_stats(&self) -> Result<ArchiverStats, PostgresError> {
-        self.one("asking for the archiver", |_| sql::archiver_stats(), &[], ArchiverStats::read).await
+        self.one("asking for the archiver", &|_| sql::archiver_stats(), &[], ArchiverStats::read).await
     }
 
     /// A physical slot; `None` if there is none of that name.
@@ -178,7 +179,7 @@ impl PostgreSQLConnection {
     pub async fn get_replication_slot(&self, name: &str) -> Result<Option<ReplicationSlot>, PostgresError> {
         self.require(90_400, "9.4").await?;
         let what = "asking for the slot";
-        let set = self.session.read(what, |_| sql::REPLICATION_SLOT.into(), &[Some(name)]).await?;
+        let set = self.session.read(what, &|_| sql::REPLICATION_SLOT.into(), &[Some(name)]).await?;
         readable(what, set.row(0).map(ReplicationSlot::read).transpose())
     }
 
@@ -193,7 +194,7 @@ impl PostgreSQLConnection {
     ) -> Result<Vec<ReplicationStats>, PostgresError> {
         let what = "asking for replication clients";
         let version = self.server_version().await?;
-        let set = self.session.read(what, |version| sql::replication_stats(version, clients), &[]).await?;
+        let set = self.session.read(what, &|version| sql::replication_stats(version, clients), &[]).await?;
         readable(what, replication_stats::read(&set, version))?.ok_or_else(|| self.access_required())
     }
 
@@ -236,7 +237,7 @@ impl PostgreSQLConnection {
             }
             Ok(missing)
         };
-        self.one("asking for privileges", columns, &[], read).await
+        self.one("asking for privileges", &columns, &[], read).await
     }
 
     async fn require(&self, num: u32, version: &'static str) -> Result<(), PostgresError> {
@@ -250,7 +251,7 @@ impl PostgreSQLConnection {
     async fn one<T>(
         &self,
         what: &'static str,
-        sql: impl Fn(ServerVersion) -> String,
+        sql: Sql<'_>,
         params: &[Option<&str>],
         read: impl FnOnce(Row<'_>) -> Result<T, ColumnError>,
     ) -> Result<T, PostgresError> {
@@ -262,19 +263,15 @@ impl PostgreSQLConnection {
     async fn optional_value<T: FromStr>(
         &self,
         what: &'static str,
-        expression: impl Fn(ServerVersion) -> String,
+        expression: Sql<'_>,
     ) -> Result<Option<T>, PostgresError> {
         // As text, so that a boolean is `true` or `false`.
         let sql = |version| sql::scalar(&format!("({})::pg_catalog.text", expression(version)));
-        self.one(what, sql, &[], |row| row.optional("value")).await
+        self.one(what, &sql, &[], |row| row.optional("value")).await
     }
 
     /// Reads the value of an expression.
-    async fn value<T: FromStr>(
-        &self,
-        what: &'static str,
-        expression: impl Fn(ServerVersion) -> String,
-    ) -> Result<T, PostgresError> {
+    async fn value<T: FromStr>(&self, what: &'static str, expression: Sql<'_>) -> Result<T, PostgresError> {
         let value = self.optional_value(what, expression).await?;
         value.ok_or_else(|| PostgresError::failed(what, null("value").into()))
     }

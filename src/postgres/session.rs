@@ -241,6 +241,10 @@ impl<C: Link> Session<C> {
     }
 }
 
+/// Puts a statement together for a server's version. Not a type parameter: what runs the statement is the same for
+/// all of them, and large.
+pub(super) type Sql<'a> = &'a (dyn Fn(ServerVersion) -> String + Sync);
+
 /// A statement and its parameters.
 pub(super) type Statement<'a> = (&'a str, &'a [Option<&'a str>]);
 
@@ -249,7 +253,7 @@ impl Session<Connection> {
     pub(super) async fn read(
         &self,
         what: &'static str,
-        sql: impl Fn(ServerVersion) -> String,
+        sql: Sql<'_>,
         params: &[Option<&str>],
     ) -> Result<ResultSet, PostgresError> {
         let connection = self.connect().await?;
