@@ -70,6 +70,7 @@ mod usage;
 mod verify;
 mod wal;
 
+use core::pin::Pin;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -77,6 +78,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use failure::Failure;
+use tapster::wal::ReceiverEvent;
 
 /// PostgreSQL replication and backup control without libpq.
 #[derive(Debug, Parser)]
@@ -186,6 +188,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// What hears of a receiver's events. One type, so that the receiver is compiled once: it is large.
+type OnEvent<'a> = Box<dyn FnMut(ReceiverEvent<'_>) + Send + 'a>;
+
 impl Command {
     fn json(&self) -> bool {
         match self {
@@ -206,32 +211,33 @@ impl Command {
     }
 
     fn run(self) -> Result<(), Failure> {
-        block_on(async {
-            match self {
-                Self::ReceiveWal(args) => receive_wal::run(*args).await,
-                Self::Status(args) => status::run(args).await,
-                Self::Check(args) => check::run(args).await,
-                Self::Show(args) => show::run(args).await,
-                Self::SwitchWal(args) => control::switch_wal(args).await,
-                Self::Checkpoint(args) => control::checkpoint(args).await,
-                Self::RestorePoint(args) => control::restore_point(args).await,
-                Self::LowLevelBackup(args) => low_level_backup::run(args).await,
-                Self::Slot(command) => slot::run(command).await,
-                Self::Verify(args) => verify::run(&args),
-                Self::Wal(command) => wal::run(&command),
-                Self::Conninfo(args) => conninfo::run(&args),
-                Self::Completions(args) => completions::run(&args),
-                Self::ExitCodes => {
-                    output::print(EXIT_CODES.trim_end());
-                    Ok(())
-                }
+        block_on(match self {
+            Self::ReceiveWal(args) => Box::pin(receive_wal::run(*args)),
+            Self::Status(args) => Box::pin(status::run(args)),
+            Self::Check(args) => Box::pin(check::run(args)),
+            Self::Show(args) => Box::pin(show::run(args)),
+            Self::SwitchWal(args) => Box::pin(control::switch_wal(args)),
+            Self::Checkpoint(args) => Box::pin(control::checkpoint(args)),
+            Self::RestorePoint(args) => Box::pin(control::restore_point(args)),
+            Self::LowLevelBackup(args) => Box::pin(low_level_backup::run(args)),
+            Self::Slot(command) => Box::pin(slot::run(command)),
+            Self::Verify(args) => return verify::run(&args),
+            Self::Wal(command) => return wal::run(&command),
+            Self::Conninfo(args) => return conninfo::run(&args),
+            Self::Completions(args) => return completions::run(&args),
+            Self::ExitCodes => {
+                output::print(EXIT_CODES.trim_end());
+                return Ok(());
             }
         })
     }
 }
 
+/// A command under way. On the heap, so that each has the memory of its own and not of the largest.
+type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
+
 /// Runs a command to its end.
-fn block_on(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on(command: Running<'_>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -17,7 +17,7 @@ use self::messages::{Messages, describe, refused};
 use self::options::{Action, Mistake, Options, Password};
 use super::connection::Target;
 use super::failure::Failure;
-use super::{block_on, output};
+use super::{OnEvent, block_on, output};
 use tapster::Error;
 use tapster::client::quote_ident;
 use tapster::conninfo::ConnInfo;
@@ -54,7 +54,7 @@ pub(super) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
         }
     };
     messages.set_verbose(options.verbose);
-    match block_on(run(options, program, &mut messages)) {
+    match block_on(Box::pin(run(options, program, &mut messages))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             messages.error(failure.message());
@@ -155,8 +155,8 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
         ..ReceiverOptions::new(options.directory.unwrap_or_default())
     };
     loop {
-        let receiver =
-            Receiver::new(target.config()?, receiver_options.clone(), |event| messages.event(&event));
+        let on_event: OnEvent<'_> = Box::new(|event| messages.event(&event));
+        let receiver = Receiver::new(target.config()?, receiver_options.clone(), on_event);
         let stopped = match receiver.run(stop.clone()).await {
             Err(ReceiveError::Connection(error)) if target.can_mend(&error) => {
                 target.prompt()?;

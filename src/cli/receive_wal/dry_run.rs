@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::directory;
 use super::super::failure::Failure;
-use super::super::output;
+use super::super::{OnEvent, output};
 use super::args::ServerArgs;
 use super::report::Reporter;
 use tapster::wal::{ReceiveError, Receiver, ResumePoint};
@@ -16,8 +16,8 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     let mut target = args.connection.target(args.conn.as_deref())?;
     let point = loop {
         let report = report.clone();
-        let receiver =
-            Receiver::new(target.replication_config()?, options.clone(), move |event| report.event(&event));
+        let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
+        let receiver = Receiver::new(target.replication_config()?, options.clone(), on_event);
         match receiver.resume_point().await {
             Err(ReceiveError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
             result => break result?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::super::OnEvent;
 use super::super::connection::Target;
 use super::super::directory;
 use super::super::failure::Failure;
@@ -90,7 +91,8 @@ impl Server {
             let config = self.target.replication_config()?;
             let (configs, newest) = watch::channel(config.clone());
             let report = self.report.clone();
-            let receiver = Receiver::new(config, self.options.clone(), move |event| report.event(&event))
+            let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
+            let receiver = Receiver::new(config, self.options.clone(), on_event)
                 .with_progress(Arc::clone(&self.entry.progress))
                 .reconfigured_by(newest);
             let result = tokio::select! {
