@@ -211,8 +211,8 @@ fn a_server_that_starts_up_is_waited_for_at_first_as_well() {
     let archive = Archive::new();
     let mut receiver =
         Subject::Tapster.start(&archive, &conninfo, &["-S", SLOT, "--create-slot", "--if-not-exists"]);
-    receiver.wait_for_stderr("connecting again", PATIENCE);
-    assert!(receiver.stderr().contains("57P03"), "{}", receiver.stderr());
+    let said = receiver.wait_for_stderr("connecting again", PATIENCE);
+    assert!(said.contains("57P03"), "{said}");
     starting.promote();
     receiver.wait_for_stderr("streaming from", PATIENCE);
     receiver.signal("TERM");

@@ -175,7 +175,14 @@ impl Reporter {
             self.document(&document);
         } else {
             let seconds = retry_in_ms as f64 / 1000.0;
-            self.log(Level::Warning, "warning: ", &format!("{reason}; {then} in {seconds:.1} s"), &document);
+            // Details and hints are lines of their own.
+            let (what, more) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
+            self.log(
+                Level::Warning,
+                "warning: ",
+                &format!("{what}; {then} in {seconds:.1} s{more}"),
+                &document,
+            );
         }
     }
 
