@@ -2,7 +2,8 @@
 
 use std::vec::Vec;
 
-use sha2::{Digest as _, Sha224, Sha256, Sha384, Sha512};
+use ring::digest::{SHA384, SHA512, digest};
+use sha2::{Digest as _, Sha224, Sha256};
 
 use super::certificate::Certificate;
 use super::der::{Der, OID, SEQUENCE, explicit};
@@ -13,11 +14,12 @@ use super::der::{Der, OID, SEQUENCE, explicit};
 /// then there is no channel binding.
 pub(super) fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let hash = Hash::of_signature(Certificate::parse(certificate).ok()?.signature_algorithm)?;
+    // Of SHA-512, TLS has brought one along already, which has no SHA-224.
     Some(match hash {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),
         Hash::Sha256 => Sha256::digest(certificate).to_vec(),
-        Hash::Sha384 => Sha384::digest(certificate).to_vec(),
-        Hash::Sha512 => Sha512::digest(certificate).to_vec(),
+        Hash::Sha384 => digest(&SHA384, certificate).as_ref().to_vec(),
+        Hash::Sha512 => digest(&SHA512, certificate).as_ref().to_vec(),
     })
 }
 
