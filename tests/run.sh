@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # The tests come last, so that the output ends with their summary.
-readonly steps=(servers crates format clippy docs budgets licences no_std quickstart doctests units tests)
+readonly steps=(servers crates format clippy docs budgets static licences no_std quickstart doctests units tests)
 
 # Each adds to the ones before it, but `postgres` and `wal` to each other.
 readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal cli)
@@ -89,6 +89,19 @@ step_docs() {
 
 step_budgets() {
     tests/budgets.sh
+}
+
+# The program as a release is: one file, which holds everything and is not large.
+step_static() {
+    local limit=$((4 << 20)) target program size
+    target=$(rustc --version --verbose | sed -n 's/^host: //p')
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --release --target "$target"
+    program=${CARGO_TARGET_DIR:-target}/$target/release/tapster
+    size=$(stat --format=%s "$program")
+    "$program" --version
+    echo "$size bytes of $limit"
+    ((size <= limit))
+    ! readelf --dynamic "$program" | grep NEEDED
 }
 
 step_licences() {
