@@ -16,15 +16,29 @@ pub struct ArchiveEnd {
     pub newest: Option<NewestSegment>,
     /// Files that are not what their names say, by name. They were passed over.
     pub warnings: Vec<ArchiveWarning>,
+    /// Segments that the archive has by name only, in order: every complete file of them is among the warnings.
+    pub broken: Vec<WalSegment>,
 }
 
 impl ArchiveEnd {
-    /// The segment to receive next, from its start: the newest one if it is partial, else the one after it.
-    /// `None` if the archive is empty.
+    /// The segment to receive next, from its start: the newest one if it is partial, else the one after it, unless
+    /// [those before it](Self::before_broken) come first. `None` if the archive is empty.
     #[must_use]
     pub fn resume_at(&self) -> Option<WalSegment> {
-        let newest = self.newest?;
-        if newest.complete { newest.segment.next() } else { Some(newest.segment) }
+        let next = match self.newest {
+            Some(newest) if !newest.complete => Some(newest.segment),
+            Some(newest) => newest.segment.next(),
+            None => self.broken.last()?.next(),
+        };
+        next.map(|next| self.before_broken(next))
+    }
+
+    /// The first of the broken segments that end where `next` begins, or `next` if there are none: to go on behind
+    /// them would make a hole for ever.
+    #[must_use]
+    pub fn before_broken(&self, next: WalSegment) -> WalSegment {
+        let newest_first = self.broken.iter().rev();
+        newest_first.fold(next, |next, broken| if broken.next() == Some(next) { *broken } else { next })
     }
 }
 
@@ -127,20 +141,31 @@ impl Archive {
         candidates.sort_by_key(|candidate| Reverse(candidate.rank()));
         // All of them are looked at, not only the newest, so that each broken one is told.
         let mut newest: Option<NewestSegment> = None;
+        let (mut broken, mut sound) = (Vec::new(), Vec::new());
         for candidate in candidates {
             let name = candidate.to_string();
             // Whoever ships finished segments away may do so at any moment.
             let Some(entry) = directory.entry(&name)? else { continue };
             match self.examine(candidate, &entry, newest.is_none())? {
-                Some(kind) => warnings.push(ArchiveWarning { name, kind }),
-                None => newest = newest.or(Some(candidate)),
+                Some(kind) => {
+                    warnings.push(ArchiveWarning { name, kind });
+                    broken.push(candidate.segment);
+                }
+                None => {
+                    newest = newest.or(Some(candidate));
+                    sound.extend(candidate.complete.then_some(candidate.segment));
+                }
             }
         }
+        // Newest first until now, and so is `sound`.
+        broken.retain(|segment| sound.binary_search_by(|other| segment.cmp(other)).is_err());
+        broken.sort();
+        broken.dedup();
         if let Some(newest) = newest.filter(|newest| newest.complete) {
             directory.sync_file(&newest.to_string())?;
         }
         warnings.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(ArchiveEnd { newest, warnings })
+        Ok(ArchiveEnd { newest, warnings, broken })
     }
 
     /// The cluster that the newest segments are of, if one of them tells.

@@ -58,6 +58,11 @@ impl ArchiveState {
         WalSegment::containing(self.flushed, self.timeline, self.segment_size)
     }
 
+    /// Whether somebody accepted that this segment is missing.
+    pub(super) fn has_accepted_without(&self, segment: WalSegment) -> bool {
+        self.gaps.iter().any(|gap| gap.from <= segment.start() && segment.end() <= gap.to)
+    }
+
     /// The cluster and one position are 200 bytes, and a gap is 60.
     const MAX_LEN: u64 = 1 << 20;
 }

@@ -30,6 +30,8 @@ pub enum ResumeReason {
     /// The newest segments are not here any more, and the state file says that everything before this position was
     /// durable.
     State(Lsn),
+    /// The archive has this segment by name only, or damaged; it and those behind it are received again.
+    Broken(WalSegment),
     /// The archive is empty, and the slot keeps WAL from here on.
     Slot,
     /// The archive is empty, and no slot keeps WAL or tells since when: the server's current segment.
@@ -77,6 +79,7 @@ impl fmt::Display for ResumeReason {
             }
             Self::Slot => f.write_str("the archive is empty, and the slot keeps WAL from there on"),
             Self::Current => f.write_str("the archive is empty, and this is the server's current segment"),
+            Self::Broken(segment) => write!(f, "{segment} is not whole here, and is received again"),
         }
     }
 }

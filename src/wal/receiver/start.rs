@@ -48,7 +48,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         self.server_position = system.xlog_pos;
         self.from_standby = is_standby(connection).await?;
         let archive = self.open_archive(connection).await?;
-        let end = {
+        let mut end = {
             let archive = archive.clone();
             on_disk(move || archive.end()).await?
         };
@@ -56,6 +56,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
         }
         let state = self.read_state(&archive, &system).await?;
+        if let Some(state) = &state {
+            end.broken.retain(|segment| !state.has_accepted_without(*segment));
+        }
         if let Some(newest) = end.newest {
             let archive = archive.clone();
             let found = on_disk(move || archive.system_id(newest)).await?;
@@ -64,9 +67,15 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
         }
         // Where the newest segments are gone, the state tells.
-        let by_files = end.newest.map(ResumeReason::Archive).zip(end.resume_at());
-        let by_state = state.as_ref().map(|state| (ResumeReason::State(state.flushed), state.resume_at()));
+        let by_files = end.resume_at().map(|next| (end.newest.map(ResumeReason::Archive), next));
+        let by_state = state
+            .as_ref()
+            .map(|state| (Some(ResumeReason::State(state.flushed)), end.before_broken(state.resume_at())));
         let newer = by_files.into_iter().chain(by_state).reduce(|a, b| if b.1 > a.1 { b } else { a });
+        let newer = newer.map(|(reason, next)| {
+            let reason = reason.filter(|_| !end.broken.contains(&next));
+            (reason.unwrap_or(ResumeReason::Broken(next)), next)
+        });
         let (reason, first) = match newer {
             Some((reason, next)) if self.gap.is_none() => {
                 self.check_continues(connection, &system, next, state.as_ref()).await?;

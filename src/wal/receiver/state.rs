@@ -40,7 +40,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: first.timeline() });
         }
         let gap = self.gap.and_then(|missing_from| {
-            let from = before.as_ref().map_or(missing_from, |state| state.flushed.max(missing_from));
+            // Of the segment in progress something may be here; of one that is broken there is nothing.
+            let in_progress = before.as_ref().filter(|state| state.resume_at().start() <= missing_from);
+            let from = in_progress.map_or(missing_from, |state| state.flushed.max(missing_from));
             let to = first.start();
             (from < to).then(|| AcceptedGap { from, to, accepted_at: SystemTime::now().into() })
         });
@@ -69,7 +71,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (state.timeline, state.flushed) = (first.timeline(), first.start());
         }
         self.state = Some(state.clone());
-        let is_new = before.is_none() && self.gap.is_none() && !matches!(reason, ResumeReason::Archive(_));
+        let is_new = before.is_none()
+            && self.gap.is_none()
+            && !matches!(reason, ResumeReason::Archive(_) | ResumeReason::Broken(_));
         if before.as_ref() == Some(&state) || is_new {
             return Ok(());
         }
