@@ -72,6 +72,17 @@ impl Directory {
         }
     }
 
+    /// Whether `name` leads to `file`.
+    pub(super) fn leads_to(&self, name: &str, file: &File) -> Result<bool, ArchiveError> {
+        let err = |source: io::Error| io_error("look up", self.path_of(name), source);
+        let ours = file.metadata().map_err(err)?;
+        match rustix::fs::statat(&self.file, name, AtFlags::empty()) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == (ours.dev(), ours.ino())),
+            Err(Errno::NOENT) => Ok(false),
+            Err(source) => Err(err(source.into())),
+        }
+    }
+
     /// Opens an existing file for reading.
     pub(super) fn open_file(&self, name: &str) -> Result<File, ArchiveError> {
         self.open_with(name, OFlags::RDONLY, Mode::empty())

@@ -49,6 +49,11 @@ pub enum ArchiveError {
         /// The file, which was left as it is.
         path: PathBuf,
     },
+    /// Somebody else removed, replaced or cut a file while it was written. It has to be written again.
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
     /// A timeline history of the archive cannot be read.
     History {
         /// The file.
@@ -140,6 +145,11 @@ impl fmt::Display for ArchiveError {
                     _ => "",
                 })
             }
+            Self::Changed { path } => write!(
+                f,
+                "somebody else removed, replaced or cut \"{}\" while it was written; it is to be written anew",
+                path.display()
+            ),
             Self::Fsync { path, .. } => write!(
                 f,
                 "could not fsync \"{}\"; what was written to it is in doubt and will be fetched again by a new \
@@ -205,7 +215,8 @@ impl core::error::Error for ArchiveError {
             | Self::Decompress { source, .. } => Some(source),
             Self::Fsync { source, .. } => source.as_ref().map(|source| source as _),
             Self::History { source, .. } => Some(source),
-            Self::Locked { .. }
+            Self::Changed { .. }
+            | Self::Locked { .. }
             | Self::Conflict { .. }
             | Self::State { .. }
             | Self::LowSpace { .. }

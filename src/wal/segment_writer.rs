@@ -117,12 +117,14 @@ impl SegmentWriter {
     /// where that saves time: ext4 and XFS.
     ///
     /// # Errors
-    /// [`ArchiveError::Misplaced`] if `start` is not [`SegmentWriter::position`]; nothing is written then.
+    /// [`ArchiveError::Misplaced`] if `start` is not [`SegmentWriter::position`], [`ArchiveError::Changed`] if the file
+    /// has another size now; nothing is written then.
     pub fn write(&mut self, start: Lsn, bytes: &[u8]) -> Result<usize, ArchiveError> {
         let (expected, actual) = (self.position(), start);
         if actual != expected {
             return Err(ArchiveError::Misplaced { path: self.file.path.clone(), expected, actual });
         }
+        self.file.check_size(self.segment)?;
         let len = self.remaining().min(bytes.len().try_into().unwrap_or(u32::MAX));
         let taken = len as usize;
         let bytes = bytes.get(..taken).unwrap_or(bytes);
@@ -136,9 +138,11 @@ impl SegmentWriter {
     /// Makes what is written durable and returns the position up to which it is.
     ///
     /// # Errors
-    /// [`ArchiveError::Fsync`], and then always again.
+    /// [`ArchiveError::Fsync`], and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
     pub fn sync(&self) -> Result<Lsn, ArchiveError> {
-        self.sync_handle().sync()
+        let position = self.sync_handle().sync()?;
+        self.check_is_there()?;
+        Ok(position)
     }
 
     /// A handle that makes what is written up to now durable, for another thread, beside further writing.
@@ -157,10 +161,7 @@ impl SegmentWriter {
     /// segment with other bytes, plain or compressed. The partial file stays, and without space for the name it can
     /// be tried again.
     pub fn finish(&self) -> Result<Lsn, ArchiveError> {
-        if !self.is_full() {
-            return Err(ArchiveError::Incomplete { path: self.file.path.clone(), end: self.position() });
-        }
-        self.file.sync(File::sync_all)?;
+        self.check_full()?;
         let directory = self.archive.directory();
         let name = file_name(self.segment, false);
         if let Some(Entry::File(len)) = directory.entry(&name)?
@@ -170,12 +171,49 @@ impl SegmentWriter {
             return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
         }
         self.archive.check_compressed(self.segment, &self.file.handle)?;
+        self.publish()
+    }
+
+    /// As [`SegmentWriter::finish`] where the archive has the segment already and it is damaged: with whatever bytes.
+    pub(super) fn replace(&self) -> Result<Lsn, ArchiveError> {
+        self.check_full()?;
+        let end = self.publish()?;
+        for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+            let damaged = ArchiveFileName::Segment { segment: self.segment, compression, partial: false };
+            self.archive.directory().remove(&damaged.to_string())?;
+        }
+        self.archive.directory().sync()?;
+        Ok(end)
+    }
+
+    fn check_full(&self) -> Result<(), ArchiveError> {
+        match self.is_full() {
+            true => Ok(()),
+            false => Err(ArchiveError::Incomplete { path: self.file.path.clone(), end: self.position() }),
+        }
+    }
+
+    /// Whether the partial file is still the one that was opened, and has its size: whoever removes, replaces or
+    /// empties it would take bytes away that are thought to be safe.
+    fn check_is_there(&self) -> Result<(), ArchiveError> {
+        self.file.check_size(self.segment)?;
+        match self.archive.directory().leads_to(&file_name(self.segment, true), &self.file.handle)? {
+            true => Ok(()),
+            false => Err(ArchiveError::Changed { path: self.file.path.clone() }),
+        }
+    }
+
+    /// Gives the full segment its name.
+    fn publish(&self) -> Result<Lsn, ArchiveError> {
+        self.file.sync(File::sync_all)?;
+        self.check_is_there()?;
+        let directory = self.archive.directory();
         // What pg_receivewal has begun of it, compressed, ends here.
         for compression in [Compression::Gzip, Compression::Lz4] {
             let begun = ArchiveFileName::Segment { segment: self.segment, compression, partial: true };
             directory.remove(&begun.to_string())?;
         }
-        directory.rename(&file_name(self.segment, true), &name)?;
+        directory.rename(&file_name(self.segment, true), &file_name(self.segment, false))?;
         Ok(self.segment.end())
     }
 
@@ -231,6 +269,15 @@ impl SegmentFile {
             self.failed.store(true, Ordering::Release);
             ArchiveError::Fsync { path: path(), source: Some(source) }
         })
+    }
+
+    fn check_size(&self, segment: WalSegment) -> Result<(), ArchiveError> {
+        let metadata = self.handle.metadata();
+        let len = metadata.map_err(|source| io_error("look up", self.path.clone(), source))?.len();
+        match len == u64::from(segment.size().bytes()) {
+            true => Ok(()),
+            false => Err(ArchiveError::Changed { path: self.path.clone() }),
+        }
     }
 
     /// Whether both files hold the same `len` bytes.

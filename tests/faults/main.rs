@@ -6,6 +6,7 @@
 #![cfg(feature = "cli")]
 
 mod black_hole;
+mod files;
 mod network;
 mod nonsense;
 mod process;

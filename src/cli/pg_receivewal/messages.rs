@@ -92,7 +92,9 @@ impl Messages {
                 with_causes(*error)
             )),
             ReceiverEvent::ArchiveDamage { segment, damage } => {
-                self.warning(format_args!("segment {segment} of the archive is damaged: {damage}"));
+                self.warning(format_args!(
+                    "segment {segment} of the archive is damaged: {damage}; it is received again"
+                ));
             }
             ReceiverEvent::NotCompressed { error, .. } => {
                 self.warning(format_args!("{}; trying again", with_causes(*error)));

@@ -103,7 +103,7 @@ impl Reporter {
             )),
             ReceiverEvent::GapAccepted(gap) => self.gap_accepted(gap),
             ReceiverEvent::ArchiveDamage { segment, damage } => self.warning(&format!(
-                "segment {segment} of the archive is damaged: {damage}; see tapster verify"
+                "segment {segment} of the archive is damaged: {damage}; it is received again"
             )),
             ReceiverEvent::Streaming { start, timeline } => self.line(
                 &format!("streaming from {start} on timeline {timeline}"),

@@ -20,6 +20,8 @@ pub enum WalDamageKind {
         /// The position that comes next.
         expected: Lsn,
     },
+    /// The bytes are not those that came before and were found right.
+    NotAsBefore,
     /// The first page's magic is none of PostgreSQL 10 to 18 on a little-endian machine: another version's
     /// format, or damage.
     UnknownMagic {
@@ -101,6 +103,7 @@ impl fmt::Display for WalDamage {
         write!(f, "WAL at {}: ", self.lsn)?;
         match self.kind {
             WalDamageKind::Position { expected } => write!(f, "expected bytes at {expected}"),
+            WalDamageKind::NotAsBefore => f.write_str("byte is not the one that was received before"),
             WalDamageKind::UnknownMagic { found } => {
                 write!(f, "page magic {found:04X} is not of PostgreSQL 10 to 18")
             }

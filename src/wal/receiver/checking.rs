@@ -3,13 +3,52 @@
 use std::string::ToString as _;
 use std::vec;
 
-use super::{ReceiveError, Receiver, ReceiverEvent, on_disk};
-use crate::types::ServerVersion;
-use crate::wal::{Archive, ArchiveFileName, Compression, WalChecker, WalDamage, WalSegment};
+use super::start::Begin;
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
+use crate::types::{Lsn, ServerVersion, SystemId};
+use crate::wal::{Archive, ArchiveError, ArchiveFileName, Compression, WalChecker, WalDamage, WalSegment};
 
 const READ_BYTES: usize = 256 * 1024;
 
+/// How many segments are received again because they are damaged. More are a case for somebody to look at.
+const BROKEN_SEGMENTS: usize = 16;
+
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// Goes back behind complete segments that are damaged, which are to be received again: WAL that came after them
+    /// would be of no use.
+    pub(super) async fn look_back(
+        &mut self,
+        version: ServerVersion,
+        begin: &mut Begin,
+    ) -> Result<(), ReceiveError> {
+        let next = begin.first;
+        self.replace_before = Lsn::INVALID;
+        if !self.can_check(version) {
+            return Ok(());
+        }
+        let is_missed =
+            |segment| !begin.state.as_ref().is_some_and(|state| state.has_accepted_without(segment));
+        for broken in 0.. {
+            let Some(before) = begin.first.previous().filter(|before| is_missed(*before)) else { break };
+            let (archive, system_id) = (begin.archive.clone(), self.system_id);
+            let passed =
+                on_disk(move || Ok(pass(&archive, before, check_from(&archive, system_id, before)?))).await?;
+            let damage = match (passed, self.damage) {
+                (Some(Err(damage)), _) => damage,
+                // It was seen when the record's end came, in the segment behind.
+                (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
+                _ => break,
+            };
+            if broken == BROKEN_SEGMENTS {
+                return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
+            }
+            (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });
+            (begin.first, begin.reason) = (before, ResumeReason::Broken(before));
+            self.replace_before = next.start();
+        }
+        Ok(())
+    }
+
     /// The check of WAL from `first` on, if this server's WAL can be checked.
     pub(super) async fn checker(
         &mut self,
@@ -17,40 +56,39 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         archive: &Archive,
         first: WalSegment,
     ) -> Result<Option<WalChecker>, ReceiveError> {
-        if !self.options.check_wal {
-            return Ok(None);
-        }
-        if !(10..=18).contains(&version.major()) {
-            (self.on_event)(ReceiverEvent::Unchecked(version));
+        if !self.can_check(version) {
+            if self.options.check_wal {
+                (self.on_event)(ReceiverEvent::Unchecked(version));
+            }
             return Ok(None);
         }
         let (archive, system_id) = (archive.clone(), self.system_id);
-        let (checker, damaged) = on_disk(move || {
-            let history = archive.read_history(first.timeline())?;
-            let switchpoint = history.and_then(|history| history.began_at());
-            let begin_at = |segment: WalSegment| {
-                let checker = WalChecker::new(segment.size(), system_id, segment.timeline(), segment.start());
-                match switchpoint {
-                    Some(switchpoint) => checker.with_switchpoint(switchpoint),
-                    None => checker,
-                }
-            };
+        on_disk(move || {
             // A record that reaches into the first segment can be checked if its beginning is here.
-            if let Some(before) = first.previous() {
-                match pass(&archive, before, begin_at(before)) {
-                    Some(Ok(checker)) => return Ok((checker, None)),
-                    Some(Err(damage)) => return Ok((begin_at(first), Some((before, damage)))),
-                    None => {}
-                }
+            if let Some(before) = first.previous()
+                && let Some(Ok(checker)) = pass(&archive, before, check_from(&archive, system_id, before)?)
+            {
+                return Ok(Some(checker));
             }
-            Ok((begin_at(first), None))
+            check_from(&archive, system_id, first).map(Some)
         })
-        .await?;
-        if let Some((segment, damage)) = damaged {
-            (self.on_event)(ReceiverEvent::ArchiveDamage { segment, damage });
-        }
-        Ok(Some(checker))
+        .await
     }
+
+    fn can_check(&self, version: ServerVersion) -> bool {
+        self.options.check_wal && (10..=18).contains(&version.major())
+    }
+}
+
+/// A check that begins with this segment.
+fn check_from(
+    archive: &Archive,
+    system_id: Option<SystemId>,
+    segment: WalSegment,
+) -> Result<WalChecker, ArchiveError> {
+    let checker = WalChecker::new(segment.size(), system_id, segment.timeline(), segment.start());
+    let switchpoint = archive.read_history(segment.timeline())?.and_then(|history| history.began_at());
+    Ok(switchpoint.into_iter().fold(checker, WalChecker::with_switchpoint))
 }
 
 /// The check behind a segment of the archive, or what is wrong with it; `None` if not all of it is here, or not to be

@@ -8,6 +8,7 @@ use std::vec::Vec;
 use super::ReceiveError;
 use super::batch::Batch;
 use super::compressor::Work;
+use super::kept::Kept;
 use crate::types::{Lsn, TimelineId};
 use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalSegment};
 
@@ -26,6 +27,10 @@ pub(super) struct Disk {
     proven: Lsn,
     /// Segments that were completed while a record that reaches into them is not.
     unproven: Vec<WalSegment>,
+    /// Complete segments that end before this are damaged, and may be replaced.
+    replace_before: Lsn,
+    /// What an earlier stream has left of the first segment.
+    kept: Option<Kept>,
     /// Where segments are compressed once they are proven.
     compressor: Option<Work>,
     written: Lsn,
@@ -54,21 +59,30 @@ pub(super) struct Done {
 }
 
 impl Disk {
-    /// Writing begins with `first`, from its start.
+    /// Writing begins with `first`, from its start. Everything before `proven` was found right.
     pub(super) fn new(
         archive: Archive,
         first: WalSegment,
+        proven: Lsn,
         compressor: Option<Work>,
         min_free: u64,
         state: Option<ArchiveState>,
     ) -> Self {
         let (timeline, start) = (first.timeline(), first.start());
+        // The archive's last segment waits for the end of its last record as well.
+        if proven >= start
+            && let (Some(compressor), Some(complete)) = (&compressor, first.previous())
+        {
+            compressor.allow(complete);
+        }
         Self {
             archive,
             timeline,
             writer: None,
-            proven: start,
+            proven,
             unproven: Vec::new(),
+            replace_before: Lsn::INVALID,
+            kept: None,
             compressor,
             // What comes before the first segment is the archive's durable past.
             written: start,
@@ -84,8 +98,21 @@ impl Disk {
         self.archive.path()
     }
 
+    /// Complete segments that end before `position` are damaged: what comes now takes their place.
+    pub(super) fn replacing_before(self, position: Lsn) -> Self {
+        Self { replace_before: position, ..self }
+    }
+
+    /// What is there of the first segment has to come again.
+    pub(super) fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
+    }
+
     /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
     pub(super) fn write(&mut self, mut batch: Batch, proven: Lsn, sync: bool) -> Result<Done, ReceiveError> {
+        if let Some(kept) = &self.kept {
+            kept.compare(batch.start(), batch.bytes())?;
+        }
         self.proven = proven;
         let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
         let out_of_space = match result {
@@ -176,7 +203,8 @@ impl Disk {
             return Ok(taken);
         }
         let segment = writer.segment();
-        self.flushed = match writer.finish() {
+        let replaces = segment.end() <= self.replace_before;
+        self.flushed = match if replaces { writer.replace() } else { writer.finish() } {
             Ok(end) => end,
             // A name may need space as well. Until there is some, the end of the segment is not written.
             Err(error) => {

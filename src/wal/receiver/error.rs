@@ -4,7 +4,7 @@ use std::string::String;
 
 use crate::error::Error;
 use crate::types::{Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
-use crate::wal::{ArchiveError, WalDamage};
+use crate::wal::{ArchiveError, WalDamage, WalDamageKind, WalSegment};
 
 /// Why a receiver ended.
 #[derive(Debug)]
@@ -82,6 +82,13 @@ pub enum Refusal {
     },
     /// The server sent the same damaged WAL twice.
     Damage(WalDamage),
+    /// More complete segments at the archive's end are damaged than are received again unasked.
+    ArchiveDamage {
+        /// The newest of those that would be left.
+        segment: WalSegment,
+        /// What is wrong with it.
+        damage: WalDamage,
+    },
     /// The server sent a history file under another name than the timeline's.
     HistoryName {
         /// The name that it has to have.
@@ -114,8 +121,9 @@ impl ReceiveError {
                 Some(SqlState::UNDEFINED_OBJECT | SqlState::INVALID_NAME) => false,
                 _ => !error.is_authentication(),
             },
-            // Somebody frees some space: a history, or the note of a gap, waits for it as WAL does.
-            Self::Archive(error) => error.is_out_of_space(),
+            // Somebody frees some space: a history, or the note of a gap, waits for it as WAL does. What somebody took
+            // away is fetched again.
+            Self::Archive(error) => error.is_out_of_space() || matches!(error, ArchiveError::Changed { .. }),
             Self::Refused(_) | Self::Internal(_) => false,
         }
     }
@@ -220,11 +228,23 @@ impl fmt::Display for Refusal {
                      directory for it and take a new base backup",
                 )
             }
+            Self::Damage(damage) if damage.kind == WalDamageKind::NotAsBefore => write!(
+                f,
+                "the server has other WAL than the archive: {damage}\n  \
+                 hint: the server was restored to an earlier state, has lost WAL in a crash, or is not the one this \
+                 archive comes from; use a new directory for it and take a new base backup"
+            ),
             Self::Damage(damage) => write!(
                 f,
                 "the server sent damaged WAL twice: {damage}\n  \
                  everything before it is in the archive\n  \
                  hint: look at it with pg_waldump on the server; --no-check-wal stores it as it is"
+            ),
+            Self::ArchiveDamage { segment, damage } => write!(
+                f,
+                "the archive's newest segments are damaged, down to {segment} at least: {damage}\n  \
+                 hint: tapster verify tells which; use a new directory and take a new base backup, or look after the \
+                 disk and move all of them away with the newer ones and with the state file"
             ),
             Self::HistoryName { expected, got } => {
                 write!(f, "the server sent a timeline history named {got:?} instead of {expected:?}")

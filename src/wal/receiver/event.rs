@@ -37,7 +37,7 @@ pub enum ReceiverEvent<'a> {
     },
     /// The server does not have this WAL any more, and it was noted that it is missing.
     GapAccepted(AcceptedGap),
-    /// A complete segment of the archive is damaged; the check begins behind it.
+    /// A complete segment at the end of the archive is damaged, and is received again.
     ArchiveDamage {
         /// The segment.
         segment: WalSegment,

@@ -11,6 +11,7 @@ mod disk;
 mod disk_thread;
 mod error;
 mod event;
+mod kept;
 mod options;
 mod progress;
 mod resume;
@@ -34,7 +35,7 @@ pub use options::ReceiverOptions;
 pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
 pub use resume::{ResumePoint, ResumeReason};
 
-use super::{Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalDamage};
+use super::{Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalDamage, WalSegment};
 use crate::client::Connector;
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
@@ -95,6 +96,8 @@ pub struct Receiver<F> {
     from_standby: bool,
     /// Damage that was seen and not got past yet, and how often.
     damage: Option<(WalDamage, u32)>,
+    /// Complete segments of this connection that end before this are damaged, and are replaced.
+    replace_before: Lsn,
     segments: u64,
     bytes: u64,
 }
@@ -128,6 +131,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             server_position: Lsn::INVALID,
             from_standby: false,
             damage: None,
+            replace_before: Lsn::INVALID,
             segments: 0,
             bytes: 0,
         }
@@ -218,7 +222,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let mut connection = self.connect().await?;
             let patience = self.options.receive_timeout;
             let prepare = async {
-                let begin = self.prepare(&mut connection).await?;
+                let mut begin = self.prepare(&mut connection).await?;
+                self.look_back(connection.server_version()?, &mut begin).await?;
                 self.update_state(&begin).await?;
                 self.compress_before(&begin)?;
                 Ok(begin)
@@ -248,7 +253,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if fetched < limit { Ok(wait) } else { Err(Refusal::Damage(damage)) }
     }
 
-    /// Lets everything before the stream be compressed, if that is wanted.
+    /// Lets what comes before the stream be compressed, if that is wanted.
     fn compress_before(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
         let Some(compress) = self.options.compress.filter(|wanted| wanted.method != Compression::None) else {
             return Ok(());
@@ -260,8 +265,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Compressor::start(begin.archive.clone(), lock, compress)?
             }
         };
-        if let Some(complete) = begin.first.previous() {
-            compressor.work().allow(complete);
+        // The last one is, when the end of the record has come that reaches out of it.
+        if let Some(proven) = begin.first.previous().and_then(WalSegment::previous) {
+            compressor.work().allow(proven);
         }
         self.compressor = Some(compressor);
         Ok(())

@@ -54,7 +54,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let mut connection = self.connect().await?;
         let patience = self.options.receive_timeout;
         let ask = async {
-            let Begin { first, reason, .. } = self.prepare(&mut connection).await?;
+            let mut begin = self.prepare(&mut connection).await?;
+            self.look_back(connection.server_version()?, &mut begin).await?;
+            let Begin { first, reason, .. } = begin;
             let tells_slots = connection.server_version()? >= ServerVersion::release(15);
             let slot_exists = match self.options.slot.as_ref().filter(|_| tells_slots) {
                 Some(slot) => Some(connection.read_slot(slot).await?.is_some()),
@@ -77,9 +79,9 @@ impl fmt::Display for ResumeReason {
             Self::State(flushed) => {
                 write!(f, "by its state file, the archive had everything before {flushed}")
             }
+            Self::Broken(segment) => write!(f, "{segment} is not whole here, and is received again"),
             Self::Slot => f.write_str("the archive is empty, and the slot keeps WAL from there on"),
             Self::Current => f.write_str("the archive is empty, and this is the server's current segment"),
-            Self::Broken(segment) => write!(f, "{segment} is not whole here, and is received again"),
         }
     }
 }

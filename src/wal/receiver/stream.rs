@@ -8,15 +8,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::compressor::{CompressFailure, Compressor};
 use super::disk::{Disk, Done};
 use super::disk_thread::DiskThread;
+use super::kept::Kept;
 use super::start::explain;
 use super::writing::Writing;
-use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, stopped, within};
+use super::{
+    ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, on_disk, stopped, within,
+};
 use crate::error::Error;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream,
 };
 use crate::types::{Lsn, TimelineId};
-use crate::wal::{Archive, WalSegment};
+use crate::wal::{Archive, WalChecker, WalSegment};
 
 /// How long the server may take to agree to the end.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
@@ -88,6 +91,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
         let checker = self.checker(connection.server_version()?, archive, segment).await?;
+        let kept = {
+            let (archive, checker) = (archive.clone(), checker.clone());
+            on_disk(move || match checker {
+                Some(checker) => Kept::find(&archive, segment, checker),
+                None => Ok(None),
+            })
+            .await?
+        };
         (self.on_event)(ReceiverEvent::Starting { start, timeline });
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
@@ -97,7 +108,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let archive = archive.clone().with_fsyncs(self.progress.fsyncs());
         let compressor = self.compressor.as_ref().map(Compressor::work);
         let (min_free, state) = (self.options.min_free, self.state.clone());
-        let disk = Disk::new(archive, segment, compressor, min_free, state);
+        let proven = checker.as_ref().map_or(start, WalChecker::checked_up_to);
+        let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
+        let disk = disk.replacing_before(self.replace_before).keeping(kept);
         let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
         let disk = DiskThread::start(disk, lock)?;
         Ok((started, Writing::new(disk, checker, start, &self.options)))
