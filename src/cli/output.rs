@@ -1,5 +1,7 @@
 //! stdout is the result, stderr is for people.
 
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::time::Duration;
 use std::io::{ErrorKind, Write as _, stdout};
 use std::time::SystemTime;
 
@@ -24,6 +26,18 @@ pub(super) fn print(line: &str) {
 /// Writes a document, or one event of many, as one line of the result.
 pub(super) fn print_json(document: &Value) {
     print(&format!("{document}"));
+}
+
+/// As [`print_json`] for one event of what goes on for long, which does not wait for a reader that hangs: it misses what
+/// happens until it reads again.
+pub(super) fn print_event(document: &Value) {
+    static IS_READ: AtomicBool = AtomicBool::new(true);
+    let patience = if IS_READ.load(Relaxed) { stderr::PATIENCE } else { Duration::ZERO };
+    let is_read = stderr::is_writable(stdout(), patience);
+    IS_READ.store(is_read, Relaxed);
+    if is_read {
+        print_json(document);
+    }
 }
 
 /// Writes a line for people.

@@ -1,16 +1,23 @@
 //! stderr: lines for people or, for a log collector, documents; and at most one line that is written over in
 //! place, which stays below the others.
 
+use core::time::Duration;
 use std::io::{Write as _, stderr};
+use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use super::output;
 
 /// There is one per process, as there is one stderr.
 static STDERR: Mutex<Stderr> =
-    Mutex::new(Stderr { as_json: false, last_line: String::new(), is_drawn: false });
+    Mutex::new(Stderr { as_json: false, last_line: String::new(), is_drawn: false, is_read: true });
+
+/// How long a line waits for whoever reads it. What goes on meanwhile, such as receiving WAL, waits with it.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Stderr {
     as_json: bool,
@@ -18,6 +25,8 @@ struct Stderr {
     last_line: String,
     /// Whether the terminal shows such a line.
     is_drawn: bool,
+    /// Whether the last line could be written in time.
+    is_read: bool,
 }
 
 /// How much a line matters.
@@ -89,10 +98,24 @@ impl Stderr {
 
     /// At once, so that no other program's output comes between.
     fn write(&mut self, lines: &str) {
+        // A stopped terminal, or a reader that hangs, gets nothing until it reads again.
+        self.is_read = is_writable(stderr(), if self.is_read { PATIENCE } else { Duration::ZERO });
+        if !self.is_read {
+            return;
+        }
         // Back to the line's beginning and clear it; nothing is written where there never was such a line.
         let clear = if self.is_drawn { "\r\x1b[K" } else { "" };
         self.is_drawn = !self.last_line.is_empty();
         let _ = stderr().lock().write_all(format!("{clear}{lines}{}", self.last_line).as_bytes());
+    }
+}
+
+/// Whether what is written there is taken within that time. A signal ends the wait: it may be the one to stop.
+pub(super) fn is_writable(out: impl AsFd, within: Duration) -> bool {
+    let within = within.try_into().ok();
+    match poll(&mut [PollFd::new(&out, PollFlags::OUT)], within.as_ref()) {
+        Ok(ready) => ready > 0,
+        Err(error) => error != Errno::INTR,
     }
 }
 

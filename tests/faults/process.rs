@@ -1,6 +1,9 @@
 //! What happens to the receiver itself.
 
 use std::fs;
+use std::io::Write as _;
+use std::process::Command;
+use std::thread;
 
 use crate::subject::{A_WHILE, SLOT, Subject, arrives, assert_goes_on, cluster};
 use crate::support::process::{PATIENCE, signal};
@@ -117,5 +120,29 @@ fn a_signal_to_end_is_obeyed_in_good_order() {
             let expected = (subject, name) != (Subject::PgReceivewal, "TERM");
             assert_eq!(end.status.success(), expected, "{subject:?} {name}: {end:?}");
         }
+    }
+}
+
+/// Ctrl-S on a terminal, or a collector of logs that hangs.
+#[test]
+fn who_does_not_read_what_it_says_does_not_stop_it() {
+    let cluster = cluster();
+    for options in [&["-v"][..], &["--json"]] {
+        let archive = Archive::new();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let mut filling = writer.try_clone().unwrap();
+        thread::spawn(move || filling.write_all(&[b' '; 1 << 20]));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapster"));
+        command.args(["receive-wal", &cluster.conninfo("repl"), "-D"]).arg(archive.path()).args(options);
+        let mut receiver = command.stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+        wait_until(PATIENCE, "it receives", || !archive.partials().is_empty());
+        let last = cluster.write_segments(2);
+        let arrived = arrives(&archive, &last, PATIENCE);
+        signal(receiver.id(), "TERM");
+        let ended = holds_within(A_WHILE, || receiver.try_wait().unwrap().is_some());
+        drop(receiver.kill());
+        drop(receiver.wait());
+        drop(reader);
+        assert_eq!((arrived, ended), (true, true), "{options:?}");
     }
 }

@@ -59,7 +59,7 @@ impl Reporter {
     fn document(&self, event: &Value) {
         let mut event = self.named(event);
         event["ts"] = output::timestamp().into();
-        output::print_json(&event);
+        output::print_event(&event);
     }
 
     fn log(&self, level: Level, prefix: &str, text: &str, event: &Value) {
