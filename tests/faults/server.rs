@@ -108,6 +108,28 @@ fn the_history_of_another_promotion_is_not_taken_for_the_servers() {
     }
 }
 
+/// After a promotion, and with several hosts to connect to.
+#[test]
+fn a_standby_that_has_not_heard_of_the_promotion_is_no_other_cluster() {
+    let primary = cluster();
+    let (promoted, behind) = (primary.standby(), primary.standby());
+    promoted.promote();
+    let archive = Archive::new();
+    let (ports, any) = (format!("port={},{}", promoted.port(), behind.port()), promoted.conninfo("repl"));
+    let conninfo = format!("{any} host=127.0.0.1,127.0.0.1 {ports}");
+    let receiver = Subject::Tapster.start(&archive, &conninfo, &[]);
+    wait_until(PATIENCE, "it receives", || receiver.stderr().contains("streaming"));
+    let last = promoted.write_segments(1);
+    assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
+    promoted.stop(crate::support::Stop::Fast);
+    wait_until(PATIENCE, "the other one has refused", || {
+        receiver.stderr().contains("in this server's history")
+    });
+    promoted.start();
+    let last = promoted.write_segments(1);
+    assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
+}
+
 #[test]
 fn removed_wal_is_told_once_and_not_for_ever() {
     let cluster = Cluster::builder(&servers::packaged()).start();

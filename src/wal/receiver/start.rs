@@ -138,6 +138,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             return Ok(());
         }
+        // Nor may it have heard of the promotion of the server that we received from meanwhile; it says so itself.
+        if self.from_standby && timeline > system.timeline && self.bytes > 0 {
+            return Ok(());
+        }
         let history = self.server_history(connection, system.timeline).await?;
         if history.contains(timeline, position) {
             return Ok(());
