@@ -22,6 +22,7 @@ pub mod servers;
 mod standby;
 mod template;
 pub mod wait;
+#[cfg(feature = "cli")]
 pub mod wire;
 
 pub use cluster::{Auth, Cluster, Stop};

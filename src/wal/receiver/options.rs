@@ -36,8 +36,7 @@ pub struct ReceiverOptions {
     /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
     pub ask_after: Option<Duration>,
     /// How many bytes of WAL may be in memory that were received and not written yet. Half of them are written at
-    /// a time: with less than 1 MiB that takes more processor time, with more it takes none less. One message always
-    /// has room, 128 KiB.
+    /// a time: the fewer, the more processor time that takes. One message always has room, 128 KiB.
     pub buffer: usize,
     /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for it.
     pub compress: Option<Compress>,
@@ -45,7 +44,7 @@ pub struct ReceiverOptions {
 
 impl ReceiverOptions {
     /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
-    /// connecting again, a state file, no gap accepted, no space kept free, a buffer of 1 MiB, no compression.
+    /// connecting again, a state file, no gap accepted, no space kept free, a buffer of 768 KiB, no compression.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -61,7 +60,7 @@ impl ReceiverOptions {
             accept_gap: false,
             min_free: 0,
             ask_after: None,
-            buffer: 1 << 20,
+            buffer: 768 << 10,
             compress: None,
         }
     }
