@@ -23,6 +23,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     ) -> Result<(), ReceiveError> {
         let next = begin.first;
         self.replace_before = Lsn::INVALID;
+        self.looked_back = None;
         if !self.can_check(version) {
             return Ok(());
         }
@@ -37,7 +38,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 (Some(Err(damage)), _) => damage,
                 // It was seen when the record's end came, in the segment behind.
                 (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
-                _ => break,
+                (Some(Ok(checker)), _) => {
+                    self.looked_back = Some((begin.first, checker));
+                    break;
+                }
+                (None, _) => break,
             };
             if broken == BROKEN_SEGMENTS {
                 return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
@@ -61,6 +66,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 (self.on_event)(ReceiverEvent::Unchecked(version));
             }
             return Ok(None);
+        }
+        if let Some((_, checker)) = self.looked_back.take().filter(|(segment, _)| *segment == first) {
+            return Ok(Some(checker));
         }
         let (archive, system_id) = (archive.clone(), self.system_id);
         on_disk(move || {

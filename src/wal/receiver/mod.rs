@@ -35,7 +35,9 @@ pub use options::ReceiverOptions;
 pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
 pub use resume::{ResumePoint, ResumeReason};
 
-use super::{Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalDamage, WalSegment};
+use super::{
+    Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalChecker, WalDamage, WalSegment,
+};
 use crate::client::Connector;
 use crate::conninfo::{Config, Replication};
 use crate::error::Error;
@@ -98,6 +100,8 @@ pub struct Receiver<F> {
     damage: Option<(WalDamage, u32)>,
     /// Complete segments of this connection that end before this are damaged, and are replaced.
     replace_before: Lsn,
+    /// The check that has come to the first segment of this connection, if the one before it is here.
+    looked_back: Option<(WalSegment, WalChecker)>,
     segments: u64,
     bytes: u64,
 }
@@ -132,6 +136,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             from_standby: false,
             damage: None,
             replace_before: Lsn::INVALID,
+            looked_back: None,
             segments: 0,
             bytes: 0,
         }
