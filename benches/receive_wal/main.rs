@@ -1,13 +1,13 @@
 //! `tapster receive-wal` beside pg_receivewal: 2 GiB of retained WAL, and commits with a synchronous standby.
 //!
 //! ```sh
-//! cargo build --release
+//! RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target x86_64-unknown-linux-gnu
 //! cargo bench --manifest-path benches/Cargo.toml --bench receive_wal                  # everything
 //! cargo bench --manifest-path benches/Cargo.toml --bench receive_wal -- memory commits # some of it
 //! ```
 //!
-//! `TAPSTER` names other programs to be measured as well, parted by colons, `TAPSTER_BENCH_DISK` a directory on a
-//! disk, and `TAPSTER_BENCH_TURNS` how often. Both sides run with their defaults, ours with every check on, and
+//! `TAPSTER` names other programs to be measured than that static one, parted by colons, `TAPSTER_BENCH_DISK` a
+//! directory on a disk, and `TAPSTER_BENCH_TURNS` how often. Both sides run with their defaults, ours with every check on, and
 //! take turns. Times are of the whole process, from its start to its end; CPU time is user and kernel mode
 //! together; memory is the peak that the kernel tells (`VmHWM`).
 #![allow(unexpected_cfgs, reason = "the tests' support is the crate's")]
@@ -56,11 +56,12 @@ fn main() {
 
 /// What is measured: pg_receivewal first.
 fn subjects() -> Vec<PathBuf> {
-    let ours = std::env::var("TAPSTER")
-        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/release/tapster").to_string());
+    let ours = std::env::var("TAPSTER").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../target/x86_64-unknown-linux-gnu/release/tapster").to_string()
+    });
     let ours: Vec<PathBuf> = ours.split(':').map(PathBuf::from).collect();
     for program in &ours {
-        assert!(program.exists(), "there is no {}; run: cargo build --release", program.display());
+        assert!(program.exists(), "there is no {}; the head of this file says how to build it", program.display());
     }
     [servers::packaged().bin.join("pg_receivewal")].into_iter().chain(ours).collect()
 }
