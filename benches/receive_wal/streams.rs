@@ -11,7 +11,7 @@ use tokio::sync::watch;
 /// Segments of 16 MiB that each receives: enough for every buffer to have had its full size.
 const SEGMENTS: u64 = 4;
 /// Bytes that wait for the disk at most, as the program has it for several servers.
-const BUFFER: usize = 512 << 10;
+const BUFFER: usize = 256 << 10;
 
 /// Receives `count` times from the same server, from the segment `first` on, at the same time, into directories of
 /// its own each.

@@ -12,9 +12,9 @@ pub(crate) struct ReadBuffer {
     bytes: BytesMut,
 }
 
-/// Room for two `XLogData` of a walsender, each 128 KiB and its headers: with less, half of each second one would
-/// be moved to the front of the buffer.
-const USUAL_CAPACITY: usize = 264 * 1024;
+/// Room for an `XLogData` of a walsender, 128 KiB and its headers, and for the beginning of the next one, which is
+/// moved to the front of the buffer then: more room would have more to be moved.
+const USUAL_CAPACITY: usize = 144 * 1024;
 /// The least room to read into.
 const MIN_READ: usize = 8 * 1024;
 

@@ -6,6 +6,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::directory::Directory;
+use super::preallocate::Fill;
 use super::{ArchiveError, ArchiveFileName, Compression, FsyncTimes, TimelineHistory};
 use crate::types::{TimelineId, WalSegmentSize};
 
@@ -18,6 +19,7 @@ pub struct Archive {
     segment_size: WalSegmentSize,
     file_mode: u32,
     fsyncs: Arc<FsyncTimes>,
+    fill: Fill,
 }
 
 impl Archive {
@@ -27,7 +29,7 @@ impl Archive {
     /// If it cannot be opened, or is no directory.
     pub fn open(path: &Path, segment_size: WalSegmentSize) -> Result<Self, ArchiveError> {
         let directory = Arc::new(Directory::open(path)?);
-        Ok(Self { directory, segment_size, file_mode: 0o600, fsyncs: Arc::default() })
+        Ok(Self { directory, segment_size, file_mode: 0o600, fsyncs: Arc::default(), fill: Fill::default() })
     }
 
     /// Whether the group may read new files: mode 0640 instead of 0600, less what the umask takes away.
@@ -42,6 +44,12 @@ impl Archive {
     #[must_use]
     pub(super) fn with_fsyncs(self, fsyncs: &Arc<FsyncTimes>) -> Self {
         Self { fsyncs: Arc::clone(fsyncs), ..self }
+    }
+
+    /// New segments are made like that.
+    #[must_use]
+    pub(super) fn with_fill(self, fill: Fill) -> Self {
+        Self { fill, ..self }
     }
 
     /// The path that it was opened with.
@@ -123,6 +131,10 @@ impl Archive {
 
     pub(super) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    pub(super) fn fill(&self) -> Fill {
+        self.fill
     }
 
     pub(super) fn fsyncs(&self) -> &Arc<FsyncTimes> {

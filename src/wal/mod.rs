@@ -54,6 +54,7 @@ pub use fsync_times::FsyncFigures;
 use fsync_times::FsyncTimes;
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
 pub use listing::{ListedSegment, ListedTimeline, Listing, list};
+use preallocate::Fill;
 pub use receiver::{
     ReceiveError, Receiver, ReceiverEvent, ReceiverFigures, ReceiverOptions, ReceiverProgress, ReceiverState,
     Refusal, ResumePoint, ResumeReason, Stopped,

@@ -5,22 +5,36 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
+/// How the new part of a file becomes zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Fill {
+    /// The file system notes it; no byte is written, unless it cannot, as some network file systems.
+    #[default]
+    Noted,
+    /// It is written, so that what comes later only overwrites: then an fsync need not note what is no longer zero,
+    /// which takes a third of its time (ext4: 209 us instead of 320 for 3 KB each).
+    Written,
+}
+
 /// Gives `file` the size `len` and blocks for all of it, so that writing into it needs no more space.
 ///
-/// Bytes that it has stay; new ones are zero. The file system only notes that: no byte is written, unless it
-/// cannot, as some network file systems.
+/// Bytes that it has stay; new ones are zero.
 ///
 /// # Errors
 /// Without space the file keeps the size that it had. Nothing is durable before the file is synced.
-pub(super) fn preallocate(file: &File, len: u64) -> io::Result<()> {
+pub(super) fn preallocate(file: &File, len: u64, fill: Fill) -> io::Result<()> {
     extend(file, len, |old_len| {
-        loop {
+        let fill = loop {
             match fallocate(file, FallocateFlags::empty(), 0, len) {
                 // Some file systems let a signal interrupt it.
                 Err(Errno::INTR) => {}
-                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break write_zeros(file, old_len, len),
-                other => break other.map_err(io::Error::from),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => break Fill::Written,
+                other => break other.map(|()| fill)?,
             }
+        };
+        match fill {
+            Fill::Noted => Ok(()),
+            Fill::Written => write_zeros(file, old_len, len),
         }
     })
 }
@@ -68,9 +82,12 @@ mod tests {
     #[test]
     fn every_size_becomes_the_full_one_and_bytes_stay() {
         let len = 1 << 20;
-        for (before, kept) in [(&b""[..], &b""[..]), (b"odd", b"odd"), (&[7; 2 << 20], &[7; 1 << 20])] {
+        let files = [(&b""[..], &b""[..]), (b"odd", b"odd"), (&[7; 2 << 20], &[7; 1 << 20])];
+        for (fill, (before, kept)) in
+            [Fill::Noted, Fill::Written].into_iter().flat_map(|fill| files.map(|f| (fill, f)))
+        {
             let file = file(before);
-            preallocate(&file, len as u64).unwrap();
+            preallocate(&file, len as u64, fill).unwrap();
             let content = content(&file);
             assert_eq!(content.len(), len);
             assert!(content.starts_with(kept) && content[kept.len()..].iter().all(|&b| b == 0));
@@ -81,7 +98,7 @@ mod tests {
     fn space_is_taken_also_for_the_holes_of_a_full_size_file() {
         let file = file(b"");
         file.set_len(1 << 20).unwrap();
-        preallocate(&file, 1 << 20).unwrap();
+        preallocate(&file, 1 << 20, Fill::Noted).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 >= 1 << 20);
     }
 
@@ -89,7 +106,7 @@ mod tests {
     fn without_space_the_size_stays() {
         let file = file(b"odd");
         // More than any file system of a test machine has; some say that it is too large instead.
-        let error = preallocate(&file, 1 << 60).unwrap_err();
+        let error = preallocate(&file, 1 << 60, Fill::Written).unwrap_err();
         assert!(matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::FileTooLarge), "{error}");
         assert_eq!(content(&file), b"odd");
 

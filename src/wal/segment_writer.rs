@@ -45,7 +45,7 @@ impl SegmentWriter {
             return Err(ArchiveError::OtherSegmentSize { path });
         }
         let handle = archive.directory().create_file(&name, archive.file_mode())?;
-        preallocate(&handle, segment.size().bytes().into())
+        preallocate(&handle, segment.size().bytes().into(), archive.fill())
             .map_err(|source| io_error("allocate", path.clone(), source))?;
         let fsyncs = Arc::clone(archive.fsyncs());
         let file = Arc::new(SegmentFile { handle, path, failed: AtomicBool::new(false), fsyncs });

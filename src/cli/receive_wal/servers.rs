@@ -17,8 +17,9 @@ use super::report::Reporter;
 use super::server::Server;
 use tapster::conninfo::{Config, HostConfig};
 
-/// Bytes that wait for the disk at most, where there may be many servers: so each takes less than 1 MiB in all.
-const BUFFER_OF_MANY: usize = 512 << 10;
+/// Bytes that wait for the disk at most, where there may be many servers: so each takes less than 1 MiB in all, also of
+/// a few.
+const BUFFER_OF_MANY: usize = 256 << 10;
 
 /// The servers that are received from, or were.
 pub(super) struct Servers {

@@ -15,6 +15,9 @@ pub(super) struct Batch {
     begin: usize,
 }
 
+/// What is before the first byte, up to the start of a block.
+const ZEROS: &[u8] = &[0; BLOCK_LEN];
+
 impl Batch {
     /// The position of the first byte.
     pub(super) fn start(&self) -> Lsn {
@@ -39,7 +42,7 @@ impl Batch {
         self.memory.reserve_exact(capacity + BLOCK_LEN);
         let in_block = (start.get() % BLOCK_LEN as u64) as usize;
         let begin = in_block.wrapping_sub(self.memory.as_ptr().addr()) % BLOCK_LEN;
-        self.memory.resize(begin, 0);
+        self.memory.extend_from_slice(ZEROS.get(..begin).unwrap_or_default());
         (self.start, self.begin) = (start, begin);
     }
 
