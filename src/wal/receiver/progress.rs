@@ -249,14 +249,9 @@ impl ReceiverProgress {
         self.note_level();
     }
 
-    /// Whether there was no space the last time.
-    pub(super) fn is_out_of_space(&self) -> bool {
-        *self.state.borrow() == ReceiverState::OutOfSpace
-    }
-
     /// There is space again, if there was none.
     pub(super) fn has_space(&self) {
-        if self.is_out_of_space() {
+        if *self.state.borrow() == ReceiverState::OutOfSpace {
             self.enter(ReceiverState::Streaming);
         }
     }

@@ -105,7 +105,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let started = started.map_err(|error| {
             explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
         })?;
-        // Where each commit waits for an fsync, that is worth 16 MB of zeros now and then.
+        // Where each commit waits for an fsync, that is worth writing each segment twice.
         let fill = if self.options.synchronous { Fill::Written } else { Fill::Noted };
         let archive = archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
         let compressor = self.compressor.as_ref().map(Compressor::work);
@@ -235,11 +235,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     ) -> Result<(), ReceiveError> {
         self.announce(&done);
         if let Some(out_of_space) = writing.take_over(done) {
-            // A server that shuts down waits for everybody who is connected, and would for ever if all space is gone.
-            if self.options.no_loop || self.progress.is_out_of_space() {
+            let Some(retry_in) = writing.wait_for_space().filter(|_| !self.options.no_loop) else {
                 return Err(out_of_space.into());
-            }
-            let retry_in = writing.wait_for_space();
+            };
             self.progress.enter(ReceiverState::OutOfSpace);
             (self.on_event)(ReceiverEvent::OutOfSpace { error: &out_of_space, retry_in });
         } else {

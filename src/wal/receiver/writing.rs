@@ -52,6 +52,8 @@ pub(super) struct Writing {
     gathered_at: Instant,
     /// The disk was full: no job before this.
     retry_at: Option<Instant>,
+    /// Whether the last job found space.
+    had_space: bool,
 }
 
 impl Writing {
@@ -82,6 +84,7 @@ impl Writing {
             flush_moved: false,
             gathered_at: Instant::now(),
             retry_at: None,
+            had_space: true,
         }
     }
 
@@ -219,6 +222,7 @@ impl Writing {
         let safe_before = self.safe();
         (self.written, self.flushed, self.proven) = (written, flushed, proven);
         self.flush_moved |= self.safe() > safe_before;
+        self.had_space |= out_of_space.is_none();
         if batch.is_empty() {
             self.spare = batch;
         } else {
@@ -229,10 +233,14 @@ impl Writing {
         out_of_space
     }
 
-    /// Begins no job for a while, and says for how long.
-    pub(super) fn wait_for_space(&mut self) -> Duration {
+    /// Begins no job for a while, and says for how long; `None` if that was tried already. A server that shuts down
+    /// waits for everybody who is connected, and would for ever if all space is gone.
+    pub(super) fn wait_for_space(&mut self) -> Option<Duration> {
+        if !core::mem::replace(&mut self.had_space, false) {
+            return None;
+        }
         self.retry_at = Some(Instant::now() + SPACE_RETRY);
-        SPACE_RETRY
+        Some(SPACE_RETRY)
     }
 
     /// The result of the running job, or else of one more that writes everything and makes it durable; `None`
