@@ -10,6 +10,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener;
 use std::thread;
 use std::time::Instant;
 
@@ -44,23 +45,51 @@ fn a_server_behind_a_socket_has_to_be_who_is_required() {
     reached(&format!("{} requirepeer=somebody-else", cluster.conninfo("postgres")));
 }
 
+const TOO_MANY_CLIENTS: &[u8] = b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0";
+
 #[cfg(target_os = "linux")]
 #[test]
 fn abstract_sockets_are_reached() {
     use std::os::linux::net::SocketAddrExt as _;
-    use std::os::unix::net::{SocketAddr, UnixListener};
+    use std::os::unix::net::SocketAddr;
 
     let name = format!("tapster-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(format!("{name}/.s.PGSQL.77")).unwrap();
     let listener = UnixListener::bind_addr(&address).unwrap();
     thread::spawn(move || {
-        let (mut client, _) = listener.accept().unwrap();
-        client.write_all(b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0").unwrap();
+        for client in listener.incoming() {
+            client.unwrap().write_all(TOO_MANY_CLIENTS).unwrap();
+        }
     });
     let error = failure(&format!("host=@{name} port=77 user=postgres"));
     let server = format!("connection to server on socket \"@{name}/.s.PGSQL.77\" failed: ");
     assert!(error.to_string().starts_with(&server), "{error}");
     assert_eq!(error.sqlstate().map(|state| state.to_string()).as_deref(), Some("53300"), "{error}");
+}
+
+/// Such a server answers before it is asked, and may be gone before the first packet is written to it.
+#[test]
+fn a_server_that_has_no_room_says_so_whenever_it_closes() {
+    let directory = tempfile::tempdir().unwrap();
+    let unix = UnixListener::bind(directory.path().join(".s.PGSQL.77")).unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let conninfos = [
+        format!("host={} port=77 user=postgres", directory.path().display()),
+        format!("host=127.0.0.1 port={} sslmode=disable user=postgres", tcp.local_addr().unwrap().port()),
+    ];
+    thread::spawn(move || {
+        unix.incoming().for_each(|client| client.unwrap().write_all(TOO_MANY_CLIENTS).unwrap())
+    });
+    thread::spawn(move || {
+        tcp.incoming().for_each(|client| client.unwrap().write_all(TOO_MANY_CLIENTS).unwrap())
+    });
+    for conninfo in conninfos {
+        for _ in 0..500 {
+            let error = failure(&conninfo);
+            let state = error.sqlstate().map(|state| state.to_string());
+            assert_eq!(state.as_deref(), Some("53300"), "{error}");
+        }
+    }
 }
 
 /// The kernel's timer for this side of a connection: its kind (2 is keep-alive), and seconds until it goes off.

@@ -17,6 +17,9 @@ use crate::error::Error;
 
 /// A larger output buffer is not kept once it is written.
 const USUAL_OUTPUT: usize = 256 * 1024;
+/// How long is looked for the reason of a failed write, in what the server sent before it closed the connection.
+/// Its end comes at once, as the connection is broken; it is only not always here before the failure.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Prepares for a command: reads what is left of an answer nobody waited for.
@@ -345,23 +348,26 @@ impl Connection {
 
     /// Writing has failed: the connection is lost, and what the server said before it went tells why.
     async fn last_words(&mut self, during: &'static str, error: io::Error) -> Error {
+        let last = tokio::time::timeout(LAST_WORDS, self.read_to_the_end()).await;
+        match last.ok().flatten() {
+            Some(reason) => self.ended(reason),
+            None => self.lost(during, error),
+        }
+    }
+
+    /// The error with which the server ended the session, if one is still to be read.
+    async fn read_to_the_end(&mut self) -> Option<ServerError> {
         self.input.consume(core::mem::take(&mut self.lent));
         loop {
             while let Ok(Need::Frame(len)) = self.framing.need(self.input.filled()) {
                 match self.framing.parse(self.input.filled().get(..len).unwrap_or_default()) {
                     Ok(BackendMessage::ErrorResponse(fields)) if fields.severity().ends_connection() => {
-                        let error = fields.to_server_error();
-                        return self.ended(error);
+                        return Some(fields.to_server_error());
                     }
                     _ => self.input.consume(len),
                 }
             }
-            // Only what is here already; nothing is waited for.
-            let read =
-                core::future::poll_fn(|cx| Poll::Ready(pin!(self.input.fill(&mut self.stream, 1)).poll(cx)));
-            if !matches!(read.await, Poll::Ready(Ok(()))) {
-                return self.lost(during, error);
-            }
+            self.input.fill(&mut self.stream, 1).await.ok()?;
         }
     }
 

@@ -11,7 +11,9 @@ use super::address::Address;
 use super::connector::KeySlot;
 use super::route::{Route, TlsRoute};
 use super::startup::handshake_config;
+
 use crate::auth::Nonce;
+use crate::client::conversation::LAST_WORDS;
 use crate::conninfo::{Config, HostConfig, SslCertMode};
 use crate::error::ConnectFailure;
 use crate::net::{ReadBuffer, Stream, Tls, TlsError, random};
@@ -64,8 +66,17 @@ impl Attempt<'_> {
         loop {
             let Progress { consumed, action } = handshake.receive(input.filled(), &mut out)?;
             input.consume(consumed);
-            stream.write_all(&out).await?;
-            stream.flush().await?;
+            let sent = match stream.write_all(&out).await {
+                Ok(()) => stream.flush().await,
+                error => error,
+            };
+            if let Err(error) = sent {
+                let reason = tokio::time::timeout(
+                    LAST_WORDS,
+                    last_words(&mut handshake, &mut stream, input, &mut out),
+                );
+                return Err(reason.await.unwrap_or(None).unwrap_or_else(|| error.into()));
+            }
             out.clear();
             match action {
                 Action::Read => input.fill(&mut stream, 1).await?,
@@ -87,5 +98,26 @@ impl Attempt<'_> {
             None => tls.insert(Arc::new(Tls::new(&self.config.tls)?)),
         };
         Ok(TlsRoute { tls: Arc::clone(tls), is_direct: self.encryption == Encryption::DirectTls })
+    }
+}
+
+/// Why writing failed, from a server that said so and closed the connection before it read: one that has no
+/// room for a further client does.
+async fn last_words(
+    handshake: &mut Handshake,
+    stream: &mut Stream,
+    input: &mut ReadBuffer,
+    unsent: &mut Vec<u8>,
+) -> Option<ConnectFailure> {
+    loop {
+        if let Err(error) = input.fill(stream, 1).await {
+            // An alert of TLS is a reason; that the connection is gone is known already.
+            return Some(error.into()).filter(|reason| !matches!(reason, ConnectFailure::Io(_)));
+        }
+        match handshake.receive(input.filled(), unsent) {
+            Ok(Progress { consumed, action: Action::Read }) => input.consume(consumed),
+            Ok(_) => return None,
+            Err(error) => return Some(error.into()),
+        }
     }
 }
