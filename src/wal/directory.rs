@@ -4,11 +4,12 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::ArchiveError;
 use super::file_name::TEMPORARY;
+use super::file_status::FileStatus;
 
 /// A directory, held open: every file of an archive is reached through it.
 ///
@@ -62,25 +63,14 @@ impl Directory {
 
     /// What `name` leads to, through symbolic links; `None` if nothing has that name.
     pub(super) fn entry(&self, name: &str) -> Result<Option<Entry>, ArchiveError> {
-        match rustix::fs::statat(&self.file, name, AtFlags::empty()) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
-                Ok(Some(Entry::File(stat.st_size.try_into().unwrap_or(0))))
-            }
-            Ok(_) => Ok(Some(Entry::Other)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(source) => Err(io_error("look up", self.path_of(name), source)),
-        }
+        let status = self.status(name)?;
+        Ok(status.map(|status| if status.is_file { Entry::File(status.len) } else { Entry::Other }))
     }
 
-    /// Whether `name` leads to `file`.
-    pub(super) fn leads_to(&self, name: &str, file: &File) -> Result<bool, ArchiveError> {
-        let err = |source: io::Error| io_error("look up", self.path_of(name), source);
-        let ours = file.metadata().map_err(err)?;
-        match rustix::fs::statat(&self.file, name, AtFlags::empty()) {
-            Ok(stat) => Ok((stat.st_dev, stat.st_ino) == (ours.dev(), ours.ino())),
-            Err(Errno::NOENT) => Ok(false),
-            Err(source) => Err(err(source.into())),
-        }
+    /// As [`Directory::entry`], with which file it is.
+    pub(super) fn status(&self, name: &str) -> Result<Option<FileStatus>, ArchiveError> {
+        FileStatus::of_name(&self.file, name)
+            .map_err(|source| io_error("look up", self.path_of(name), source))
     }
 
     /// Opens an existing file for reading.

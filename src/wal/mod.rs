@@ -31,6 +31,7 @@ mod direct;
 mod directory;
 mod error;
 mod file_name;
+mod file_status;
 mod fsync_times;
 mod history;
 mod listing;

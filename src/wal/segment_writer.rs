@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::direct::DirectWriter;
 use super::directory::{Entry, io_error};
+use super::file_status::FileStatus;
 use super::preallocate::preallocate;
 use super::{Archive, ArchiveError, ArchiveFileName, Compression, FsyncTimes, WalSegment};
 use crate::types::Lsn;
@@ -48,7 +49,8 @@ impl SegmentWriter {
         preallocate(&handle, segment.size().bytes().into(), archive.fill())
             .map_err(|source| io_error("allocate", path.clone(), source))?;
         let fsyncs = Arc::clone(archive.fsyncs());
-        let file = Arc::new(SegmentFile { handle, path, failed: AtomicBool::new(false), fsyncs });
+        let opened = FileStatus::of(&handle).map_err(|source| io_error("look up", path.clone(), source))?;
+        let file = Arc::new(SegmentFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs });
         file.sync(File::sync_all)?;
         archive.directory().sync()?;
         let direct = DirectWriter::new(&file.handle);
@@ -124,7 +126,7 @@ impl SegmentWriter {
         if actual != expected {
             return Err(ArchiveError::Misplaced { path: self.file.path.clone(), expected, actual });
         }
-        self.file.check_size(self.segment)?;
+        self.file.check_size()?;
         let len = self.remaining().min(bytes.len().try_into().unwrap_or(u32::MAX));
         let taken = len as usize;
         let bytes = bytes.get(..taken).unwrap_or(bytes);
@@ -196,10 +198,10 @@ impl SegmentWriter {
     /// Whether the partial file is still the one that was opened, and has its size: whoever removes, replaces or
     /// empties it would take bytes away that are thought to be safe.
     fn check_is_there(&self) -> Result<(), ArchiveError> {
-        self.file.check_size(self.segment)?;
-        match self.archive.directory().leads_to(&file_name(self.segment, true), &self.file.handle)? {
-            true => Ok(()),
-            false => Err(ArchiveError::Changed { path: self.file.path.clone() }),
+        let status = self.archive.directory().status(&file_name(self.segment, true))?;
+        match status.filter(|status| status.is_same_file(&self.file.opened)) {
+            Some(status) => self.file.check_len(status.len),
+            None => Err(ArchiveError::Changed { path: self.file.path.clone() }),
         }
     }
 
@@ -254,6 +256,8 @@ impl SegmentSync {
 struct SegmentFile {
     handle: File,
     path: PathBuf,
+    /// Once it had its full size.
+    opened: FileStatus,
     /// Set by the first failed sync: the kernel reports it once, and calls the lost pages clean afterwards.
     failed: AtomicBool,
     fsyncs: Arc<FsyncTimes>,
@@ -271,10 +275,13 @@ impl SegmentFile {
         })
     }
 
-    fn check_size(&self, segment: WalSegment) -> Result<(), ArchiveError> {
-        let metadata = self.handle.metadata();
-        let len = metadata.map_err(|source| io_error("look up", self.path.clone(), source))?.len();
-        match len == u64::from(segment.size().bytes()) {
+    fn check_size(&self) -> Result<(), ArchiveError> {
+        let status = FileStatus::of(&self.handle);
+        self.check_len(status.map_err(|source| io_error("look up", self.path.clone(), source))?.len)
+    }
+
+    fn check_len(&self, len: u64) -> Result<(), ArchiveError> {
+        match len == self.opened.len {
             true => Ok(()),
             false => Err(ArchiveError::Changed { path: self.path.clone() }),
         }
