@@ -32,6 +32,8 @@ pub struct Connection {
     /// Bytes of the message that was lent last. They are given up at the *start* of the next call, which
     /// makes reading cancel-safe.
     pub(super) lent: usize,
+    /// Bytes to come of a message of which only the beginning was taken.
+    pub(super) rest: usize,
     pub(super) output: Vec<u8>,
     /// How much of `output` is written.
     pub(super) sent: usize,
@@ -86,6 +88,7 @@ impl Connection {
             stream,
             input,
             lent: 0,
+            rest: 0,
             output: Vec::new(),
             sent: 0,
             framing: BackendFraming::READY,

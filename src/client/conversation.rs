@@ -15,6 +15,10 @@ use super::connection::{Answer, Connection, Phase};
 use crate::codec::{BackendMessage, EncodeError, FrontendMessage, Need, ServerError};
 use crate::error::Error;
 
+/// Bytes of a message's type and length.
+pub(super) const HEADER: usize = 5;
+/// Of a `CopyData`, nothing less than all of it is enough.
+const WHOLE: usize = usize::MAX;
 /// A larger output buffer is not kept once it is written.
 const USUAL_OUTPUT: usize = 256 * 1024;
 /// How long is looked for the reason of a failed write, in what the server sent before it closed the connection.
@@ -119,8 +123,20 @@ impl Connection {
         limit: Option<Duration>,
         during: &'static str,
     ) -> Result<u8, Error> {
+        self.advance_to(WHOLE, limit, during).await
+    }
+
+    /// As [`advance_within`](Self::advance_within), where of a `CopyData` so many bytes are enough. It has to be
+    /// looked at by [`copy_data`](Self::copy_data); what is to come of it is read by
+    /// [`read_rest`](Self::read_rest), or thrown away.
+    pub(crate) async fn advance_to(
+        &mut self,
+        enough: usize,
+        limit: Option<Duration>,
+        during: &'static str,
+    ) -> Result<u8, Error> {
         loop {
-            let len = self.next_frame(limit, during).await?;
+            let len = self.next_frame(enough, limit, during).await?;
             if self.take_asynchronous(len)? {
                 continue;
             }
@@ -174,24 +190,48 @@ impl Connection {
         }
     }
 
-    /// The length of the frame at the start of the buffer, once it is there as a whole.
+    /// Drops what is here of the message that was lent last.
+    pub(super) fn give_up_lent(&mut self) {
+        let lent = core::mem::take(&mut self.lent);
+        let here = lent.min(self.input.filled().len());
+        self.input.consume(here);
+        self.rest += lent - here;
+    }
+
+    /// The length of the frame at the start of the buffer, once it is there as a whole, or so many bytes of the data
+    /// of a `CopyData`.
     ///
     /// What is still to be sent is sent meanwhile: a server that has more to say than fits on the way reads
     /// on only after somebody has listened.
     pub(super) async fn next_frame(
         &mut self,
+        enough: usize,
         limit: Option<Duration>,
         during: &'static str,
     ) -> Result<usize, Error> {
         if self.phase == Phase::Closed {
             return Err(Error::Closed);
         }
-        self.input.consume(core::mem::take(&mut self.lent));
+        self.give_up_lent();
         loop {
-            let missing = match self.framing.need(self.input.filled()) {
-                Ok(Need::Frame(len)) => return Ok(len),
-                Ok(Need::More(missing)) => missing,
-                Err(error) => return Err(self.broken(error)),
+            let here = self.rest.min(self.input.filled().len());
+            self.input.consume(here);
+            self.rest -= here;
+            let missing = if self.rest > 0 {
+                self.rest
+            } else {
+                let filled = self.input.filled();
+                match self.framing.need(filled) {
+                    Ok(Need::Frame(len)) => return Ok(len),
+                    Ok(Need::More(missing)) if is_data(filled) && filled.len() - HEADER >= enough => {
+                        return Ok(filled.len() + missing);
+                    }
+                    Ok(Need::More(missing)) if is_data(filled) => {
+                        missing.min(HEADER.saturating_add(enough) - filled.len())
+                    }
+                    Ok(Need::More(missing)) => missing,
+                    Err(error) => return Err(self.broken(error)),
+                }
             };
             match within(limit, core::future::poll_fn(|cx| self.poll_exchange(cx, missing))).await {
                 Ok(Ok(())) => self.heard_at = Instant::now(),
@@ -231,7 +271,7 @@ impl Connection {
 
     /// Waits for a message while no answer is due.
     pub(super) async fn listen(&mut self, during: &'static str) -> Result<(), Error> {
-        let len = self.next_frame(None, during).await?;
+        let len = self.next_frame(WHOLE, None, during).await?;
         self.take_interjection(len).await
     }
 
@@ -255,6 +295,11 @@ impl Connection {
 
     /// Reads once, and writes what can be written.
     fn poll_exchange(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<()>> {
+        self.poll_send_beside_reading(cx);
+        pin!(self.input.fill(&mut self.stream, missing)).poll(cx)
+    }
+
+    pub(super) fn poll_send_beside_reading(&mut self, cx: &mut Context<'_>) {
         if !self.output.is_empty()
             && let Poll::Ready(Err(error)) = self.poll_send(cx)
         {
@@ -262,7 +307,6 @@ impl Connection {
             log::debug!("writing to {}: {error}", self.route.server);
             self.forget_output();
         }
-        pin!(self.input.fill(&mut self.stream, missing)).poll(cx)
     }
 
     /// Deals with a message that may come at any time, and says whether it was one.
@@ -383,7 +427,7 @@ impl Connection {
         Error::Unexpected { expected, got: got.into() }
     }
 
-    fn lost(&mut self, during: &'static str, source: io::Error) -> Error {
+    pub(super) fn lost(&mut self, during: &'static str, source: io::Error) -> Error {
         self.phase = Phase::Closed;
         Error::Io { during, source }
     }
@@ -392,6 +436,11 @@ impl Connection {
         self.phase = Phase::Closed;
         Error::Timeout { phase, after }
     }
+}
+
+/// Whether a `CopyData` begins here, with its whole header.
+fn is_data(input: &[u8]) -> bool {
+    input.len() >= HEADER && input.first() == Some(&b'd')
 }
 
 /// The outcome of `work`, or the limit where that was exceeded.

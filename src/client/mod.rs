@@ -40,6 +40,8 @@ mod copy;
 mod extended;
 mod liveness;
 mod notification;
+#[cfg(feature = "replication")]
+mod pieces;
 mod prepared;
 mod query;
 mod quote;

@@ -30,4 +30,6 @@ pub use commands::{
     CreatedSlot, HistoryFile, IdentifySystem, LogicalSlot, PhysicalSlot, SlotPosition, SnapshotAction,
 };
 pub use connection::ReplicationConnection;
-pub use wal_stream::{NextTimeline, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream};
+pub use wal_stream::{
+    NextTimeline, StartPhysical, StartedStream, StreamEnd, WalArrival, WalEvent, WalStream,
+};

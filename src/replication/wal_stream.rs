@@ -1,8 +1,10 @@
 use core::convert::Infallible;
+use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::format;
 use std::string::{String, ToString as _};
 use std::time::{Instant as StdInstant, SystemTime};
+use std::vec::Vec;
 
 use tokio::time::Instant;
 
@@ -19,6 +21,8 @@ use crate::types::{Lsn, PgTimestamp, TimelineId};
 const DURING: &str = "streaming WAL";
 /// As `wal_receiver_status_interval` and pg_receivewal have it.
 const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of an `XLogData` before its WAL, the `w` included.
+const XLOG_DATA_HEADER: usize = 25;
 /// How soon the same positions are sent again to a server that keeps asking.
 const REPEAT_AFTER: Duration = Duration::from_millis(100);
 
@@ -92,6 +96,7 @@ pub struct WalStream {
     next_status: Option<Instant>,
     /// The positions last sent, and when.
     last_status: Option<(Lsn, Lsn, Instant)>,
+    to_come: Option<WalToCome>,
     state: State,
 }
 
@@ -101,6 +106,31 @@ enum State {
     /// The server has ended the copy: a result set with the next timeline may follow.
     CopyDone,
     ServerShutdown,
+}
+
+/// One thing that came, where WAL goes into memory of the caller; see [`WalStream::next_into`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WalArrival {
+    /// WAL, at the position where the last run ended.
+    Data {
+        /// How many bytes were added.
+        len: usize,
+        /// The server's own end of WAL.
+        wal_end: Lsn,
+        /// The server's clock when it sent the message that these bytes are of.
+        sent_at: PgTimestamp,
+    },
+    /// As [`WalEvent::Keepalive`].
+    Keepalive(PrimaryKeepalive),
+}
+
+/// What is to come of a message of which the beginning was taken.
+#[derive(Clone, Copy, Debug)]
+struct WalToCome {
+    len: NonZeroUsize,
+    wal_end: Lsn,
+    sent_at: PgTimestamp,
 }
 
 impl ReplicationConnection {
@@ -126,6 +156,7 @@ impl ReplicationConnection {
                 status_interval: Some(DEFAULT_STATUS_INTERVAL),
                 next_status: Some(Instant::now()),
                 last_status: None,
+                to_come: None,
                 state: State::Streaming,
             })),
             Some(b'T') => match self.next_timeline().await? {
@@ -252,42 +283,81 @@ impl WalStream {
     ///
     /// # Errors
     /// 58P01 if the WAL was removed, XX000 if the start is ahead of the server, [`Error::Unexpected`] if WAL
-    /// came that does not continue what came before, or a loss of the connection.
+    /// came that does not continue what came before, [`Error::Usage`] in the middle of a message of which
+    /// [`next_into`](Self::next_into) has the beginning, or a loss of the connection.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<WalEvent<'_>>, Error> {
-        // The event borrows the connection, so it is lent only after the loop has found that there is one.
+        if self.to_come.is_some() {
+            return Err(Error::Usage("the rest of a message has to be taken by next_into"));
+        }
+        if !self.advance(usize::MAX).await? {
+            return Ok(None);
+        }
+        let Some((data, _)) = self.connection.connection.copy_data()? else { return Ok(None) };
+        match ReplicationMessage::parse(data)? {
+            ReplicationMessage::XLogData(wal) => Ok(Some(WalEvent::Data(wal))),
+            ReplicationMessage::PrimaryKeepalive(keepalive) => Ok(Some(WalEvent::Keepalive(keepalive))),
+            ReplicationMessage::Unknown { .. } => Ok(None),
+        }
+    }
+
+    /// As [`next`](Self::next), with WAL as it comes, also in the middle of a message: it goes behind what `to` has,
+    /// without a copy in between. `max` is how many bytes there is room for; what was read together with the header
+    /// of a message, usually less than 8 KiB, may be more.
+    ///
+    /// # Errors
+    /// As there, and [`Error::Usage`] if `max` is 0.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost when the future is dropped.
+    pub async fn next_into(&mut self, to: &mut Vec<u8>, max: usize) -> Result<Option<WalArrival>, Error> {
+        if max == 0 {
+            return Err(Error::Usage("there is no room for WAL"));
+        }
+        while let Some(WalToCome { len, wal_end, sent_at }) = self.to_come {
+            self.send_status_if_due().await?;
+            let max = max.min(len.get());
+            let read = self.connection.connection.read_rest(to, max, DURING);
+            let Some(read) = until(self.next_status, read).await else { continue };
+            let read = read?;
+            self.received = Lsn::new(self.received.get().saturating_add(read as u64));
+            self.to_come = NonZeroUsize::new(len.get() - read).map(|len| WalToCome { len, wal_end, sent_at });
+            return Ok(Some(WalArrival::Data { len: read, wal_end, sent_at }));
+        }
+        if !self.advance(XLOG_DATA_HEADER).await? {
+            return Ok(None);
+        }
+        let Some((data, missing)) = self.connection.connection.copy_data()? else { return Ok(None) };
+        match ReplicationMessage::parse(data)? {
+            ReplicationMessage::XLogData(XLogData { data, wal_end, sent_at, .. }) => {
+                to.extend_from_slice(data);
+                self.to_come = NonZeroUsize::new(missing).map(|len| WalToCome { len, wal_end, sent_at });
+                Ok(Some(WalArrival::Data { len: data.len(), wal_end, sent_at }))
+            }
+            ReplicationMessage::PrimaryKeepalive(keepalive) => Ok(Some(WalArrival::Keepalive(keepalive))),
+            ReplicationMessage::Unknown { .. } => Ok(None),
+        }
+    }
+
+    /// Goes to the next event, of which so many bytes are enough; whether there is one.
+    async fn advance(&mut self, enough: usize) -> Result<bool, Error> {
         while self.state == State::Streaming {
             self.send_status_if_due().await?;
             // A primary that writes nothing is silent.
-            let advance = self.connection.connection.advance_within(None, DURING);
-            let tag = match self.next_status {
-                None => advance.await?,
-                Some(at) => match tokio::time::timeout_at(at, advance).await {
-                    Ok(tag) => tag?,
-                    Err(_) => continue,
-                },
-            };
+            let advance = self.connection.connection.advance_to(enough, None, DURING);
+            let Some(tag) = until(self.next_status, advance).await else { continue };
+            let tag = tag?;
             if tag == b'd' {
                 if self.take_data().await? {
-                    break;
+                    return Ok(true);
                 }
             } else {
                 self.take_end(tag).await?;
             }
         }
-        if self.state != State::Streaming {
-            return Ok(None);
-        }
-        match self.connection.connection.current()? {
-            BackendMessage::CopyData(CopyData { data }) => match ReplicationMessage::parse(data)? {
-                ReplicationMessage::XLogData(wal) => Ok(Some(WalEvent::Data(wal))),
-                ReplicationMessage::PrimaryKeepalive(keepalive) => Ok(Some(WalEvent::Keepalive(keepalive))),
-                ReplicationMessage::Unknown { .. } => Ok(None),
-            },
-            _ => Ok(None),
-        }
+        Ok(false)
     }
 
     /// Ends the stream, or takes note that it has ended, and gives the connection back.
@@ -327,14 +397,13 @@ impl WalStream {
 
     /// Takes note of a `CopyData`; whether it is an event for the caller.
     async fn take_data(&mut self) -> Result<bool, Error> {
-        let message = match self.connection.connection.current()? {
-            BackendMessage::CopyData(CopyData { data }) => ReplicationMessage::parse(data),
-            _ => return Ok(false),
-        };
-        let reply_requested = match message {
+        let Some((data, missing)) = self.connection.connection.copy_data()? else { return Ok(false) };
+        let reply_requested = match ReplicationMessage::parse(data) {
             Ok(ReplicationMessage::XLogData(wal)) => {
-                let (start, len, end) = (wal.wal_start, wal.data.len() as u64, wal.wal_end);
-                let received = start.checked_add(len).filter(|_| start == self.received);
+                let (start, here, end) = (wal.wal_start, wal.data.len() as u64, wal.wal_end);
+                let len = here.saturating_add(missing as u64);
+                let is_next = start == self.received && start.checked_add(len).is_some();
+                let received = start.checked_add(here).filter(|_| is_next);
                 let Some(received) = received else {
                     let expected = self.received;
                     let got = format!("{len} bytes at {start} where {expected} was next");
@@ -413,5 +482,184 @@ impl WalStream {
         self.next_status = self.status_interval.map(|interval| now + interval);
         self.last_status = Some((self.written, self.flushed, now));
         self.connection.connection.push(|out| CopyData::encode_with(out, |out| status.encode(out)))
+    }
+}
+
+/// The outcome of `work`, or `None` when it is time for something else.
+async fn until<T>(at: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match at {
+        Some(at) => tokio::time::timeout_at(at, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::XLogData;
+    use crate::conninfo::{ConnInfo, Environment};
+    use std::io::{Read as _, Write as _};
+    use std::net::{TcpListener, TcpStream};
+    use std::{thread, vec};
+
+    const READY: &[u8] = b"Z\0\0\0\x05I";
+    const START: Lsn = Lsn::new(0x100_0000);
+
+    fn message(tag: u8, body: &[u8]) -> Vec<u8> {
+        let len = (body.len() as u32 + 4).to_be_bytes();
+        [&[tag][..], &len, body].concat()
+    }
+
+    fn wal(start: Lsn, data: &[u8]) -> Vec<u8> {
+        let (wal_start, wal_end) = (start, start.checked_add(data.len() as u64).unwrap());
+        let message = ReplicationMessage::XLogData(XLogData {
+            wal_start,
+            wal_end,
+            sent_at: PgTimestamp::from_micros(0),
+            data,
+        });
+        let mut frame = Vec::new();
+        CopyData::encode_with(&mut frame, |out| message.encode(out)).unwrap();
+        frame
+    }
+
+    /// The type of the client's next message.
+    fn read(client: &mut TcpStream) -> u8 {
+        let mut header = [0; 5];
+        client.read_exact(&mut header).unwrap();
+        let len = u32::from_be_bytes(*header.last_chunk().unwrap()) - 4;
+        client.read_exact(&mut vec![0; len as usize]).unwrap();
+        header[0]
+    }
+
+    /// A stream from `START`, on which the server does this.
+    async fn stream(serve: impl FnOnce(&mut TcpStream) + Send + 'static) -> WalStream {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            let mut len = [0; 4];
+            client.read_exact(&mut len).unwrap();
+            client.read_exact(&mut vec![0; u32::from_be_bytes(len) as usize - 4]).unwrap();
+            client.write_all(&[b"R\0\0\0\x08\0\0\0\0", READY].concat()).unwrap();
+            assert_eq!(read(&mut client), b'Q');
+            client.write_all(b"W\0\0\0\x07\0\0\0").unwrap();
+            serve(&mut client);
+        });
+        let conninfo: ConnInfo =
+            std::format!("host=127.0.0.1 port={port} user=x sslmode=disable replication=true")
+                .parse()
+                .unwrap();
+        let config = conninfo.resolve(&Environment::empty()).unwrap().config().unwrap();
+        let connection = ReplicationConnection::connect(&config).await.unwrap();
+        let start = StartPhysical { slot: None, start: START, timeline: TimelineId::FIRST };
+        match connection.start_physical(&start).await.unwrap() {
+            StartedStream::Streaming(mut stream) => {
+                stream.set_status_interval(None);
+                stream
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime
+            .block_on(async { tokio::time::timeout(Duration::from_secs(30), future).await.expect("it ends") })
+    }
+
+    fn pattern(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i % 251) as u8).collect()
+    }
+
+    #[test]
+    fn wal_in_pieces_is_what_was_sent_however_often_it_is_given_up() {
+        const LENS: [usize; 7] = [131_072, 1, 8_167, 8_168, 0, 300_000, 131_072];
+        let data = pattern(LENS.iter().sum());
+        let expected = data.clone();
+        let serve = move |client: &mut TcpStream| {
+            let (mut sent, mut at) = (Vec::new(), 0);
+            for len in LENS {
+                sent.extend(wal(START.checked_add(at as u64).unwrap(), &data[at..at + len]));
+                at += len;
+                // A long message of a kind that nobody knows, and one that is short.
+                sent.extend(message(b'd', &[b'?'; 50_000]));
+                sent.extend(message(b'd', &[&b"k"[..], &[0; 17]].concat()));
+            }
+            sent.extend(message(b'c', b""));
+            // Of any size, and often without the next one at hand.
+            for (i, piece) in sent.chunks(7_919).enumerate() {
+                client.write_all(piece).unwrap();
+                if i % 3 == 0 {
+                    thread::yield_now();
+                }
+            }
+        };
+        block_on(async {
+            let mut stream = stream(serve).await;
+            let (mut got, mut keepalives) = (Vec::new(), 0);
+            loop {
+                let before = got.len();
+                let arrived = tokio::select! {
+                    biased;
+                    arrived = stream.next_into(&mut got, 10_000) => arrived.unwrap(),
+                    () = tokio::task::yield_now() => {
+                        assert_eq!(got.len(), before, "what was given up has left something");
+                        continue;
+                    }
+                };
+                match arrived {
+                    Some(WalArrival::Data { len, .. }) => {
+                        assert_eq!(got.len(), before + len);
+                        assert_eq!(stream.received(), START.checked_add(got.len() as u64).unwrap());
+                    }
+                    Some(WalArrival::Keepalive(_)) => keepalives += 1,
+                    None => break,
+                }
+            }
+            assert!(got == expected, "{} of {} bytes", got.len(), expected.len());
+            assert_eq!(keepalives, LENS.len());
+        });
+    }
+
+    #[test]
+    fn the_rest_of_a_message_is_thrown_away_at_the_end() {
+        let serve = |client: &mut TcpStream| {
+            let sent = wal(START, &pattern(131_072));
+            let (begin, rest) = sent.split_at(20_000);
+            client.write_all(begin).unwrap();
+            while read(client) != b'c' {}
+            client.write_all(rest).unwrap();
+            let end = [message(b'c', b""), message(b'C', b"START_STREAMING\0"), READY.to_vec()];
+            client.write_all(&end.concat()).unwrap();
+        };
+        block_on(async {
+            let mut stream = stream(serve).await;
+            let mut got = Vec::new();
+            while got.len() < 15_000 {
+                stream.next_into(&mut got, 1000).await.unwrap();
+            }
+            assert!(matches!(stream.next().await, Err(Error::Usage(_))));
+            assert!(matches!(stream.next_into(&mut got, 0).await, Err(Error::Usage(_))));
+            let end = stream.finish().await.unwrap();
+            assert!(matches!(end, StreamEnd::Stopped(_)), "{end:?}");
+        });
+    }
+
+    #[test]
+    fn a_message_that_does_not_follow_is_refused_at_its_beginning() {
+        let serve = |client: &mut TcpStream| {
+            let sent = wal(START.checked_add(1).unwrap(), &pattern(100_000));
+            client.write_all(&sent[..1000]).unwrap();
+            // The rest never comes.
+            assert_eq!(client.read(&mut [0]).unwrap_or(0), 0);
+        };
+        block_on(async {
+            let mut stream = stream(serve).await;
+            let mut got = Vec::new();
+            let error = stream.next_into(&mut got, 1 << 20).await.unwrap_err();
+            assert!(error.to_string().contains("100000 bytes at 0/1000001 where 0/1000000"), "{error}");
+            assert!(got.is_empty());
+        });
     }
 }

@@ -46,6 +46,11 @@ impl Batch {
         (self.start, self.begin) = (start, begin);
     }
 
+    /// The memory behind which more bytes go.
+    pub(super) fn memory(&mut self) -> &mut Vec<u8> {
+        &mut self.memory
+    }
+
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.memory.extend_from_slice(bytes);
     }

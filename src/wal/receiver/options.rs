@@ -44,7 +44,7 @@ pub struct ReceiverOptions {
 
 impl ReceiverOptions {
     /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
-    /// connecting again, a state file, no gap accepted, no space kept free, a buffer of 768 KiB, no compression.
+    /// connecting again, a state file, no gap accepted, no space kept free, a buffer of 1 MiB, no compression.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl ReceiverOptions {
             accept_gap: false,
             min_free: 0,
             ask_after: None,
-            buffer: 768 << 10,
+            buffer: 1 << 20,
             compress: None,
         }
     }

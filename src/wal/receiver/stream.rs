@@ -1,6 +1,7 @@
 //! One connection's stream, from timeline to timeline.
 
 use core::time::Duration;
+use std::vec::Vec;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -10,13 +11,13 @@ use super::disk::{Disk, Done};
 use super::disk_thread::DiskThread;
 use super::kept::Kept;
 use super::start::explain;
-use super::writing::Writing;
+use super::writing::{Writing, job_done};
 use super::{
     ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, on_disk, stopped, within,
 };
 use crate::error::Error;
 use crate::replication::{
-    NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalEvent, WalStream,
+    NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalArrival, WalStream,
 };
 use crate::types::{Lsn, TimelineId};
 use crate::wal::{Archive, Fill, WalChecker, WalSegment};
@@ -178,21 +179,24 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             let has_room = writing.has_room();
             self.progress.waits_for_disk(!has_room);
-            let gathers_until = writing.gathers_until();
+            let (can_start, gathers_until) = (writing.can_start(), writing.gathers_until());
+            let retry_at = writing.retry_at();
+            let (disk, to, room) = writing.disk_and_room();
             tokio::select! {
                 // In this order: a job begins when there is nothing more to be read at once.
                 biased;
                 () = stopped(stop) => return Ok(Ended::Stop),
-                done = writing.job_done() => self.on_job_done(stream, writing, done?).await?,
-                event = next_event(stream, has_room) => {
-                    match event? {
+                done = job_done(disk) => self.on_job_done(stream, writing, done?).await?,
+                () = at(retry_at), if retry_at.is_some() => writing.retry(),
+                arrived = next(stream, to, room) => {
+                    match arrived? {
                         None => return Ok(Ended::ByServer),
-                        Some(WalEvent::Data(wal)) => {
-                            writing.append(wal.wal_start, wal.data).map_err(ReceiveError::Damage)?;
-                            self.bytes += wal.data.len() as u64;
-                            self.progress.heard(wal.data.len(), writing.received(), wal.wal_end, wal.sent_at);
+                        Some(WalArrival::Data { len, wal_end, sent_at }) => {
+                            writing.append(len).map_err(ReceiveError::Damage)?;
+                            self.bytes += len as u64;
+                            self.progress.heard(len, writing.received(), wal_end, sent_at);
                         }
-                        Some(WalEvent::Keepalive(keepalive)) => {
+                        Some(WalArrival::Keepalive(keepalive)) => {
                             self.progress.heard(0, writing.received(), keepalive.wal_end, keepalive.sent_at);
                             if keepalive.reply_requested {
                                 writing.want_reply();
@@ -215,7 +219,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
                     (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
                 }
-                () = gathered(gathers_until), if writing.can_start() => {
+                () = at(gathers_until), if can_start => {
                     writing.start_job();
                     continue;
                 }
@@ -287,15 +291,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// The stream's next event. While the disk is behind, the server hears from us but we do not listen.
-async fn next_event(stream: &mut WalStream, has_room: bool) -> Result<Option<WalEvent<'_>>, Error> {
-    if has_room { stream.next().await } else { match stream.keep_alive().await? {} }
+/// What comes next, with WAL behind what `to` has. While there is no room because the disk is behind, the server hears
+/// from us but we do not listen.
+async fn next(stream: &mut WalStream, to: &mut Vec<u8>, room: usize) -> Result<Option<WalArrival>, Error> {
+    match room {
+        0 => match stream.keep_alive().await? {},
+        _ => stream.next_into(to, room).await,
+    }
 }
 
 /// Waits until then; at once is sooner than any time that a timer knows.
-async fn gathered(until: Option<Instant>) {
-    if let Some(until) = until {
-        sleep_until(until).await;
+async fn at(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
     }
 }
 

@@ -1,8 +1,9 @@
 //! WAL between the stream and the disk.
 
 use core::time::Duration;
+use std::vec::Vec;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::disk::Done;
@@ -11,10 +12,12 @@ use super::{ReceiveError, ReceiverOptions};
 use crate::error::Error;
 use crate::replication::WalStream;
 use crate::types::Lsn;
-use crate::wal::{ArchiveError, WalChecker, WalDamage, WalSegment};
+use crate::wal::{ArchiveError, BLOCK_LEN, WalChecker, WalDamage, WalSegment};
 
 /// What a walsender sends at once.
 const MESSAGE_BYTES: usize = 128 * 1024;
+/// What is read with the header of a message goes where there may be no room for it any more.
+const READ_AHEAD: usize = 8 * 1024;
 /// How long it gathers if nobody waits for it: a job for each message costs more in switching threads than in
 /// writing.
 const GATHER_TIME: Duration = Duration::from_millis(10);
@@ -104,31 +107,45 @@ impl Writing {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.batch.len() + MESSAGE_BYTES <= self.batch_len
+        self.room() > 0
     }
 
-    /// Checks and adds WAL that begins where the last ended; the stream has checked that it does.
-    ///
-    /// # Errors
-    /// If it is damaged. Nothing of it is written then.
-    pub(super) fn append(&mut self, start: Lsn, data: &[u8]) -> Result<(), WalDamage> {
+    /// How many bytes more may gather, which end where a block of the file does.
+    fn room(&self) -> usize {
+        let in_block = (self.batch.start().get() % BLOCK_LEN as u64) as usize;
+        (self.batch_len - in_block).saturating_sub(self.batch.len())
+    }
+
+    /// The thread that writes, and where what comes next goes, with how many bytes there is room for.
+    pub(super) fn disk_and_room(&mut self) -> (&mut Option<DiskThread>, &mut Vec<u8>, usize) {
         if self.batch.is_empty() {
             // Memory that nothing is written to is none.
-            self.batch.begin(start, self.batch_len);
+            self.batch.begin(self.received, self.batch_len + READ_AHEAD);
+        }
+        let room = self.room();
+        (&mut self.disk, self.batch.memory(), room)
+    }
+
+    /// Checks the last `len` bytes, which have come to [`Writing::disk_and_room`]; the stream has checked that they
+    /// follow.
+    ///
+    /// # Errors
+    /// If they are damaged. Nothing of them is written then.
+    pub(super) fn append(&mut self, len: usize) -> Result<(), WalDamage> {
+        let before = self.batch.len().saturating_sub(len);
+        if before == 0 {
             self.gathered_at = Instant::now() + GATHER_TIME;
         }
-        let before = self.batch.len();
-        self.batch.push(data);
         // Here the bytes are in the processor's cache, and their records begin at words of memory.
         if let Some(checker) = &mut self.checker {
             let new = self.batch.bytes().get(before..).unwrap_or_default();
-            if let Err(damage) = checker.check(start, new) {
+            if let Err(damage) = checker.check(self.received, new) {
                 self.batch.truncate(before);
                 self.is_damaged = true;
                 return Err(damage);
             }
         }
-        self.received = Lsn::new(start.get().saturating_add(data.len() as u64));
+        self.received = Lsn::new(self.received.get().saturating_add(len as u64));
         Ok(())
     }
 
@@ -201,19 +218,15 @@ impl Writing {
         self.disk.as_ref().is_none_or(DiskThread::is_busy)
     }
 
-    /// The result of the running job; without one, waits until a full disk is worth another try, or for ever.
-    ///
-    /// Cancel-safe.
-    pub(super) async fn job_done(&mut self) -> Result<Done, ReceiveError> {
-        if let Some(at) = self.retry_at {
-            sleep_until(at).await;
-            self.retry_at = None;
-            self.start_job();
-        }
-        match &mut self.disk {
-            Some(disk) => disk.done().await.inspect_err(|_| self.disk = None),
-            None => core::future::pending().await,
-        }
+    /// When there may be space again, if there was none.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry_at
+    }
+
+    /// Looks for space again.
+    pub(super) fn retry(&mut self) {
+        self.retry_at = None;
+        self.start_job();
     }
 
     /// Takes over what a job did, and gives what kept it from doing more.
@@ -249,8 +262,10 @@ impl Writing {
         if !self.is_busy() {
             self.begin(true);
         }
-        let Some(disk) = self.disk.as_mut().filter(|disk| disk.is_busy()) else { return Ok(None) };
-        let mut done = disk.done().await.inspect_err(|_| self.disk = None)?;
+        if !self.disk.as_ref().is_some_and(DiskThread::is_busy) {
+            return Ok(None);
+        }
+        let mut done = job_done(&mut self.disk).await?;
         if done.out_of_space.is_some() {
             done.batch.clear();
             self.batch.clear();
@@ -265,4 +280,15 @@ impl Writing {
             None => Ok(None),
         }
     }
+}
+
+/// The result of the running job; without one, waits for ever. After an error there is nothing to write with.
+///
+/// Cancel-safe.
+pub(super) async fn job_done(disk: &mut Option<DiskThread>) -> Result<Done, ReceiveError> {
+    let done = match disk {
+        Some(disk) => disk.done().await,
+        None => core::future::pending().await,
+    };
+    done.inspect_err(|_| *disk = None)
 }
