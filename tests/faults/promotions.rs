@@ -124,3 +124,37 @@ fn assert_all(archive: &Archive, plain: &Archive, server: &Cluster) {
     let found = tapster_json(&["verify", &archive.path().to_string_lossy(), "--json"]);
     assert_eq!(found["ok"], true, "{found}");
 }
+
+#[test]
+fn what_the_promoted_server_never_had_is_told() {
+    let primary = cluster();
+    let standby = primary.standby();
+    let first = primary.switch_wal();
+    standby.wait_for_replay_of(&primary);
+    standby.stop(Stop::Fast);
+
+    let archive = Archive::new();
+    let ports = [primary.port(), standby.port()].map(|port| port.to_string()).join(",");
+    let conninfo = format!("{} host=127.0.0.1,127.0.0.1 port={ports}", primary.conninfo("repl"));
+    let receiver = Subject::Tapster.start(&archive, &conninfo, &[]);
+    primary.write_wal(10_000);
+    wait_until(PATIENCE, "everything is received", || {
+        primary.sql("SELECT pg_current_wal_lsn() <= max(write_lsn) FROM pg_stat_replication").as_deref()
+            == Ok("t")
+    });
+    primary.kill_9();
+    assert!(!receiver.stderr().contains("left timeline"), "{}", receiver.stderr());
+    standby.start();
+    standby.promote();
+    let last = standby.write_segments(2);
+    assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
+    receiver.signal("TERM");
+    let end = receiver.wait(PATIENCE);
+    assert!(end.status.success(), "{end:?}");
+    let said = String::from_utf8_lossy(&end.stderr).into_owned();
+    let told = "warning: timeline 2 left timeline 1 at ";
+    assert!(said.lines().any(|line| line.contains(told) && line.contains("not on the server")), "{said}");
+    // And it is kept.
+    let is_kept = |name: &String| name.starts_with("00000001") && *name > first && name.ends_with(".partial");
+    assert!(archive.names().iter().any(is_kept), "{:?}", archive.names());
+}

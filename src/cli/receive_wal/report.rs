@@ -128,6 +128,14 @@ impl Reporter {
                     "event": "timeline_switch", "timeline": timeline.get(), "switchpoint": text(switchpoint),
                 }),
             ),
+            ReceiverEvent::BranchedBehind { timeline, flushed, switchpoint, server_timeline } => {
+                let bytes = flushed.saturating_sub(*switchpoint);
+                self.warning(&format!(
+                    "timeline {server_timeline} left timeline {timeline} at {switchpoint}, but WAL was received up to \
+                     {flushed}: what was committed in these {bytes} bytes is not on the server any more; they stay in \
+                     the partial segment of timeline {timeline}"
+                ));
+            }
             ReceiverEvent::Damage { damage, retry_in } => {
                 let reason = format!("the server sent damaged WAL: {damage}");
                 self.problem("damage", &reason, retry_in.as_millis(), "fetching it again");

@@ -71,6 +71,19 @@ pub enum ReceiverEvent<'a> {
         /// Where it branched off.
         switchpoint: Lsn,
     },
+    /// The server's timeline branched off before the end of what was received: it was promoted before it had all of
+    /// that, and commits that may have been acknowledged are not on it. Their WAL stays where it is, in the partial
+    /// file of the timeline that was left. Told at each connection until WAL of the new timeline is durable.
+    BranchedBehind {
+        /// The timeline that was received.
+        timeline: TimelineId,
+        /// Everything before this was durable.
+        flushed: Lsn,
+        /// Where it was left.
+        switchpoint: Lsn,
+        /// The server's timeline.
+        server_timeline: TimelineId,
+    },
     /// There is no space for more WAL. Nothing is lost; the server keeps it meanwhile if there is a slot.
     OutOfSpace {
         /// What could not be written.

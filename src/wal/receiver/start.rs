@@ -119,7 +119,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
     /// Whether the server's history goes through the place where the archive ends.
     async fn check_continues(
-        &self,
+        &mut self,
         connection: &mut ReplicationConnection,
         system: &IdentifySystem,
         next: WalSegment,
@@ -143,16 +143,22 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Ok(());
         }
         let history = self.server_history(connection, system.timeline).await?;
-        if history.contains(timeline, position) {
-            return Ok(());
+        let (switchpoint, server_timeline) = (history.switchpoint_of(timeline), system.timeline);
+        if !history.contains(timeline, position) {
+            return Err(Refusal::OffHistory { next: position, timeline, server_timeline, switchpoint }.into());
         }
-        Err(Refusal::OffHistory {
-            next: position,
-            timeline,
-            server_timeline: system.timeline,
-            switchpoint: history.switchpoint_of(timeline),
+        let state = state.filter(|state| state.timeline == timeline);
+        if let (Some(switchpoint), Some(&ArchiveState { flushed, .. })) = (switchpoint, state)
+            && flushed > switchpoint
+        {
+            (self.on_event)(ReceiverEvent::BranchedBehind {
+                timeline,
+                flushed,
+                switchpoint,
+                server_timeline,
+            });
         }
-        .into())
+        Ok(())
     }
 
     pub(super) async fn server_history(
