@@ -190,12 +190,21 @@ impl Connection {
         }
     }
 
-    /// Drops what is here of the message that was lent last.
+    /// Drops what is here of the message that was lent last; the rest is still to come.
     pub(super) fn give_up_lent(&mut self) {
         let lent = core::mem::take(&mut self.lent);
         let here = lent.min(self.input.filled().len());
         self.input.consume(here);
         self.rest += lent - here;
+    }
+
+    /// Drops what is here of the message that was lent last, and gives how much of it is to come.
+    fn skip_rest(&mut self) -> usize {
+        self.give_up_lent();
+        let here = self.rest.min(self.input.filled().len());
+        self.input.consume(here);
+        self.rest -= here;
+        self.rest
     }
 
     /// The length of the frame at the start of the buffer, once it is there as a whole, or so many bytes of the data
@@ -212,26 +221,20 @@ impl Connection {
         if self.phase == Phase::Closed {
             return Err(Error::Closed);
         }
-        self.give_up_lent();
         loop {
-            let here = self.rest.min(self.input.filled().len());
-            self.input.consume(here);
-            self.rest -= here;
-            let missing = if self.rest > 0 {
-                self.rest
-            } else {
-                let filled = self.input.filled();
-                match self.framing.need(filled) {
-                    Ok(Need::Frame(len)) => return Ok(len),
-                    Ok(Need::More(missing)) if is_data(filled) && filled.len() - HEADER >= enough => {
-                        return Ok(filled.len() + missing);
+            let rest = self.skip_rest();
+            let filled = self.input.filled();
+            let missing = match self.framing.need(filled) {
+                _ if rest > 0 => rest,
+                Ok(Need::Frame(len)) => return Ok(len),
+                Ok(Need::More(missing)) if is_data(filled) => {
+                    match HEADER.saturating_add(enough).checked_sub(filled.len()) {
+                        Some(wanted @ 1..) => missing.min(wanted),
+                        _ => return Ok(filled.len() + missing),
                     }
-                    Ok(Need::More(missing)) if is_data(filled) => {
-                        missing.min(HEADER.saturating_add(enough) - filled.len())
-                    }
-                    Ok(Need::More(missing)) => missing,
-                    Err(error) => return Err(self.broken(error)),
                 }
+                Ok(Need::More(missing)) => missing,
+                Err(error) => return Err(self.broken(error)),
             };
             match within(limit, core::future::poll_fn(|cx| self.poll_exchange(cx, missing))).await {
                 Ok(Ok(())) => self.heard_at = Instant::now(),
@@ -261,8 +264,10 @@ impl Connection {
                 Ok(Err(error)) => return Err(self.last_words(during, error).await),
                 Err(after) => return Err(self.late(during, after)),
             }
-            self.input.consume(core::mem::take(&mut self.lent));
-            while let Need::Frame(len) = self.framing.need(self.input.filled()).map_err(|e| self.broken(e))? {
+            while self.skip_rest() == 0
+                && let Need::Frame(len) =
+                    self.framing.need(self.input.filled()).map_err(|e| self.broken(e))?
+            {
                 self.take_interjection(len).await?;
             }
         }
@@ -401,9 +406,10 @@ impl Connection {
 
     /// The error with which the server ended the session, if one is still to be read.
     async fn read_to_the_end(&mut self) -> Option<ServerError> {
-        self.input.consume(core::mem::take(&mut self.lent));
         loop {
-            while let Ok(Need::Frame(len)) = self.framing.need(self.input.filled()) {
+            while self.skip_rest() == 0
+                && let Ok(Need::Frame(len)) = self.framing.need(self.input.filled())
+            {
                 match self.framing.parse(self.input.filled().get(..len).unwrap_or_default()) {
                     Ok(BackendMessage::ErrorResponse(fields)) if fields.severity().ends_connection() => {
                         return Some(fields.to_server_error());

@@ -19,7 +19,7 @@ impl Connection {
             Phase::Busy(_) => return None,
             Phase::Closed => return Some(Error::Closed),
         }
-        self.input.consume(core::mem::take(&mut self.lent));
+        self.give_up_lent();
         // A turn for the runtime, which has to see that there is something to read.
         tokio::task::yield_now().await;
         loop {

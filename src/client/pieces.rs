@@ -8,7 +8,7 @@ use std::vec::Vec;
 use bytes::BufMut as _;
 use tokio::io::AsyncReadExt as _;
 
-use super::connection::Connection;
+use super::connection::{Connection, Phase};
 use super::conversation::HEADER;
 use crate::codec::{BackendMessage, CopyData};
 use crate::error::Error;
@@ -39,6 +39,9 @@ impl Connection {
         max: usize,
         during: &'static str,
     ) -> Result<usize, Error> {
+        if self.phase == Phase::Closed {
+            return Err(Error::Closed);
+        }
         self.give_up_lent();
         let max = self.rest.min(max);
         let read = core::future::poll_fn(|cx| {

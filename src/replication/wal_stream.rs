@@ -647,6 +647,33 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_may_be_lost_in_the_middle_of_a_message() {
+        let serve = |client: &mut TcpStream| {
+            client.write_all(&wal(START, &pattern(131_072))[..20_000]).unwrap();
+            // And this goes with a message of ours unread.
+        };
+        block_on(async {
+            for is_written in [true, false] {
+                let mut stream = stream(serve).await;
+                let mut got = Vec::new();
+                stream.next_into(&mut got, 1000).await.unwrap();
+                let error = loop {
+                    let sent = match is_written {
+                        true => stream.send_status().await,
+                        false => stream.next_into(&mut got, 1000).await.map(|_| ()),
+                    };
+                    if let Err(error) = sent {
+                        break error;
+                    }
+                };
+                assert!(error.is_connection_lost(), "{error}");
+                assert!(matches!(stream.next_into(&mut got, 1000).await, Err(Error::Closed)));
+                assert!(got.len() <= 20_000);
+            }
+        });
+    }
+
+    #[test]
     fn a_message_that_does_not_follow_is_refused_at_its_beginning() {
         let serve = |client: &mut TcpStream| {
             let sent = wal(START.checked_add(1).unwrap(), &pattern(100_000));
