@@ -52,7 +52,8 @@ fn extend(file: &File, len: u64, allocate: impl FnOnce(u64) -> io::Result<()>) -
 
 /// Writes zeros from `start` to `end`.
 fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
-    const ZEROS: &[u8] = &[0; 64 << 10];
+    // They are in the program.
+    const ZEROS: &[u8] = &[0; 16 << 10];
     let mut at = start;
     while at < end {
         let len = (end - at).min(ZEROS.len() as u64);

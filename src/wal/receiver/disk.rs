@@ -9,8 +9,9 @@ use super::ReceiveError;
 use super::batch::Batch;
 use super::compressor::Work;
 use super::kept::Kept;
+use super::spare::Spare;
 use crate::types::{Lsn, TimelineId};
-use crate::wal::{Archive, ArchiveError, ArchiveState, SegmentWriter, WalSegment};
+use crate::wal::{Archive, ArchiveError, ArchiveState, Fill, SegmentWriter, WalSegment};
 
 /// How far the state file may be behind while segments are completed. To write it for each one would cost a
 /// slow disk as much as the segment.
@@ -23,6 +24,8 @@ pub(super) struct Disk {
     timeline: TimelineId,
     /// The segment in progress; none before the first byte.
     writer: Option<SegmentWriter>,
+    /// The next one's file, if it is made ahead.
+    spare: Option<Spare>,
     /// Everything before this was found right.
     proven: Lsn,
     /// Segments that were completed while a record that reaches into them is not.
@@ -79,6 +82,7 @@ impl Disk {
             archive,
             timeline,
             writer: None,
+            spare: None,
             proven,
             unproven: Vec::new(),
             replace_before: Lsn::INVALID,
@@ -199,6 +203,13 @@ impl Disk {
         };
         if !writer.is_full() {
             self.written = writer.position();
+            // In time, and not for a server that writes next to nothing.
+            if self.archive.fill() == Fill::Written
+                && self.spare.is_none()
+                && writer.remaining() < writer.segment().size().bytes() / 2
+            {
+                self.spare = Spare::begin(&self.archive, self.min_free);
+            }
             self.writer = Some(writer);
             return Ok(taken);
         }
@@ -228,7 +239,11 @@ impl Disk {
         Ok(taken)
     }
 
-    fn open(&self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
+    fn open(&mut self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
+        match self.spare.take() {
+            Some(spare) => spare.become_partial(segment)?,
+            None => Spare::remove_left(&self.archive)?,
+        }
         let writer = match self.min_free {
             // Not every file system tells what is free, and then only one that is full says so.
             0 => SegmentWriter::open(&self.archive, segment),

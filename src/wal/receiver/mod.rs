@@ -16,6 +16,7 @@ mod options;
 mod progress;
 mod resume;
 mod slot;
+mod spare;
 mod start;
 mod state;
 mod stream;
