@@ -2,7 +2,6 @@ use core::fmt;
 use core::time::Duration;
 use std::boxed::Box;
 use std::sync::Arc;
-use std::time::Instant;
 use std::vec::Vec;
 
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
@@ -46,8 +45,6 @@ pub struct Connection {
     pub(super) notifications: Notifications,
     pub(super) dropped_statements: Dropped,
     pub(super) read_timeout: Option<Duration>,
-    /// When the last byte came.
-    pub(super) heard_at: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +96,6 @@ impl Connection {
             notifications: Notifications::default(),
             dropped_statements: Dropped::default(),
             read_timeout: None,
-            heard_at: Instant::now(),
         };
         for notice in core::mem::take(&mut connection.session.notices) {
             (connection.on_notice)(&notice);
@@ -163,12 +159,6 @@ impl Connection {
     /// Takes the server's notices from now on. Without one they go to the `log` crate at level info.
     pub fn on_notice(&mut self, handler: impl FnMut(&ServerError) + Send + 'static) {
         self.on_notice = Box::new(handler);
-    }
-
-    /// When the server was last heard: a message of it, or a part of one that takes long on a slow line.
-    #[must_use]
-    pub fn heard_at(&self) -> Instant {
-        self.heard_at
     }
 
     /// Sets how long the server may be silent while an answer of it is awaited, or while it does not take

@@ -6,7 +6,6 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::io;
 use std::string::{String, ToString as _};
-use std::time::Instant;
 use std::vec::Vec;
 
 use tokio::io::AsyncWrite as _;
@@ -237,7 +236,7 @@ impl Connection {
                 Err(error) => return Err(self.broken(error)),
             };
             match within(limit, core::future::poll_fn(|cx| self.poll_exchange(cx, missing))).await {
-                Ok(Ok(())) => self.heard_at = Instant::now(),
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.lost(during, error)),
                 Err(after) => return Err(self.late(during, after)),
             }

@@ -2,7 +2,6 @@
 
 use core::pin::pin;
 use std::io;
-use std::time::Instant;
 use std::vec::Vec;
 
 use bytes::BufMut as _;
@@ -51,7 +50,6 @@ impl Connection {
         match read.await {
             Ok(0) if max > 0 => Err(self.lost(during, io::ErrorKind::UnexpectedEof.into())),
             Ok(len) => {
-                self.heard_at = Instant::now();
                 self.rest -= len;
                 Ok(len)
             }

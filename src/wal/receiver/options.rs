@@ -36,7 +36,7 @@ pub struct ReceiverOptions {
     /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
     pub ask_after: Option<Duration>,
     /// How many bytes of WAL may be in memory that were received and not written yet. Half of them are written at
-    /// a time: the fewer, the more processor time that takes. One message always has room, 128 KiB.
+    /// a time: the fewer, the more processor time that takes. 256 KiB is the least.
     pub buffer: usize,
     /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for it.
     pub compress: Option<Compress>,

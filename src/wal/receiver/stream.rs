@@ -206,10 +206,6 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     silence = Silence::new(limit, ask_after);
                 }
                 () = silence.next_step(), if has_room => match silence.asked {
-                    // On a slow line, a message may take longer than the server may be silent.
-                    _ if stream.heard_at() > silence.since.into_std() => {
-                        silence = Silence { since: stream.heard_at().into(), ..Silence::new(limit, ask_after) };
-                    }
                     false => {
                         silence.asked = true;
                         stream.request_keepalive().await?;

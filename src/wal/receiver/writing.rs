@@ -14,8 +14,8 @@ use crate::replication::WalStream;
 use crate::types::Lsn;
 use crate::wal::{ArchiveError, BLOCK_LEN, WalChecker, WalDamage, WalSegment};
 
-/// What a walsender sends at once.
-const MESSAGE_BYTES: usize = 128 * 1024;
+/// The least that may gather, which is what a walsender sends at once.
+const MIN_BATCH: usize = 128 * 1024;
 /// What is read with the header of a message goes where there may be no room for it any more.
 const READ_AHEAD: usize = 8 * 1024;
 /// How long it gathers if nobody waits for it: a job for each message costs more in switching threads than in
@@ -30,7 +30,7 @@ pub(super) struct Writing {
     /// None after an error.
     disk: Option<DiskThread>,
     batch: Batch,
-    /// How much gathers for one job, in bytes. When no other message fits, the stream is not read any more and the
+    /// How much gathers for one job, in bytes. When it is there, the stream is not read any more and the
     /// server has to wait.
     batch_len: usize,
     /// The memory of the batch before, to be used again.
@@ -70,7 +70,7 @@ impl Writing {
         Self {
             disk: Some(disk),
             batch: Batch::default(),
-            batch_len: (options.buffer / 2).max(MESSAGE_BYTES),
+            batch_len: (options.buffer / 2).max(MIN_BATCH),
             spare: Batch::default(),
             start,
             received: start,
