@@ -125,8 +125,25 @@ fn assert_all(archive: &Archive, plain: &Archive, server: &Cluster) {
     assert_eq!(found["ok"], true, "{found}");
 }
 
+/// When the receiver comes to the standby.
+#[derive(Clone, Copy, PartialEq)]
+enum Comes {
+    BeforeThePromotion,
+    AfterThePromotion,
+}
+
 #[test]
 fn what_the_promoted_server_never_had_is_told() {
+    what_was_never_had_is_told(Comes::AfterThePromotion);
+}
+
+#[test]
+fn what_a_standby_never_had_is_told_at_its_promotion() {
+    what_was_never_had_is_told(Comes::BeforeThePromotion);
+}
+
+#[track_caller]
+fn what_was_never_had_is_told(comes: Comes) {
     let primary = cluster();
     let standby = primary.standby();
     let first = primary.switch_wal();
@@ -136,16 +153,25 @@ fn what_the_promoted_server_never_had_is_told() {
     let archive = Archive::new();
     let ports = [primary.port(), standby.port()].map(|port| port.to_string()).join(",");
     let conninfo = format!("{} host=127.0.0.1,127.0.0.1 port={ports}", primary.conninfo("repl"));
-    let receiver = Subject::Tapster.start(&archive, &conninfo, &[]);
+    let receiver = Subject::Tapster.start(&archive, &conninfo, &["--status-interval", "1"]);
     primary.write_wal(10_000);
     wait_until(PATIENCE, "everything is received", || {
         primary.sql("SELECT pg_current_wal_lsn() <= max(write_lsn) FROM pg_stat_replication").as_deref()
             == Ok("t")
     });
+    if comes == Comes::AfterThePromotion {
+        // It looks for a server again when it is woken.
+        receiver.signal("STOP");
+    }
     primary.kill_9();
     assert!(!receiver.stderr().contains("left timeline"), "{}", receiver.stderr());
     standby.start();
+    if comes == Comes::BeforeThePromotion {
+        let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+        wait_until(PATIENCE, "it streams from the standby", || standby.sql(streaming).as_deref() == Ok("1"));
+    }
     standby.promote();
+    receiver.signal("CONT");
     let last = standby.write_segments(2);
     assert!(arrives(&archive, &last, PATIENCE), "{}", receiver.stderr());
     receiver.signal("TERM");
@@ -153,8 +179,12 @@ fn what_the_promoted_server_never_had_is_told() {
     assert!(end.status.success(), "{end:?}");
     let said = String::from_utf8_lossy(&end.stderr).into_owned();
     let told = "warning: timeline 2 left timeline 1 at ";
-    assert!(said.lines().any(|line| line.contains(told) && line.contains("not on the server")), "{said}");
+    let tells = said.lines().filter(|line| line.contains(told) && line.contains("not on the server"));
+    assert_eq!(tells.count(), 1, "{said}");
     // And it is kept.
     let is_kept = |name: &String| name.starts_with("00000001") && *name > first && name.ends_with(".partial");
-    assert!(archive.names().iter().any(is_kept), "{:?}", archive.names());
+    let names = archive.names();
+    let kept = names.iter().find(|name| is_kept(name)).unwrap_or_else(|| panic!("{names:?}"));
+    let kept = fs::read(archive.file(kept)).unwrap();
+    assert!(kept.iter().rposition(|byte| *byte != 0).is_some_and(|last| last >= 10_000), "{said}");
 }

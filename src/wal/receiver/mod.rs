@@ -89,6 +89,8 @@ pub struct Receiver<F> {
     system_id: Option<SystemId>,
     /// What the state file says, or will say.
     state: Option<ArchiveState>,
+    /// The end of what is known to be durable, on the newest timeline.
+    reached: Option<(TimelineId, Lsn)>,
     /// The first byte of a gap that the next connection is to accept.
     gap: Option<Lsn>,
     /// How many bytes had come when one was last accepted. Without another one there is nothing to go on with.
@@ -131,6 +133,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             compressor: None,
             system_id: None,
             state: None,
+            reached: None,
             gap: None,
             gap_accepted_at: None,
             server_position: Lsn::INVALID,

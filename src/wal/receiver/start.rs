@@ -58,6 +58,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let state = self.read_state(&archive, &system).await?;
         if let Some(state) = &state {
             end.broken.retain(|segment| !state.has_accepted_without(*segment));
+            self.has_reached(state.timeline, state.flushed);
         }
         if let Some(newest) = end.newest {
             let archive = archive.clone();
@@ -143,20 +144,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Ok(());
         }
         let history = self.server_history(connection, system.timeline).await?;
-        let (switchpoint, server_timeline) = (history.switchpoint_of(timeline), system.timeline);
         if !history.contains(timeline, position) {
+            let (switchpoint, server_timeline) = (history.switchpoint_of(timeline), system.timeline);
             return Err(Refusal::OffHistory { next: position, timeline, server_timeline, switchpoint }.into());
-        }
-        let state = state.filter(|state| state.timeline == timeline);
-        if let (Some(switchpoint), Some(&ArchiveState { flushed, .. })) = (switchpoint, state)
-            && flushed > switchpoint
-        {
-            (self.on_event)(ReceiverEvent::BranchedBehind {
-                timeline,
-                flushed,
-                switchpoint,
-                server_timeline,
-            });
         }
         Ok(())
     }

@@ -75,9 +75,31 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 }
             };
             let NextTimeline { timeline, switchpoint } = next;
+            self.tell_what_is_left_behind(segment.timeline(), next);
             (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
             // From the start of its segment, so that the new timeline's first file is whole.
             segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
+        }
+    }
+
+    /// Notes that everything up to there is durable.
+    pub(super) fn has_reached(&mut self, timeline: TimelineId, flushed: Lsn) {
+        self.reached = self.reached.max(Some((timeline, flushed)));
+    }
+
+    /// Says so if the server goes on from before what is durable here.
+    fn tell_what_is_left_behind(&mut self, timeline: TimelineId, next: NextTimeline) {
+        let NextTimeline { timeline: server_timeline, switchpoint } = next;
+        if let Some((reached, flushed)) = self.reached
+            && reached == timeline
+            && flushed > switchpoint
+        {
+            (self.on_event)(ReceiverEvent::BranchedBehind {
+                timeline,
+                flushed,
+                switchpoint,
+                server_timeline,
+            });
         }
     }
 
@@ -133,6 +155,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let ended = self.stream(&mut stream, &mut writing, stop).await;
         // Whatever has come is kept, also when the connection is lost.
         let closed = self.close(&mut stream, writing).await;
+        if let Ok((flushed, _)) = &closed {
+            self.has_reached(timeline, *flushed);
+        }
         let ended = ended.map_err(|error| match error {
             ReceiveError::Connection(error) => {
                 let server = stream.server_end().max(self.server_position);
