@@ -32,11 +32,11 @@ pub mod codec;
 #[cfg(feature = "conninfo")]
 pub mod conninfo;
 #[cfg(feature = "client")]
-mod error;
-#[cfg(feature = "client")]
 mod net;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "client")]
+mod random;
 #[cfg(feature = "replication")]
 pub mod replication;
 #[cfg(feature = "session")]
@@ -48,7 +48,7 @@ pub mod types;
 pub mod wal;
 
 #[cfg(feature = "client")]
-pub use error::{ConnectAttempt, ConnectFailure, Error};
+pub use client::{ConnectAttempt, ConnectFailure, Error};
 #[cfg(feature = "client")]
 pub use net::{TlsError, TlsErrorKind};
 

@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 
 use super::connect::Route;
 use super::connection::Connection;
+use super::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::codec::{CancelRequest, StartupPacket};
-use crate::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::session::{CancelKey, HandshakeError};
 
 /// For a configuration without `connect_timeout`.

@@ -7,10 +7,10 @@ use std::vec::Vec;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
 use super::connect::Route;
+use super::error::Error;
 use super::notification::Notifications;
 use super::prepared::Dropped;
 use crate::codec::{BackendFraming, FrontendMessage, ServerError, TransactionStatus};
-use crate::error::Error;
 use crate::net::{ReadBuffer, Stream};
 use crate::session::{CancelKey, Session, SessionParameters};
 use crate::types::ServerVersion;

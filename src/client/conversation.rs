@@ -11,8 +11,8 @@ use std::vec::Vec;
 use tokio::io::AsyncWrite as _;
 
 use super::connection::{Answer, Connection, Phase};
+use super::error::Error;
 use crate::codec::{BackendMessage, EncodeError, FrontendMessage, Need, ServerError};
-use crate::error::Error;
 
 /// Bytes of a message's type and length.
 pub(super) const HEADER: usize = 5;

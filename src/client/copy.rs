@@ -1,6 +1,6 @@
 use super::connection::Connection;
+use super::error::Error;
 use crate::codec::{BackendMessage, CopyData, CopyResponse, Format};
-use crate::error::Error;
 
 const OUT: &str = "reading the data of a COPY";
 const IN: &str = "sending the data of a COPY";

@@ -2,10 +2,10 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use super::connection::{Answer, Connection};
+use super::error::Error;
 use super::query::Query;
 use super::row::ResultSet;
 use crate::codec::{BackendMessage, Bind, EncodeError, Execute, FrontendMessage, Oids, Parse, Target};
-use crate::error::Error;
 
 const DURING: &str = "reading the answer to a query";
 

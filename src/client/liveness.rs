@@ -2,8 +2,8 @@ use core::pin::pin;
 use core::task::{Context, Poll, Waker};
 
 use super::connection::{Connection, Phase};
+use super::error::Error;
 use crate::codec::{BackendFraming, BackendMessage, Need};
-use crate::error::Error;
 
 impl Connection {
     /// Why the server has ended the session, if it has: as far as the socket tells now. Nothing is sent, and

@@ -2,8 +2,8 @@ use std::collections::VecDeque;
 use std::string::String;
 
 use super::connection::Connection;
+use super::error::Error;
 use crate::codec::NotificationResponse;
-use crate::error::Error;
 
 /// What a session said with `NOTIFY`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use tokio::io::AsyncReadExt as _;
 
 use super::connection::{Connection, Phase};
 use super::conversation::HEADER;
+use super::error::Error;
 use crate::codec::{BackendMessage, CopyData};
-use crate::error::Error;
 
 impl Connection {
     /// What is here of the `CopyData` that the last advance went to, and how many bytes are to come; `None` if it is

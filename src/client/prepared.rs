@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
 
 use super::connection::{Answer, Connection};
+use super::error::Error;
 use super::extended::{Pipeline, encode_execution};
 use super::row::ResultSet;
 use crate::codec::{EncodeError, FrontendMessage, Oids, Parse, Target};
-use crate::error::Error;
 
 /// A statement that the server has parsed and keeps for the session under a name; see
 /// [`Connection::prepare`].

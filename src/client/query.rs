@@ -3,9 +3,9 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::connection::Connection;
+use super::error::Error;
 use super::row::{ResultSet, Row};
 use crate::codec::{BackendMessage, ColumnsBuf};
-use crate::error::Error;
 
 /// What a row or a result takes beside its values, at most.
 const ITEM_BYTES: usize = 128;

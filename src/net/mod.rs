@@ -1,7 +1,6 @@
 //! Sockets and buffers: the only layer that touches the network.
 
 mod buffer;
-pub(crate) mod random;
 mod stream;
 mod tls;
 

@@ -2,8 +2,8 @@ use core::fmt;
 use core::time::Duration;
 use std::string::String;
 
+use crate::client::Error;
 use crate::conninfo::ConnInfoError;
-use crate::error::Error;
 use crate::types::SqlState;
 
 /// Why a member of the classes gave no answer.

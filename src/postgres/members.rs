@@ -12,8 +12,8 @@ use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace
 use super::session::Sql;
 use super::status::PostgresStatus;
 use super::{sql, standby_names};
+use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
-use crate::error::Error;
 use crate::types::{Lsn, ServerVersion, SystemId};
 
 /// What a server can be asked.

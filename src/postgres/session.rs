@@ -14,10 +14,10 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::error::PostgresError;
 use super::live::{self, Live};
+use crate::client::Error;
 use crate::client::{Connection, ResultSet};
 use crate::codec::TransactionStatus;
 use crate::conninfo::{Config, ConnInfo};
-use crate::error::Error;
 use crate::replication::ReplicationConnection;
 use crate::types::ServerVersion;
 

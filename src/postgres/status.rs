@@ -8,8 +8,8 @@ use super::error::PostgresError;
 use super::rows::{ConfigurationFiles, ReplicationSlot};
 use super::sql::{self, StatusPart};
 use super::standby_names;
+use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet};
-use crate::error::Error;
 use crate::types::{Lsn, SqlState, SystemId};
 
 /// Why a status, or a value in it, is missing.

@@ -8,8 +8,8 @@ use super::base::{PostgreSQL, first_line, sealed, sorted};
 use super::error::PostgresError;
 use super::session::Session;
 use super::status::StatusError;
+use crate::client::Error;
 use crate::conninfo::{Config, ConnInfo, Environment};
-use crate::error::Error;
 use crate::replication::{IdentifySystem, PhysicalSlot, ReplicationConnection};
 use crate::types::{Lsn, SqlState, SystemId, TimelineId};
 

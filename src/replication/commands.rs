@@ -3,7 +3,7 @@ use std::string::{String, ToString as _};
 use std::vec::Vec;
 
 use super::connection::{ReplicationConnection, parenthesised, quoted};
-use crate::error::Error;
+use crate::client::Error;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId, WalSegmentSize};
 
 /// The answer to `IDENTIFY_SYSTEM`.

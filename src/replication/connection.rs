@@ -1,9 +1,9 @@
 use std::format;
 use std::string::String;
 
+use crate::client::Error;
 use crate::client::{Connection, Connector, ResultSet, Row};
 use crate::conninfo::{Config, Replication};
-use crate::error::Error;
 
 /// A connection that takes replication commands.
 ///

@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::commands::start_physical;
 use super::connection::ReplicationConnection;
+use crate::client::Error;
 use crate::client::ResultSet;
 use crate::codec::{
     BackendMessage, CopyData, FrontendMessage, PrimaryKeepalive, ReplicationMessage, StandbyMessage,
     StandbyStatusUpdate, XLogData,
 };
-use crate::error::Error;
 use crate::types::{Lsn, PgTimestamp, TimelineId};
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::within;
+use crate::client::error::ConnectFailure;
 use crate::conninfo::{Endpoint, HostConfig, HostTarget};
-use crate::error::ConnectFailure;
 
 /// One address of a host.
 #[derive(Clone, Debug)]

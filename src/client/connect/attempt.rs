@@ -14,9 +14,10 @@ use super::startup::handshake_config;
 
 use crate::auth::Nonce;
 use crate::client::conversation::LAST_WORDS;
+use crate::client::error::ConnectFailure;
 use crate::conninfo::{Config, HostConfig, SslCertMode};
-use crate::error::ConnectFailure;
-use crate::net::{ReadBuffer, Stream, Tls, TlsError, random};
+use crate::net::{ReadBuffer, Stream, Tls, TlsError};
+use crate::random;
 use crate::session::{Action, Encryption, Handshake, HandshakeConfig, Progress, Session};
 
 pub(super) struct Attempt<'a> {

@@ -4,8 +4,8 @@ use std::vec::Vec;
 
 use super::{Connection, search};
 use crate::auth::DerivedKeys;
+use crate::client::error::Error;
 use crate::conninfo::Config;
-use crate::error::Error;
 
 /// Connects again and again with one configuration, and keeps the keys that SCRAM has derived from each host's
 /// password. The next connection to it then spares the costliest part of a login, for as long as the server

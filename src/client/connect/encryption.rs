@@ -1,7 +1,7 @@
 //! In which order encryptions are tried, and after what.
 
+use crate::client::error::ConnectFailure;
 use crate::conninfo::{SslMode, SslNegotiation, TlsConfig};
-use crate::error::ConnectFailure;
 use crate::net::{TlsError, TlsErrorKind};
 use crate::session::{Encryption, HandshakeError};
 

@@ -22,9 +22,10 @@ use self::connector::KeySlot;
 pub(super) use self::route::Route;
 use self::session_attrs::unwanted;
 use super::connection::Connection;
+use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
-use crate::error::{ConnectAttempt, ConnectFailure, Error};
-use crate::net::{Tls, random};
+use crate::net::Tls;
+use crate::random;
 use crate::session::HandshakeError;
 use crate::types::SqlState;
 

@@ -7,9 +7,9 @@ use std::vec::Vec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::address::Address;
+use crate::client::error::ConnectFailure;
 use crate::codec::{EncryptionReply, StartupPacket};
 use crate::conninfo::{self, Config, HostConfig};
-use crate::error::ConnectFailure;
 use crate::net::{Stream, TcpOptions, Tls};
 use crate::session::HandshakeError;
 

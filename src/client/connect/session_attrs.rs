@@ -1,6 +1,6 @@
 use super::Connection;
+use crate::client::error::Error;
 use crate::conninfo::TargetSessionAttrs;
-use crate::error::Error;
 use crate::types::SqlState;
 
 /// Why `target_session_attrs` does not want this server, in libpq's words; `None` if it is welcome.

@@ -2,7 +2,7 @@ use core::fmt;
 use std::boxed::Box;
 use std::string::String;
 
-use crate::error::Error;
+use crate::client::Error;
 use crate::types::{Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{ArchiveError, WalDamage, WalDamageKind, WalSegment};
 

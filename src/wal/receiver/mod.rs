@@ -40,9 +40,9 @@ use super::{
     Archive, ArchiveError, ArchiveLock, ArchiveState, Compression, WalChecker, WalDamage, WalSegment,
 };
 use crate::client::Connector;
+use crate::client::Error;
 use crate::conninfo::{Config, Replication};
-use crate::error::Error;
-use crate::net::random;
+use crate::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, SystemId, TimelineId};
 use compressor::Compressor;

@@ -7,9 +7,9 @@ use std::format;
 use std::string::String;
 
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, within};
+use crate::client::Error;
 use crate::client::{Connection, quote_literal};
 use crate::conninfo::{Config, Replication};
-use crate::error::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
 use crate::types::{Lsn, ServerVersion, TimelineId, WalSegmentSize};
 use crate::wal::WalSegment;

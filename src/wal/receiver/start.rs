@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use std::string::ToString as _;
 
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason, on_disk};
-use crate::error::Error;
+use crate::client::Error;
 use crate::replication::{IdentifySystem, ReplicationConnection};
 use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
 use crate::wal::{

@@ -15,7 +15,7 @@ use super::writing::{Writing, job_done};
 use super::{
     ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped, on_disk, stopped, within,
 };
-use crate::error::Error;
+use crate::client::Error;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalArrival, WalStream,
 };

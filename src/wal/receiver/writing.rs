@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::disk::Done;
 use super::disk_thread::DiskThread;
 use super::{ReceiveError, ReceiverOptions};
-use crate::error::Error;
+use crate::client::Error;
 use crate::replication::WalStream;
 use crate::types::Lsn;
 use crate::wal::{ArchiveError, BLOCK_LEN, WalChecker, WalDamage, WalSegment};

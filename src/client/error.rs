@@ -5,7 +5,7 @@ use std::io;
 use std::string::String;
 use std::vec::Vec;
 
-use crate::client::ColumnError;
+use super::row::ColumnError;
 use crate::codec::{DecodeError, EncodeError, ServerError};
 use crate::conninfo::ConnInfoError;
 use crate::net::{TlsError, TlsErrorKind};
