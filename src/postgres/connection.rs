@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::base::{PostgreSQL, sealed};
 use super::error::PostgresError;
 use super::name_map::NameMap;
+use super::postgresql::{PostgreSQL, sealed};
+use super::reconnecting::Session;
 use super::replication_stats::ClientType;
 use super::rows::ConfigurationFiles;
-use super::session::Session;
 use super::status::PostgresStatus;
 use crate::client::Connection;
 use crate::conninfo::{ConnInfo, Environment};

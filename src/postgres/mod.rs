@@ -19,38 +19,38 @@
 //! # }
 //! ```
 
-mod backup;
-mod base;
+mod commands;
 mod connection;
-mod control;
 mod error;
 mod keep_alive;
-mod live;
-mod members;
+mod low_level_backup;
 mod name_map;
+mod postgresql;
 mod privileges;
+mod read;
+mod reconnecting;
+mod registry;
 mod replication_stats;
 mod rows;
-mod session;
 mod sql;
 mod standby;
 mod standby_names;
 mod status;
 mod streaming;
 
-pub use base::PostgreSQL;
 pub use connection::{ConnectionOptions, PostgreSQLConnection};
 pub use error::PostgresError;
 pub use keep_alive::PostgresKeepAlive;
-pub use live::{close_all, live_connections};
 pub use name_map::NameMap;
+pub use postgresql::PostgreSQL;
 pub use privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
+pub use reconnecting::{Connected, Link};
+pub use registry::{close_all, live_connections};
 pub use replication_stats::{ClientType, ReplicationStats};
 pub use rows::{
     ArchiverStats, ConfigurationFiles, ExclusiveBackup, ReplicationSlot, StartedBackup, StoppedBackup,
     Tablespace, XlogInfo,
 };
-pub use session::{Connected, Link};
 pub use standby::{StandbyOptions, StandbyPostgreSQLConnection};
 pub use status::{PostgresStatus, StatusError};
 pub use streaming::{StreamingConnection, StreamingStatus};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
-use super::base::{PostgreSQL, sealed};
 use super::connection::{ConnectionOptions, PostgreSQLConnection};
 use super::error::PostgresError;
+use super::postgresql::{PostgreSQL, sealed};
+use super::reconnecting::Session;
 use super::rows::{ExclusiveBackup, StoppedBackup};
-use super::session::Session;
 use super::status::PostgresStatus;
 use crate::client::Connection;
 use crate::conninfo::ConnInfo;

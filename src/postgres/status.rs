@@ -2,9 +2,9 @@ use core::str::FromStr;
 use std::string::{String, ToString as _};
 use std::vec::Vec;
 
-use super::base::{PostgreSQL, first_line};
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
+use super::postgresql::{PostgreSQL, first_line};
 use super::rows::{ConfigurationFiles, ReplicationSlot};
 use super::sql::{self, StatusPart};
 use super::standby_names;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::base::{PostgreSQL, first_line, sealed, sorted};
 use super::error::PostgresError;
-use super::session::Session;
+use super::postgresql::{PostgreSQL, first_line, sealed, sorted};
+use super::reconnecting::Session;
 use super::status::StatusError;
 use crate::client::Error;
 use crate::conninfo::{Config, ConnInfo, Environment};

@@ -3,8 +3,8 @@ use std::string::String;
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
-use super::members::{only_row, readable};
 use super::name_map::NameMap;
+use super::read::{only_row, readable};
 use super::rows::{ExclusiveBackup, StartedBackup, StoppedBackup};
 use super::sql;
 use crate::client::{ColumnError, Row};
@@ -77,7 +77,7 @@ impl PostgreSQLConnection {
         sql: fn(ServerVersion) -> String,
         params: &[Option<&str>],
     ) -> Result<ExclusiveBackup, PostgresError> {
-        use super::base::PostgreSQL as _;
+        use super::postgresql::PostgreSQL as _;
         if self.server_version().await? >= NO_EXCLUSIVE_BACKUPS {
             return Err(PostgresError::ObsoleteFeature("15"));
         }

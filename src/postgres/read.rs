@@ -3,13 +3,13 @@ use std::format;
 use std::string::{String, ToString as _};
 use std::vec::Vec;
 
-use super::base::PostgreSQL;
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
+use super::postgresql::PostgreSQL;
 use super::privileges::Privilege;
+use super::reconnecting::Sql;
 use super::replication_stats::{self, ClientType, ReplicationStats};
 use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace, XlogInfo};
-use super::session::Sql;
 use super::status::PostgresStatus;
 use super::{sql, standby_names};
 use crate::client::Error;

@@ -1,10 +1,10 @@
 use std::string::{String, ToString as _};
 
-use super::base::PostgreSQL;
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
-use super::members::{only_row, readable};
 use super::name_map::NameMap;
+use super::postgresql::PostgreSQL;
+use super::read::{only_row, readable};
 use super::rows::{flag, owned};
 use super::sql;
 use crate::client::Row;

@@ -13,7 +13,7 @@ use std::vec::Vec;
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::error::PostgresError;
-use super::live::{self, Live};
+use super::registry::{self, Live};
 use crate::client::Error;
 use crate::client::{Connection, ResultSet};
 use crate::codec::TransactionStatus;
@@ -154,7 +154,7 @@ impl<C: Link> Session<C> {
         config.connect_timeout = config.connect_timeout.or_else(|| self.timeout());
         state.link = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
         state.lost = None;
-        live::register(&self.shared);
+        registry::register(&self.shared);
         self.lend(state, true)
     }
 
@@ -233,7 +233,7 @@ impl<C: Link> Session<C> {
     fn forget(&self, state: &mut State<C>, error: &Error) {
         state.link = None;
         state.lost = Some(error.to_string());
-        live::unregister(Arc::as_ptr(&self.shared).cast());
+        registry::unregister(Arc::as_ptr(&self.shared).cast());
     }
 
     pub(super) async fn close(&self) {
@@ -303,7 +303,7 @@ impl<C: Link> Live for Shared<C> {
             let link = state.link.take();
             state.lost = None;
             self.is_in_backup.store(false, Ordering::Relaxed);
-            live::unregister(core::ptr::from_ref(self).cast());
+            registry::unregister(core::ptr::from_ref(self).cast());
             drop(state);
             if let Some(link) = link
                 && let Err(error) = link.close().await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::error::PostgresError;
-use super::session::{Connected, Link, Session};
+use super::reconnecting::{Connected, Link, Session};
 use crate::conninfo::ConnInfo;
 use crate::types::ServerVersion;
 
