@@ -50,15 +50,14 @@ mod connection;
 mod conninfo;
 mod control;
 mod directory;
+mod drop_in;
 mod failure;
-mod getopt;
 mod low_level_backup;
 #[cfg(test)]
 mod man;
 mod members;
 mod output;
 mod password;
-mod pg_receivewal;
 mod postgres;
 mod receive_wal;
 mod show;
@@ -77,6 +76,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
+use drop_in::pg_receivewal;
 use failure::Failure;
 use tapster::wal::ReceiverEvent;
 

@@ -3,7 +3,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::cli::connection::seconds;
-use crate::cli::getopt::{Getopt, Spec};
+use crate::cli::drop_in::getopt::{Getopt, Spec};
 use tapster::types::Lsn;
 use tapster::wal::{Compress, CompressError};
 

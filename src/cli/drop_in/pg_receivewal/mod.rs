@@ -3,7 +3,6 @@
 //! Barman and unit files find it by a link of that name and need not know the difference.
 
 mod help;
-mod messages;
 mod options;
 
 use std::ffi::{OsStr, OsString};
@@ -13,11 +12,11 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use self::messages::{Messages, describe, refused};
 use self::options::{Action, Mistake, Options, Password};
-use super::connection::Target;
-use super::failure::Failure;
-use super::{OnEvent, block_on, output};
+use super::messages::{Messages, describe, refused};
+use crate::cli::connection::Target;
+use crate::cli::failure::Failure;
+use crate::cli::{OnEvent, block_on, output};
 use tapster::Error;
 use tapster::client::quote_ident;
 use tapster::conninfo::ConnInfo;
@@ -26,14 +25,14 @@ use tapster::types::SqlState;
 use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
 
 /// The name under which the program was called, if it is this one.
-pub(super) fn called_as(program: &OsStr) -> Option<&'static str> {
+pub(in crate::cli) fn called_as(program: &OsStr) -> Option<&'static str> {
     let name = Path::new(program).file_name()?;
     // The second is the name that the program had up to PostgreSQL 9.6.
     ["pg_receivewal", "pg_receivexlog"].into_iter().find(|ours| name == *ours)
 }
 
 /// Runs the program with these arguments, the first of which is its path.
-pub(super) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
+pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
     match arguments.get(1).and_then(|first| first.to_str()) {
         Some("--help" | "-?") => {
             output::print(&format!("{program}{}", help::HELP));
