@@ -1,7 +1,7 @@
 use core::time::Duration;
 
 use super::failure::Failure;
-use super::{output, password};
+use super::{input, output};
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
 use tapster::session::HandshakeError;
@@ -202,13 +202,13 @@ impl Target {
         let Error::Connect(attempts) = error else { return false };
         let last = attempts.last().map(|attempt| &attempt.failure);
         let wants_password = matches!(last, Some(ConnectFailure::Handshake(HandshakeError::NoPassword)));
-        wants_password && self.may_prompt && password::is_possible()
+        wants_password && self.may_prompt && input::can_ask_password()
     }
 
     /// Asks for the password.
     pub(super) fn prompt(&mut self) -> Result<(), Failure> {
         let user = self.conninfo.get("user").map_or_else(String::new, |user| format!(" for user {user}"));
-        let password = password::ask(&format!("Password{user}: "))
+        let password = input::ask_password(&format!("Password{user}: "))
             .map_err(|error| Failure::usage(format!("could not ask for a password: {error}")))?;
         self.conninfo.set("password", password.as_str())?;
         // Once is enough: what was typed is sent, and refused or not.

@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use super::connection::{ServerArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
-use super::{directory, output};
+use super::{input, output};
 use tapster::conninfo::ConnInfo;
 use tapster::postgres::{
     PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
@@ -74,7 +74,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    directory::check(&args.directory)?;
+    input::check_directory(&args.directory)?;
     let mut signals = Signals::new()?;
     let server = tokio::select! {
         server = connect(&args) => server?,

@@ -5,7 +5,7 @@ use clap::{Arg, ArgAction, ValueEnum, builder::BoolishValueParser};
 
 use super::super::connection::{ConnectionArgs, seconds};
 use super::super::failure::Failure;
-use super::super::size;
+use super::super::input::parse_size;
 use tapster::types::Lsn;
 use tapster::wal::{Compress, ReceiverOptions};
 
@@ -102,7 +102,7 @@ pub(super) struct ServerArgs {
     pub(super) no_state_file: bool,
     /// Begin no segment with less space left than this, as in 500MB or 10GiB
     #[arg(long, value_name = "SIZE", default_value = "0", hide_default_value = true)]
-    #[arg(value_parser = size::parse)]
+    #[arg(value_parser = parse_size)]
     pub(super) min_free: u64,
 }
 

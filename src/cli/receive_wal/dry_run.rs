@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::directory;
 use super::super::failure::Failure;
+use super::super::input;
 use super::super::{OnEvent, output};
 use super::args::ServerArgs;
 use super::report::Reporter;
@@ -12,7 +12,7 @@ use tapster::wal::{ReceiveError, Receiver, ResumePoint};
 /// Shows where receiving would begin, and why; fails as it would.
 pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {
     let options = args.options(None)?;
-    directory::check(&options.directory)?;
+    input::check_directory(&options.directory)?;
     let mut target = args.connection.target(args.conn.as_deref())?;
     let point = loop {
         let report = report.clone();

@@ -9,8 +9,8 @@ use tokio::sync::watch;
 
 use super::super::OnEvent;
 use super::super::connection::Target;
-use super::super::directory;
 use super::super::failure::Failure;
+use super::super::input;
 use super::args::ServerArgs;
 use super::board::{Board, Entry};
 use super::report::Reporter;
@@ -46,7 +46,7 @@ impl Server {
         mut stop: watch::Receiver<bool>,
         mut reload: watch::Receiver<u64>,
     ) -> Result<(), Failure> {
-        directory::check(&self.options.directory)?;
+        input::check_directory(&self.options.directory)?;
         if self.args.slot.is_none() {
             self.report
                 .warning("no replication slot: the server may remove WAL before it is received (see -S)");

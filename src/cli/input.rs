@@ -1,0 +1,106 @@
+//! What people give to a command in a form that needs a look first: a directory, a size, a password.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead as _, BufReader, ErrorKind, IsTerminal as _, Write as _};
+use std::path::Path;
+
+use rustix::fs::{Access, access};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::failure::Failure;
+
+/// Finds out before connecting whether files can be written to the directory.
+pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
+    let shown = directory.display();
+    match std::fs::metadata(directory) {
+        Err(error) => {
+            let hint = match error.kind() {
+                ErrorKind::NotFound => "\nhint: create it first",
+                _ => "",
+            };
+            return Err(Failure::storage(format!("could not open directory \"{shown}\": {error}{hint}")));
+        }
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(Failure::storage(format!("\"{shown}\" is not a directory")));
+        }
+        Ok(_) => {}
+    }
+    access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| Failure::storage(format!("could not write to directory \"{shown}\": {error}")))
+}
+
+/// A number of bytes: `1048576`, `512kB`, `10 GB`. As in PostgreSQL's settings, a kB has 1024
+/// bytes; KiB and K mean the same.
+pub(super) fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 1,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        "t" => 1 << 40,
+        _ => return Err("expected a number with a unit of B, kB, MB, GB or TB".into()),
+    };
+    let bytes = number.parse().ok().and_then(|number: u64| number.checked_mul(factor));
+    bytes.ok_or_else(|| "expected a number of bytes, as 1048576 or 512MB".into())
+}
+
+/// Whether somebody sits there to be asked.
+pub(super) fn can_ask_password() -> bool {
+    io::stdin().is_terminal() && io::stderr().is_terminal()
+}
+
+/// Asks on the terminal itself, without an echo.
+pub(super) fn ask_password(prompt: &str) -> io::Result<Zeroizing<String>> {
+    let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    let quiet = WithoutEcho::new(&terminal)?;
+    write!(&terminal, "{prompt}")?;
+    let mut line = Zeroizing::new(String::new());
+    BufReader::new(&terminal).read_line(&mut line)?;
+    drop(quiet);
+    writeln!(&terminal)?;
+    Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).into()))
+}
+
+/// Switches the echo off until it is dropped.
+struct WithoutEcho<'a> {
+    terminal: &'a File,
+    before: Termios,
+}
+
+impl<'a> WithoutEcho<'a> {
+    fn new(terminal: &'a File) -> io::Result<Self> {
+        let before = tcgetattr(terminal)?;
+        let mut quiet = before.clone();
+        quiet.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(terminal, OptionalActions::Flush, &quiet)?;
+        Ok(Self { terminal, before })
+    }
+}
+
+impl Drop for WithoutEcho<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.terminal, OptionalActions::Flush, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_of_1024_in_any_spelling() {
+        for (text, bytes) in [("0", 0), ("17", 17), ("17B", 17), ("2k", 2048), ("2 kB", 2048), ("2KiB", 2048)]
+        {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        assert_eq!(parse_size("10GB"), Ok(10 << 30));
+        assert_eq!(parse_size("1TiB"), Ok(1 << 40));
+        for text in ["", "MB", "1.5GB", "-1", "1 PB", "99999999999TB", "1 M x"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}
