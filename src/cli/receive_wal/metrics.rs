@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
-use super::board::Shown;
+use super::registry::Shown;
 use super::report::Reporter;
 use tapster::wal::FsyncFigures;
 
@@ -293,16 +293,16 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
-    use super::super::board::Board;
+    use super::super::registry::Registry;
     use super::*;
 
     #[test]
     fn the_manual_has_every_metric() {
         let page = include_str!("../../../docs/operating.md");
-        let board = Board::default();
-        let entry = board.add("a".into());
-        board.ended(&entry, 5);
-        let text = render(&board.show(), UNIX_EPOCH);
+        let registry = Registry::default();
+        let entry = registry.add("a".into());
+        registry.ended(&entry, 5);
+        let text = render(&registry.show(), UNIX_EPOCH);
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
             let name = line.split(' ').next().unwrap();
             assert!(name == "tapster_info" || page.contains(&format!("`{name}")), "{name} is not there");

@@ -1,17 +1,17 @@
 //! `tapster receive-wal`: one server, or many, and how the process tells of itself.
 
 mod args;
-mod board;
 mod config;
 mod dry_run;
 mod metrics;
-mod notify;
 mod observers;
 mod progress;
+mod registry;
 mod report;
 mod server;
-mod servers;
 mod signals;
+mod supervisor;
+mod systemd;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,11 +22,11 @@ use super::failure::Failure;
 use super::stderr;
 use args::LogFormat;
 pub(super) use args::{Args, with_variable};
-use board::Board;
 use observers::Observers;
+use registry::Registry;
 use report::Reporter;
-use servers::Servers;
 use signals::{Signal, Signals};
+use supervisor::Supervisor;
 
 pub(super) const AFTER_HELP: &str = "Examples:
   tapster receive-wal postgresql://barman@db1 -D /wal -S tap --create-slot --if-not-exists
@@ -75,29 +75,29 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let mut observers = Observers::new(&args.daemon, &report);
-    let board = Arc::new(Board::default());
-    let mut servers = Servers::new(args.config, Arc::clone(&board), report, observers.ask_after());
-    servers.start(args.server)?;
+    let registry = Arc::new(Registry::default());
+    let mut supervisor = Supervisor::new(args.config, Arc::clone(&registry), report, observers.ask_after());
+    supervisor.start(args.server)?;
     loop {
         tokio::select! {
-            end = servers.next_end() => if end.is_none() { break },
+            end = supervisor.next_end() => if end.is_none() { break },
             signal = signals.next() => match signal {
                 Signal::Stop => {
                     observers.stopping();
-                    servers.stop();
+                    supervisor.stop();
                 }
                 Signal::Reload => {
                     observers.reloading();
-                    servers.reload();
+                    supervisor.reload();
                     observers.reloaded();
                 }
-                Signal::Status => observers.tell(&board),
+                Signal::Status => observers.tell(&registry),
             },
-            () = observers.look(&board) => {}
+            () = observers.look(&registry) => {}
         }
     }
-    observers.finish(&board).await;
-    servers.result()
+    observers.finish(&registry).await;
+    supervisor.result()
 }
 
 /// One after the other; of several failures the highest exit code counts.

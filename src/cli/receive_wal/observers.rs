@@ -4,11 +4,11 @@ use core::time::Duration;
 use std::time::Instant;
 
 use super::args::DaemonArgs;
-use super::board::Board;
 use super::metrics::MetricsFile;
-use super::notify::ServiceManager;
 use super::progress::{self, Progress};
+use super::registry::Registry;
 use super::report::Reporter;
+use super::systemd::ServiceManager;
 
 /// Those that are wanted.
 pub(super) struct Observers {
@@ -41,7 +41,7 @@ impl Observers {
     /// Waits until somebody has to be told something, and tells it.
     ///
     /// Cancel-safe: what was not told is due the next time.
-    pub(super) async fn look(&mut self, board: &Board) {
+    pub(super) async fn look(&mut self, registry: &Registry) {
         let due = [
             self.progress.as_ref().map(Progress::due),
             self.service_manager.as_ref().map(ServiceManager::due),
@@ -49,10 +49,10 @@ impl Observers {
         ];
         let due = due.into_iter().flatten().min();
         let changed = tokio::select! {
-            () = board.changed() => true,
+            () = registry.changed() => true,
             () = sleep_until(due) => false,
         };
-        let servers = board.show();
+        let servers = registry.show();
         if let Some(progress) = &mut self.progress {
             progress.look(&servers, &self.report);
         }
@@ -65,8 +65,8 @@ impl Observers {
     }
 
     /// Tells about each server now.
-    pub(super) fn tell(&self, board: &Board) {
-        progress::tell(&board.show(), &self.report);
+    pub(super) fn tell(&self, registry: &Registry) {
+        progress::tell(&registry.show(), &self.report);
     }
 
     pub(super) fn reloading(&self) {
@@ -88,12 +88,12 @@ impl Observers {
     }
 
     /// The end: the line is cleared, and the file has the last figures.
-    pub(super) async fn finish(&mut self, board: &Board) {
+    pub(super) async fn finish(&mut self, registry: &Registry) {
         if let Some(progress) = &self.progress {
             progress.finish();
         }
         if let Some(metrics) = &mut self.metrics {
-            metrics.finish(&board.show(), &self.report).await;
+            metrics.finish(&registry.show(), &self.report).await;
         }
     }
 }

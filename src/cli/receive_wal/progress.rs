@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::super::{output, stderr};
 use super::args::{LogFormat, When};
-use super::board::Shown;
+use super::registry::Shown;
 use super::report::Reporter;
 use tapster::types::Lsn;
 

@@ -12,7 +12,7 @@ use super::super::connection::Target;
 use super::super::failure::Failure;
 use super::super::input;
 use super::args::ServerArgs;
-use super::board::{Board, Entry};
+use super::registry::{Entry, Registry};
 use super::report::Reporter;
 use tapster::Error;
 use tapster::conninfo::Config;
@@ -31,7 +31,7 @@ pub(super) struct Server {
     pub(super) target: Target,
     pub(super) options: ReceiverOptions,
     pub(super) report: Reporter,
-    pub(super) board: Arc<Board>,
+    pub(super) registry: Arc<Registry>,
     pub(super) entry: Arc<Entry>,
     /// Whether to wait for a server that cannot be reached at first: where others are served meanwhile, nobody
     /// starts this one again.
@@ -56,7 +56,7 @@ impl Server {
         loop {
             match self.attempt(&mut is_slot_there, &stop, &mut reload).await {
                 Err(failure) if self.waits_after(&failure) => {
-                    self.board.unreachable(&self.entry);
+                    self.registry.unreachable(&self.entry);
                     let retry_in = if failure.is_for_now() { soon } else { FIRST_CONNECTION_RETRY };
                     soon = (soon * 2).min(FIRST_CONNECTION_RETRY);
                     let reason = failure.message();
@@ -98,7 +98,7 @@ impl Server {
             let result = tokio::select! {
                 result = receiver.run(stop.clone()) => result,
                 never = follow(&self.target, reload, configs, &self.report) => match never {},
-                never = self.board.watch(&self.entry) => match never {},
+                never = self.registry.watch(&self.entry) => match never {},
             };
             match result {
                 Err(ReceiveError::Connection(error)) if self.target.can_mend(&error) => {

@@ -11,8 +11,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use super::super::connection::Target;
 use super::super::failure::Failure;
 use super::args::ServerArgs;
-use super::board::{Board, Entry};
 use super::config::{self, Definition};
+use super::registry::{Entry, Registry};
 use super::report::Reporter;
 use super::server::Server;
 use tapster::conninfo::{Config, HostConfig};
@@ -22,12 +22,12 @@ use tapster::conninfo::{Config, HostConfig};
 const BUFFER_OF_MANY: usize = 256 << 10;
 
 /// The servers that are received from, or were.
-pub(super) struct Servers {
+pub(super) struct Supervisor {
     /// None for the one server of the command line.
     file: Option<PathBuf>,
-    servers: BTreeMap<String, Slot>,
+    servers: BTreeMap<String, Supervised>,
     tasks: JoinSet<Result<(), Failure>>,
-    board: Arc<Board>,
+    registry: Arc<Registry>,
     report: Reporter,
     ask_after: Option<Duration>,
     /// Passwords and service files are read again when this changes.
@@ -35,8 +35,8 @@ pub(super) struct Servers {
     is_stopping: bool,
 }
 
-/// A server's place.
-struct Slot {
+/// One server: what it is to do, its task, and what follows the task's end.
+struct Supervised {
     definition: Definition,
     entry: Arc<Entry>,
     stop: watch::Sender<bool>,
@@ -56,11 +56,11 @@ enum Then {
     Start(Box<Definition>),
 }
 
-impl Servers {
+impl Supervisor {
     /// None yet; `file` has them, if there is one.
     pub(super) fn new(
         file: Option<PathBuf>,
-        board: Arc<Board>,
+        registry: Arc<Registry>,
         report: Reporter,
         ask_after: Option<Duration>,
     ) -> Self {
@@ -68,7 +68,7 @@ impl Servers {
             file,
             servers: BTreeMap::new(),
             tasks: JoinSet::new(),
-            board,
+            registry,
             report,
             ask_after,
             reload: watch::Sender::new(0),
@@ -98,7 +98,8 @@ impl Servers {
             Ok((id, result)) => (id, result),
             Err(error) => (error.id(), Err(panicked(&error))),
         };
-        let name = self.servers.iter().find(|(_, slot)| slot.task == Some(id)).map(|(name, _)| name.clone());
+        let name =
+            self.servers.iter().find(|(_, server)| server.task == Some(id)).map(|(name, _)| name.clone());
         if let Some(name) = name {
             self.on_end(&name, result);
         }
@@ -108,8 +109,8 @@ impl Servers {
     /// Tells every server to stop in good order.
     pub(super) fn stop(&mut self) {
         self.is_stopping = true;
-        for slot in self.servers.values() {
-            let _ = slot.stop.send(true);
+        for server in self.servers.values() {
+            let _ = server.stop.send(true);
         }
     }
 
@@ -133,7 +134,7 @@ impl Servers {
 
     /// The end of all: of several failures that with the highest exit code.
     pub(super) fn result(self) -> Result<(), Failure> {
-        let failures = self.servers.into_values().filter_map(|slot| slot.failure);
+        let failures = self.servers.into_values().filter_map(|server| server.failure);
         match failures.max_by_key(Failure::code) {
             // Each of them was told when it happened.
             Some(failure) if self.file.is_some() => Err(failure.already_told()),
@@ -143,40 +144,44 @@ impl Servers {
     }
 
     fn become_as(&mut self, definitions: Vec<Definition>) {
-        for (name, slot) in &mut self.servers {
+        for (name, server) in &mut self.servers {
             if !definitions.iter().any(|definition| definition.name == *name) {
-                slot.then = Then::Remove;
-                let _ = slot.stop.send(true);
+                server.then = Then::Remove;
+                let _ = server.stop.send(true);
             }
         }
         for definition in definitions {
             match self.servers.get_mut(&definition.name) {
-                Some(slot) if slot.task.is_some() => {
-                    let is_same = slot.definition.is_same_as(&definition) && !*slot.stop.borrow();
-                    slot.then = if is_same { Then::Nothing } else { Then::Start(Box::new(definition)) };
-                    slot.stop.send_replace(!is_same);
+                Some(server) if server.task.is_some() => {
+                    let is_same = server.definition.is_same_as(&definition) && !*server.stop.borrow();
+                    server.then = if is_same { Then::Nothing } else { Then::Start(Box::new(definition)) };
+                    server.stop.send_replace(!is_same);
                 }
                 _ => self.start_or_fail(definition),
             }
         }
-        let gone: Vec<String> =
-            self.servers.iter().filter(|(_, slot)| slot.is_gone()).map(|(name, _)| name.clone()).collect();
+        let gone: Vec<String> = self
+            .servers
+            .iter()
+            .filter(|(_, server)| server.is_gone())
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             self.remove(&name);
         }
     }
 
     fn on_end(&mut self, name: &str, result: Result<(), Failure>) {
-        let Some(slot) = self.servers.get_mut(name) else { return };
-        slot.task = None;
+        let Some(server) = self.servers.get_mut(name) else { return };
+        server.task = None;
         if let Err(failure) = &result
             && self.file.is_some()
         {
             self.report.of_server(Some(name.into())).failed(failure);
         }
-        self.board.ended(&slot.entry, result.as_ref().err().map_or(0, Failure::code));
-        slot.failure = result.err();
-        match core::mem::replace(&mut slot.then, Then::Nothing) {
+        self.registry.ended(&server.entry, result.as_ref().err().map_or(0, Failure::code));
+        server.failure = result.err();
+        match core::mem::replace(&mut server.then, Then::Nothing) {
             Then::Nothing => {}
             Then::Remove => self.remove(name),
             Then::Start(_) if self.is_stopping => {}
@@ -185,8 +190,8 @@ impl Servers {
     }
 
     fn remove(&mut self, name: &str) {
-        if let Some(slot) = self.servers.remove(name) {
-            self.board.remove(&slot.entry);
+        if let Some(server) = self.servers.remove(name) {
+            self.registry.remove(&server.entry);
         }
     }
 
@@ -195,10 +200,10 @@ impl Servers {
         let name = definition.name.clone();
         if let Err(failure) = self.start_one(definition.clone()) {
             self.report.of_server(Some(name.as_str().into())).failed(&failure);
-            let entry = self.board.add(name.clone());
-            self.board.ended(&entry, failure.code());
-            let slot = Slot { failure: Some(failure), ..Slot::new(definition, entry) };
-            self.servers.insert(name, slot);
+            let entry = self.registry.add(name.clone());
+            self.registry.ended(&entry, failure.code());
+            let server = Supervised { failure: Some(failure), ..Supervised::new(definition, entry) };
+            self.servers.insert(name, server);
         }
     }
 
@@ -215,25 +220,25 @@ impl Servers {
             Some(name) => name.to_string(),
             None => address(&target)?,
         };
-        let entry = self.board.add(label);
-        let mut slot = Slot::new(definition, Arc::clone(&entry));
+        let entry = self.registry.add(label);
+        let mut supervised = Supervised::new(definition, Arc::clone(&entry));
         let server = Server {
             args,
             target,
             options,
             report: self.report.of_server(name),
-            board: Arc::clone(&self.board),
+            registry: Arc::clone(&self.registry),
             entry,
             persistent: self.file.is_some(),
         };
-        let run = server.run(slot.stop.subscribe(), self.reload.subscribe());
-        slot.task = Some(self.tasks.spawn_local(run).id());
-        self.servers.insert(slot.definition.name.clone(), slot);
+        let run = server.run(supervised.stop.subscribe(), self.reload.subscribe());
+        supervised.task = Some(self.tasks.spawn_local(run).id());
+        self.servers.insert(supervised.definition.name.clone(), supervised);
         Ok(())
     }
 }
 
-impl Slot {
+impl Supervised {
     fn new(definition: Definition, entry: Arc<Entry>) -> Self {
         let stop = watch::Sender::new(false);
         Self { definition, entry, stop, task: None, failure: None, then: Then::Nothing }

@@ -10,12 +10,12 @@ use tokio::sync::Notify;
 
 /// Every server of this process, for whoever shows them.
 #[derive(Debug, Default)]
-pub(super) struct Board {
+pub(super) struct Registry {
     entries: Mutex<Vec<Arc<Entry>>>,
     changed: Notify,
 }
 
-/// A server on the board.
+/// A server in the registry.
 #[derive(Debug)]
 pub(super) struct Entry {
     /// What it is called: its name in the file, or else its address.
@@ -37,7 +37,7 @@ pub(super) struct Shown {
     pub(super) ended: Option<u8>,
 }
 
-impl Board {
+impl Registry {
     pub(super) fn add(&self, label: String) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             label,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
 use tapster::wal::ReceiverState;
 
-use super::board::Shown;
+use super::registry::Shown;
 
 /// How often the status text is looked at.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
