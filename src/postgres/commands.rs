@@ -19,7 +19,7 @@ impl PostgreSQLConnection {
     /// or the server's.
     pub async fn create_restore_point(&self, name: &str) -> Result<Lsn, PostgresError> {
         let what = "pg_create_restore_point";
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         let set = connection.query_params(&sql::create_restore_point(), &[Some(name)]).await;
         let set = set.map_err(|error| PostgresError::failed(what, error))?;
         let position = readable(what, only_row(&set).and_then(|row| row.optional("value")))?;
@@ -31,7 +31,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::CheckpointPrivilegesRequired`]; the connection's, or the server's.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
         match connection.simple_query("CHECKPOINT").await {
             Ok(_) => Ok(()),
@@ -48,7 +48,7 @@ impl PostgreSQLConnection {
     /// [`PostgresError::BackupFunctionsAccessRequired`] without backup privileges,
     /// [`PostgresError::IsInRecovery`] on a standby; the connection's, or the server's.
     pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         let version = connection.server_version().map_err(PostgresError::Connection)?;
         let what = NameMap::new(version).name("pg_switch_wal");
         let set = match connection.query_params(&sql::switch_wal(version), &[]).await {

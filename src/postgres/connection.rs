@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::error::PostgresError;
 use super::name_map::NameMap;
 use super::postgresql::{PostgreSQL, sealed};
-use super::reconnecting::Session;
+use super::reconnecting::Reconnecting;
 use super::replication_stats::ClientType;
 use super::rows::ConfigurationFiles;
 use super::status::PostgresStatus;
@@ -21,7 +21,7 @@ use crate::conninfo::{ConnInfo, Environment};
 /// error with its reason, not an absent value.
 #[derive(Debug)]
 pub struct PostgreSQLConnection {
-    pub(super) session: Session<Connection>,
+    pub(super) reconnecting: Reconnecting<Connection>,
     remembered: Mutex<Option<Arc<PostgresStatus>>>,
     pub(super) configuration_files: Mutex<ConfigurationFiles>,
     immediate_checkpoint: AtomicBool,
@@ -102,7 +102,7 @@ impl PostgreSQLConnection {
             Ok(config)
         };
         Ok(Self {
-            session: Session::new(class, conninfo, parameters, make_config),
+            reconnecting: Reconnecting::new(class, conninfo, parameters, make_config),
             remembered: Mutex::default(),
             configuration_files: Mutex::default(),
             immediate_checkpoint: AtomicBool::new(immediate_checkpoint),
@@ -144,7 +144,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::NoConnection`], or what became of the connection.
     pub async fn send_heartbeat_query(&self) -> Result<(), PostgresError> {
-        let mut connection = self.session.held().await?;
+        let mut connection = self.reconnecting.existing().await?;
         let answer = connection.simple_query(Self::HEARTBEAT_QUERY).await;
         answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))
     }
@@ -154,11 +154,11 @@ impl PostgreSQLConnection {
 const SAFE_SEARCH_PATH: &str = "-csearch_path=";
 
 impl sealed::Object for PostgreSQLConnection {
-    type Link = Connection;
+    type Connection = Connection;
     type RemoteStatus = PostgresStatus;
 
-    fn session(&self) -> &Session<Connection> {
-        &self.session
+    fn reconnecting(&self) -> &Reconnecting<Connection> {
+        &self.reconnecting
     }
 
     fn remembered(&self) -> &Mutex<Option<Arc<PostgresStatus>>> {

@@ -100,7 +100,7 @@ impl<'a> PostgresKeepAlive<'a> {
 
     /// Looks at the socket, which tells of a session that was ended; asks over it if that is due.
     async fn beat(&self, is_due: bool) -> Result<(), PostgresError> {
-        let Some(mut connection) = self.postgres.session.idle().await? else { return Ok(()) };
+        let Some(mut connection) = self.postgres.reconnecting.try_existing().await? else { return Ok(()) };
         if !is_due {
             return Ok(());
         }

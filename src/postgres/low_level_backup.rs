@@ -35,7 +35,7 @@ impl PostgreSQLConnection {
         let started = self
             .backup_call("pg_backup_start", sql::start_concurrent_backup, &params, StartedBackup::read)
             .await?;
-        self.session.set_in_backup(true);
+        self.reconnecting.set_in_backup(true);
         Ok(started)
     }
 
@@ -48,7 +48,7 @@ impl PostgreSQLConnection {
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         let stopped =
             self.backup_call("pg_backup_stop", sql::stop_concurrent_backup, &[], StoppedBackup::read).await?;
-        self.session.set_in_backup(false);
+        self.reconnecting.set_in_backup(false);
         Ok(stopped)
     }
 
@@ -92,7 +92,7 @@ impl PostgreSQLConnection {
         params: &[Option<&str>],
         read: fn(Row<'_>) -> Result<T, ColumnError>,
     ) -> Result<T, PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
         // In a transaction of the caller's the session would idle in it for as long as the backup takes.
         if connection.transaction_status() != TransactionStatus::Idle {

@@ -44,7 +44,7 @@ pub use keep_alive::PostgresKeepAlive;
 pub use name_map::NameMap;
 pub use postgresql::PostgreSQL;
 pub use privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
-pub use reconnecting::{Connected, Link};
+pub use reconnecting::{ConnectionGuard, Reconnectable};
 pub use registry::{close_all, live_connections};
 pub use replication_stats::{ClientType, ReplicationStats};
 pub use rows::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::vec::Vec;
 
 use super::error::PostgresError;
-use super::reconnecting::{Connected, Link, Session};
+use super::reconnecting::{ConnectionGuard, Reconnectable, Reconnecting};
 use crate::conninfo::ConnInfo;
 use crate::types::ServerVersion;
 
@@ -15,16 +15,16 @@ pub(super) mod sealed {
 
     use tokio::sync::Mutex;
 
-    use super::{Link, Session};
+    use super::{Reconnectable, Reconnecting};
 
     /// What the classes have in common inside.
     pub trait Object: Sync {
         /// The kind of connection.
-        type Link: Link;
+        type Connection: Reconnectable;
         /// What `fetch_remote_status` gives.
         type RemoteStatus: Send + Sync;
 
-        fn session(&self) -> &Session<Self::Link>;
+        fn reconnecting(&self) -> &Reconnecting<Self::Connection>;
         fn remembered(&self) -> &Mutex<Option<Arc<Self::RemoteStatus>>>;
     }
 }
@@ -48,35 +48,35 @@ pub trait PostgreSQL: sealed::Object {
 
     /// The connection string: as it was given, or as the class has changed it. It may hold a password.
     fn conninfo(&self) -> &str {
-        self.session().conninfo()
+        self.reconnecting().conninfo()
     }
 
     /// The parameters of [`conninfo`](Self::conninfo).
     fn conn_parameters(&self) -> &ConnInfo {
-        self.session().parameters()
+        self.reconnecting().parameters()
     }
 
     /// Whether a lost connection may be replaced by another; true unless told.
     fn allow_reconnect(&self) -> bool {
-        self.session().allow_reconnect()
+        self.reconnecting().allow_reconnect()
     }
 
     /// Says whether a lost connection may be replaced by another. Between the start and the stop of a backup it
     /// never is, as only the session that started a backup can stop it.
     fn set_allow_reconnect(&self, allow: bool) {
-        self.session().set_allow_reconnect(allow);
+        self.reconnecting().set_allow_reconnect(allow);
     }
 
     /// How long the server may be silent: while a connection is made, where the connection string has no
     /// `connect_timeout`, and while an answer is awaited. `None`, unless told, for any time. It does not count for
     /// what takes its time: checkpoints, and the start and stop of backups.
     fn timeout(&self) -> Option<Duration> {
-        self.session().timeout()
+        self.reconnecting().timeout()
     }
 
     /// Says how long the server may be silent, from the next call on.
     fn set_timeout(&self, timeout: Option<Duration>) {
-        self.session().set_timeout(timeout);
+        self.reconnecting().set_timeout(timeout);
     }
 
     /// Reads a connection string: key/value pairs or a URI, as libpq does.
@@ -125,8 +125,10 @@ pub trait PostgreSQL: sealed::Object {
     ///
     /// # Errors
     /// [`PostgresError::Connection`], or [`PostgresError::ReconnectForbidden`].
-    fn connect(&self) -> impl Future<Output = Result<Connected<'_, Self::Link>, PostgresError>> + Send {
-        self.session().connect()
+    fn connect(
+        &self,
+    ) -> impl Future<Output = Result<ConnectionGuard<'_, Self::Connection>, PostgresError>> + Send {
+        self.reconnecting().connect()
     }
 
     /// Asks the server whether the connection works: false if there was none, or it turned out to be lost, or
@@ -135,17 +137,17 @@ pub trait PostgreSQL: sealed::Object {
     /// # Errors
     /// [`PostgresError::ReconnectForbidden`] if it is lost and another one is not allowed.
     fn check_connection(&self) -> impl Future<Output = Result<bool, PostgresError>> + Send {
-        self.session().check(Self::CHECK_QUERY)
+        self.reconnecting().check(Self::CHECK_QUERY)
     }
 
     /// Whether there is a connection, as far as is known. Nothing is asked.
     fn has_connection(&self) -> impl Future<Output = bool> + Send {
-        self.session().has_connection()
+        self.reconnecting().has_connection()
     }
 
     /// Closes the connection in good order, if there is one. A call after it makes another.
     fn close(&self) -> impl Future<Output = ()> + Send {
-        self.session().close()
+        self.reconnecting().close()
     }
 
     /// The server's version, from what it told when the connection was made. No round trip.
@@ -154,8 +156,8 @@ pub trait PostgreSQL: sealed::Object {
     /// As [`connect`](Self::connect).
     fn server_version(&self) -> impl Future<Output = Result<ServerVersion, PostgresError>> + Send {
         async {
-            let mut link = self.session().connect().await?;
-            link.connection().server_version().map_err(PostgresError::Connection)
+            let mut guard = self.reconnecting().connect().await?;
+            guard.connection().server_version().map_err(PostgresError::Connection)
         }
     }
 
@@ -165,8 +167,8 @@ pub trait PostgreSQL: sealed::Object {
     /// As [`connect`](Self::connect).
     fn server_txt_version(&self) -> impl Future<Output = Result<String, PostgresError>> + Send {
         async {
-            let mut link = self.session().connect().await?;
-            let connection = link.connection();
+            let mut guard = self.reconnecting().connect().await?;
+            let connection = guard.connection();
             let version = connection.server_version().map_err(PostgresError::Connection)?;
             Ok(txt_version(version, connection.parameters().get("server_version").unwrap_or_default()))
         }

@@ -139,7 +139,7 @@ impl PostgreSQLConnection {
     /// The connection's, or the server's.
     pub async fn get_tablespaces(&self) -> Result<Vec<Tablespace>, PostgresError> {
         let what = "asking for tablespaces";
-        let set = self.session.read(what, &|_| sql::TABLESPACES.into(), &[]).await?;
+        let set = self.reconnecting.read(what, &|_| sql::TABLESPACES.into(), &[]).await?;
         readable(what, set.rows().map(Tablespace::read).collect())
     }
 
@@ -153,7 +153,7 @@ impl PostgreSQLConnection {
             return Ok(kept.clone());
         }
         let what = "asking for the configuration files";
-        let set = self.session.read(what, &|_| sql::CONFIGURATION_FILES.into(), &[]).await?;
+        let set = self.reconnecting.read(what, &|_| sql::CONFIGURATION_FILES.into(), &[]).await?;
         let mut files = ConfigurationFiles::default();
         for row in set.rows() {
             let pair = row.text("key").and_then(|key| Ok((key, row.text("value")?)));
@@ -179,7 +179,7 @@ impl PostgreSQLConnection {
     pub async fn get_replication_slot(&self, name: &str) -> Result<Option<ReplicationSlot>, PostgresError> {
         self.require(90_400, "9.4").await?;
         let what = "asking for the slot";
-        let set = self.session.read(what, &|_| sql::REPLICATION_SLOT.into(), &[Some(name)]).await?;
+        let set = self.reconnecting.read(what, &|_| sql::REPLICATION_SLOT.into(), &[Some(name)]).await?;
         readable(what, set.row(0).map(ReplicationSlot::read).transpose())
     }
 
@@ -194,7 +194,8 @@ impl PostgreSQLConnection {
     ) -> Result<Vec<ReplicationStats>, PostgresError> {
         let what = "asking for replication clients";
         let version = self.server_version().await?;
-        let set = self.session.read(what, &|version| sql::replication_stats(version, clients), &[]).await?;
+        let set =
+            self.reconnecting.read(what, &|version| sql::replication_stats(version, clients), &[]).await?;
         readable(what, replication_stats::read(&set, version))?.ok_or_else(|| self.access_required())
     }
 
@@ -255,7 +256,7 @@ impl PostgreSQLConnection {
         params: &[Option<&str>],
         read: impl FnOnce(Row<'_>) -> Result<T, ColumnError>,
     ) -> Result<T, PostgresError> {
-        let set = self.session.read(what, sql, params).await?;
+        let set = self.reconnecting.read(what, sql, params).await?;
         readable(what, only_row(&set).and_then(read))
     }
 

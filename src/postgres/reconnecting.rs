@@ -1,4 +1,4 @@
-//! One object, one connection or none: made when it is needed, made again when it was lost.
+//! The connection of an object: made when a call needs it, and made again by the next call after it was lost.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
@@ -21,17 +21,17 @@ use crate::conninfo::{Config, ConnInfo};
 use crate::replication::ReplicationConnection;
 use crate::types::ServerVersion;
 
-/// The two kinds of connections that an object can hold.
-pub trait Link: Sized + Send + 'static {
-    /// Makes one.
+/// A kind of connection that an object can hold: an ordinary one, or one for replication.
+pub trait Reconnectable: Sized + Send + 'static {
+    /// Connects to the server that `config` names.
     fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send;
     /// The connection itself.
     fn connection(&mut self) -> &mut Connection;
-    /// Ends it in good order.
+    /// Says goodbye to the server and closes the connection.
     fn close(self) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-impl Link for Connection {
+impl Reconnectable for Connection {
     fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send {
         Self::connect(config)
     }
@@ -45,7 +45,7 @@ impl Link for Connection {
     }
 }
 
-impl Link for ReplicationConnection {
+impl Reconnectable for ReplicationConnection {
     fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send {
         Self::connect(config)
     }
@@ -59,32 +59,32 @@ impl Link for ReplicationConnection {
     }
 }
 
-/// The connection of an object and everything to make it again.
-pub struct Session<C: Link> {
+/// The connection of an object, and all that is needed to make it again.
+pub struct Reconnecting<C: Reconnectable> {
     shared: Arc<Shared<C>>,
 }
 
 struct Shared<C> {
     class: &'static str,
-    /// As the caller gave it.
+    /// The connection string as the caller gave it.
     conninfo: String,
     parameters: ConnInfo,
     make_config: Box<dyn Fn() -> Result<Config, PostgresError> + Send + Sync>,
     allow_reconnect: AtomicBool,
     /// How long the server may be silent.
     timeout: PlainMutex<Option<Duration>>,
-    /// Whether a backup was started on this connection: another one could not stop it.
+    /// Whether a backup was started on this connection. Another connection could not stop the backup.
     is_in_backup: AtomicBool,
     state: Mutex<State<C>>,
 }
 
 struct State<C> {
-    link: Option<C>,
-    /// Why the connection was lost, until the object is closed or there is another.
+    connection: Option<C>,
+    /// Why the last connection was lost. `None` again once the object is closed or has another connection.
     lost: Option<String>,
 }
 
-impl<C: Link> Session<C> {
+impl<C: Reconnectable> Reconnecting<C> {
     pub(super) fn new(
         class: &'static str,
         conninfo: String,
@@ -99,7 +99,7 @@ impl<C: Link> Session<C> {
             allow_reconnect: AtomicBool::new(true),
             timeout: PlainMutex::new(None),
             is_in_backup: AtomicBool::new(false),
-            state: Mutex::new(State { link: None, lost: None }),
+            state: Mutex::new(State { connection: None, lost: None }),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -128,69 +128,70 @@ impl<C: Link> Session<C> {
         *self.shared.timeout.lock().unwrap_or_else(PoisonError::into_inner) = timeout;
     }
 
-    /// Takes note that the connection is more than a means to ask: no other can take its place until the
-    /// backup is stopped or the object closed.
+    /// Says whether a backup was started on this connection. While one is, a lost connection is not replaced:
+    /// only the session that started a backup can stop it.
     pub(super) fn set_in_backup(&self, is_in_backup: bool) {
         self.shared.is_in_backup.store(is_in_backup, Ordering::Relaxed);
     }
 
-    /// The connection, for as long as the answer is held. Nothing is sent over one that there is: whether the
-    /// server has ended it shows at the socket.
-    pub(super) async fn connect(&self) -> Result<Connected<'_, C>, PostgresError> {
+    /// The connection, made if there is none; no other call can use it until the guard is dropped.
+    ///
+    /// An existing connection is not asked anything: if the server has ended it, the socket shows that.
+    pub(super) async fn connect(&self) -> Result<ConnectionGuard<'_, C>, PostgresError> {
         let mut state = self.shared.state.lock().await;
-        // What has failed in a transaction of the caller's own is not to fail everything after it.
-        if self.look(&mut state).await.is_none()
-            && let Some(connection) = state.link.as_mut().map(Link::connection)
+        // A transaction that the caller left failed would make every later statement fail.
+        if self.forget_if_ended(&mut state).await.is_none()
+            && let Some(connection) = state.connection.as_mut().map(Reconnectable::connection)
             && connection.transaction_status() == TransactionStatus::Failed
             && let Err(error) = connection.simple_query("ROLLBACK").await
         {
             self.forget(&mut state, &error);
         }
-        if state.link.is_some() {
-            return self.lend(state, false);
+        if state.connection.is_some() {
+            return self.guard(state, false);
         }
         self.may_replace(&state)?;
         let mut config = (self.shared.make_config)()?;
         config.connect_timeout = config.connect_timeout.or_else(|| self.timeout());
-        state.link = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
+        state.connection = Some(C::open(&config).await.map_err(PostgresError::Connection)?);
         state.lost = None;
         registry::register(&self.shared);
-        self.lend(state, true)
+        self.guard(state, true)
     }
 
-    /// The connection that there is; none is made.
-    pub(super) async fn held(&self) -> Result<Connected<'_, C>, PostgresError> {
-        self.known(self.shared.state.lock().await).await
+    /// The existing connection; [`PostgresError::NoConnection`] if there is none.
+    pub(super) async fn existing(&self) -> Result<ConnectionGuard<'_, C>, PostgresError> {
+        self.guard_existing(self.shared.state.lock().await).await
     }
 
-    /// The connection that there is, if nobody uses it now.
-    pub(super) async fn idle(&self) -> Result<Option<Connected<'_, C>>, PostgresError> {
+    /// The existing connection; `None` while another call uses it.
+    pub(super) async fn try_existing(&self) -> Result<Option<ConnectionGuard<'_, C>>, PostgresError> {
         match self.shared.state.try_lock() {
-            Ok(state) => self.known(state).await.map(Some),
+            Ok(state) => self.guard_existing(state).await.map(Some),
             Err(_) => Ok(None),
         }
     }
 
-    async fn known<'a>(
+    async fn guard_existing<'a>(
         &'a self,
         mut state: MutexGuard<'a, State<C>>,
-    ) -> Result<Connected<'a, C>, PostgresError> {
-        if let Some(error) = self.look(&mut state).await {
+    ) -> Result<ConnectionGuard<'a, C>, PostgresError> {
+        if let Some(error) = self.forget_if_ended(&mut state).await {
             return Err(PostgresError::Connection(error));
         }
-        if state.link.is_none() {
+        if state.connection.is_none() {
             self.may_replace(&state)?;
         }
-        self.lend(state, false)
+        self.guard(state, false)
     }
 
-    /// Asks the server over the connection that there is; false if there is none, or none any more.
+    /// Runs `query` over the existing connection; false if there is none, or if it turns out to be lost.
     pub(super) async fn check(&self, query: &str) -> Result<bool, PostgresError> {
         let mut state = self.shared.state.lock().await;
-        drop(self.look(&mut state).await);
-        if let Some(link) = &mut state.link {
-            link.connection().set_read_timeout(self.timeout());
-            match link.connection().simple_query(query).await {
+        drop(self.forget_if_ended(&mut state).await);
+        if let Some(connection) = &mut state.connection {
+            connection.connection().set_read_timeout(self.timeout());
+            match connection.connection().simple_query(query).await {
                 Ok(_) => return Ok(true),
                 Err(error) => self.forget(&mut state, &error),
             }
@@ -199,39 +200,40 @@ impl<C: Link> Session<C> {
         Ok(false)
     }
 
-    /// Forgets the connection if the server has ended it, and tells why.
-    async fn look(&self, state: &mut State<C>) -> Option<Error> {
-        let error = state.link.as_mut()?.connection().ended_by_server().await?;
+    /// Forgets the connection if the server has ended it, and returns what ended it.
+    async fn forget_if_ended(&self, state: &mut State<C>) -> Option<Error> {
+        let error = state.connection.as_mut()?.connection().ended_by_server().await?;
         self.forget(state, &error);
         Some(error)
     }
 
+    /// Fails if a connection was lost that must not be replaced.
     fn may_replace(&self, state: &State<C>) -> Result<(), PostgresError> {
-        let is_needed = self.shared.is_in_backup.load(Ordering::Relaxed) || !self.allow_reconnect();
+        let must_stay = self.shared.is_in_backup.load(Ordering::Relaxed) || !self.allow_reconnect();
         match &state.lost {
-            Some(reason) if is_needed => Err(PostgresError::ReconnectForbidden { reason: reason.clone() }),
+            Some(reason) if must_stay => Err(PostgresError::ReconnectForbidden { reason: reason.clone() }),
             _ => Ok(()),
         }
     }
 
-    fn lend<'a>(
+    fn guard<'a>(
         &self,
         state: MutexGuard<'a, State<C>>,
         is_new: bool,
-    ) -> Result<Connected<'a, C>, PostgresError> {
-        let Ok(mut link) = MutexGuard::try_map(state, |state| state.link.as_mut()) else {
+    ) -> Result<ConnectionGuard<'a, C>, PostgresError> {
+        let Ok(mut connection) = MutexGuard::try_map(state, |state| state.connection.as_mut()) else {
             return Err(PostgresError::NoConnection);
         };
-        link.connection().set_read_timeout(self.timeout());
-        Ok(Connected { link, is_new })
+        connection.connection().set_read_timeout(self.timeout());
+        Ok(ConnectionGuard { connection, is_new })
     }
 
     pub(super) async fn has_connection(&self) -> bool {
-        self.shared.state.lock().await.link.is_some()
+        self.shared.state.lock().await.connection.is_some()
     }
 
     fn forget(&self, state: &mut State<C>, error: &Error) {
-        state.link = None;
+        state.connection = None;
         state.lost = Some(error.to_string());
         registry::unregister(Arc::as_ptr(&self.shared).cast());
     }
@@ -241,15 +243,15 @@ impl<C: Link> Session<C> {
     }
 }
 
-/// Puts a statement together for a server's version. Not a type parameter: what runs the statement is the same for
-/// all of them, and large.
+/// Builds a statement for a server's version. Not a type parameter, so that the large code that runs statements
+/// is compiled once.
 pub(super) type Sql<'a> = &'a (dyn Fn(ServerVersion) -> String + Sync);
 
 /// A statement and its parameters.
 pub(super) type Statement<'a> = (&'a str, &'a [Option<&'a str>]);
 
-impl Session<Connection> {
-    /// Runs a statement that only reads: where the connection turns out to be lost, once more on another one.
+impl Reconnecting<Connection> {
+    /// Runs a statement that only reads. If the connection turns out to be lost, runs it once more on a new one.
     pub(super) async fn read(
         &self,
         what: &'static str,
@@ -264,7 +266,8 @@ impl Session<Connection> {
         result.map_err(|error| PostgresError::failed(what, error))
     }
 
-    /// Runs statements that only read in one round trip; each has its own result.
+    /// Runs statements that only read in one round trip, each with a result of its own. If the connection turns
+    /// out to be lost, runs them once more on a new one.
     pub(super) async fn read_all(
         &self,
         what: &'static str,
@@ -292,7 +295,7 @@ async fn run(
     pipeline.run().await
 }
 
-impl<C: Link> Live for Shared<C> {
+impl<C: Reconnectable> Live for Shared<C> {
     fn class(&self) -> &'static str {
         self.class
     }
@@ -300,13 +303,13 @@ impl<C: Link> Live for Shared<C> {
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(async move {
             let mut state = self.state.lock().await;
-            let link = state.link.take();
+            let connection = state.connection.take();
             state.lost = None;
             self.is_in_backup.store(false, Ordering::Relaxed);
             registry::unregister(core::ptr::from_ref(self).cast());
             drop(state);
-            if let Some(link) = link
-                && let Err(error) = link.close().await
+            if let Some(connection) = connection
+                && let Err(error) = connection.close().await
             {
                 log::debug!("closing a connection: {error}");
             }
@@ -314,41 +317,41 @@ impl<C: Link> Live for Shared<C> {
     }
 }
 
-/// The connection of an object, which nobody else uses while this is held.
-pub struct Connected<'a, C: Link> {
-    link: MappedMutexGuard<'a, C>,
+/// Exclusive use of the connection of an object: other calls of the object wait until this is dropped.
+pub struct ConnectionGuard<'a, C: Reconnectable> {
+    connection: MappedMutexGuard<'a, C>,
     is_new: bool,
 }
 
-impl<C: Link> Connected<'_, C> {
-    /// Whether a call that only reads may be made once more, on another connection: the one there was turned out
-    /// to be lost. A server that is silent would be so again.
+impl<C: Reconnectable> ConnectionGuard<'_, C> {
+    /// Whether a call that only reads may be repeated on a new connection: this one was made by an earlier call
+    /// and turned out to be lost. A timeout is not repeated: a silent server would be silent again.
     pub(super) fn may_repeat(&self, error: &Error) -> bool {
         !self.is_new && error.is_connection_lost() && !error.is_timeout()
     }
 }
 
-impl<C: Link> Deref for Connected<'_, C> {
+impl<C: Reconnectable> Deref for ConnectionGuard<'_, C> {
     type Target = C;
 
     fn deref(&self) -> &C {
-        &self.link
+        &self.connection
     }
 }
 
-impl<C: Link> DerefMut for Connected<'_, C> {
+impl<C: Reconnectable> DerefMut for ConnectionGuard<'_, C> {
     fn deref_mut(&mut self) -> &mut C {
-        &mut self.link
+        &mut self.connection
     }
 }
 
-impl<C: Link> fmt::Debug for Connected<'_, C> {
+impl<C: Reconnectable> fmt::Debug for ConnectionGuard<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connected").field("is_new", &self.is_new).finish_non_exhaustive()
+        f.debug_struct("ConnectionGuard").field("is_new", &self.is_new).finish_non_exhaustive()
     }
 }
 
-impl<C: Link> fmt::Debug for Session<C> {
+impl<C: Reconnectable> fmt::Debug for Reconnecting<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct(self.shared.class).field("parameters", &self.shared.parameters).finish_non_exhaustive()
     }

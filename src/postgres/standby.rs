@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use super::connection::{ConnectionOptions, PostgreSQLConnection};
 use super::error::PostgresError;
 use super::postgresql::{PostgreSQL, sealed};
-use super::reconnecting::Session;
+use super::reconnecting::Reconnecting;
 use super::rows::{ExclusiveBackup, StoppedBackup};
 use super::status::PostgresStatus;
 use crate::client::Connection;
@@ -243,11 +243,11 @@ impl Deref for StandbyPostgreSQLConnection {
 }
 
 impl sealed::Object for StandbyPostgreSQLConnection {
-    type Link = Connection;
+    type Connection = Connection;
     type RemoteStatus = PostgresStatus;
 
-    fn session(&self) -> &Session<Connection> {
-        self.standby.session()
+    fn reconnecting(&self) -> &Reconnecting<Connection> {
+        self.standby.reconnecting()
     }
 
     fn remembered(&self) -> &Mutex<Option<Arc<PostgresStatus>>> {

@@ -116,7 +116,7 @@ impl PostgresStatus {
         let whole = sql::status(&parts);
         let mut batch = Vec::from([(whole.as_str(), params.as_slice())]);
         batch.extend(statements.iter().map(|statement| (*statement, &[][..])));
-        let mut results = postgres.session.read_all(WHAT, &batch).await?.into_iter();
+        let mut results = postgres.reconnecting.read_all(WHAT, &batch).await?.into_iter();
         match results.next() {
             Some(Ok(set)) => self.take(&set),
             _ => self.gather_parts(postgres, &parts, &params).await?,
@@ -133,7 +133,7 @@ impl PostgresStatus {
     ) -> Result<(), PostgresError> {
         let with_params = |part: &StatusPart| if part.sql.contains("$1") { params } else { &[] };
         let batch: Vec<_> = parts.iter().map(|part| (part.sql.as_str(), with_params(part))).collect();
-        let results = postgres.session.read_all(WHAT, &batch).await?;
+        let results = postgres.reconnecting.read_all(WHAT, &batch).await?;
         for (part, result) in parts.iter().zip(results) {
             match result {
                 Ok(set) => self.take(&set),

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 
 use super::error::PostgresError;
 use super::postgresql::{PostgreSQL, first_line, sealed, sorted};
-use super::reconnecting::Session;
+use super::reconnecting::Reconnecting;
 use super::status::StatusError;
 use crate::client::Error;
 use crate::conninfo::{Config, ConnInfo, Environment};
@@ -20,7 +20,7 @@ use crate::types::{Lsn, SqlState, SystemId, TimelineId};
 /// caller's `options`.
 #[derive(Debug)]
 pub struct StreamingConnection {
-    session: Session<ReplicationConnection>,
+    reconnecting: Reconnecting<ReplicationConnection>,
     remembered: Mutex<Option<Arc<StreamingStatus>>>,
 }
 
@@ -71,8 +71,9 @@ impl StreamingConnection {
         let parameters = sorted(&parameters);
         let (effective, given) = (parameters.clone(), given.clone());
         let make_config = move || Ok(config(&effective, &given, &environment)?);
-        let session = Session::new("StreamingConnection", parameters.encode(), parameters, make_config);
-        Ok(Self { session, remembered: Mutex::new(None) })
+        let reconnecting =
+            Reconnecting::new("StreamingConnection", parameters.encode(), parameters, make_config);
+        Ok(Self { reconnecting, remembered: Mutex::new(None) })
     }
 
     /// Creates a physical slot, which keeps WAL from the first position that a receiver confirms.
@@ -81,7 +82,7 @@ impl StreamingConnection {
     /// [`PostgresError::DuplicateReplicationSlot`], [`PostgresError::ReplicationSlotsFull`], a name that is no
     /// slot's, or a loss of the connection.
     pub async fn create_physical_repslot(&self, name: &str) -> Result<(), PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         match connection.create_physical_slot(name, PhysicalSlot::default()).await {
             Ok(_) => Ok(()),
             Err(error) => Err(match error.sqlstate() {
@@ -98,7 +99,7 @@ impl StreamingConnection {
     /// [`PostgresError::InvalidReplicationSlot`], [`PostgresError::ReplicationSlotInUse`], or a loss of the
     /// connection.
     pub async fn drop_repslot(&self, name: &str) -> Result<(), PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         connection.drop_slot(name, false).await.map_err(|error| match error.sqlstate() {
             Some(SqlState::UNDEFINED_OBJECT) => PostgresError::InvalidReplicationSlot(error),
             Some(SqlState::OBJECT_IN_USE) => PostgresError::ReplicationSlotInUse(error),
@@ -108,13 +109,13 @@ impl StreamingConnection {
 
     /// `IDENTIFY_SYSTEM`, once more on another connection where the one there was turns out to be lost.
     async fn identify_system(&self) -> Result<IdentifySystem, PostgresError> {
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         match connection.identify_system().await {
             Err(error) if connection.may_repeat(&error) => {}
             result => return result.map_err(|error| PostgresError::failed("IDENTIFY_SYSTEM", error)),
         }
         drop(connection);
-        let mut connection = self.session.connect().await?;
+        let mut connection = self.reconnecting.connect().await?;
         let result = connection.identify_system().await;
         result.map_err(|error| PostgresError::failed("IDENTIFY_SYSTEM", error))
     }
@@ -144,11 +145,11 @@ impl StreamingConnection {
 }
 
 impl sealed::Object for StreamingConnection {
-    type Link = ReplicationConnection;
+    type Connection = ReplicationConnection;
     type RemoteStatus = StreamingStatus;
 
-    fn session(&self) -> &Session<ReplicationConnection> {
-        &self.session
+    fn reconnecting(&self) -> &Reconnecting<ReplicationConnection> {
+        &self.reconnecting
     }
 
     fn remembered(&self) -> &Mutex<Option<Arc<StreamingStatus>>> {
