@@ -8,11 +8,12 @@ use std::process::ExitStatus;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::json;
 use tokio::process::{Child, Command};
-use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 
 use super::connection::{ServerArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
+use super::signals::EndSignals;
 use super::{input, output};
 use tapster::conninfo::ConnInfo;
 use tapster::postgres::{
@@ -75,7 +76,7 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     input::check_directory(&args.directory)?;
-    let mut signals = Signals::new()?;
+    let mut signals = EndSignals::listen()?;
     let server = tokio::select! {
         server = connect(&args) => server?,
         signal = signals.next() => return Err(Failure::interrupted(signal)),
@@ -260,27 +261,6 @@ fn check(status: Result<ExitStatus, Failure>, command: &[OsString]) -> Result<()
     }
     let program = command.first().map(|program| program.display().to_string()).unwrap_or_default();
     Err(Failure::other(format!("\"{program}\" ended with {status}; the backup is abandoned")))
-}
-
-/// SIGINT and SIGTERM.
-struct Signals {
-    interrupt: SignalStream,
-    terminate: SignalStream,
-}
-
-impl Signals {
-    fn new() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
-        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
-        }
-    }
 }
 
 /// Writes the files that make the copy a backup: durable, and never half.

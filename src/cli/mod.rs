@@ -60,6 +60,7 @@ mod output;
 mod postgres;
 mod receive_wal;
 mod show;
+mod signals;
 mod slot;
 mod status;
 mod stderr;

@@ -2,8 +2,10 @@
 
 use std::io::{IsTerminal as _, stderr};
 
+use tokio::signal::unix::{Signal as Listener, SignalKind};
+
 use super::super::failure::Failure;
-use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
+use super::super::signals::{EndSignals, listen, survive_file_size_limit};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,32 +20,23 @@ pub(super) enum Signal {
 
 /// The signals that are listened to.
 pub(super) struct Signals {
-    interrupt: Listener,
-    terminate: Listener,
+    end: EndSignals,
     hang_up: Listener,
     user: Listener,
     is_stopping: bool,
     /// Whether there was a terminal. A SIGHUP means that it is gone, if it is.
     had_terminal: bool,
-    /// A file size limit is an error of the write then, and not the end of the process.
-    _too_large: Listener,
 }
-
-/// The same number on every Linux architecture but MIPS.
-const SIGXFSZ: i32 = 25;
 
 impl Signals {
     pub(super) fn listen() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
+        survive_file_size_limit()?;
         Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
+            end: EndSignals::listen()?,
             hang_up: listen(SignalKind::hangup())?,
             user: listen(SignalKind::user_defined1())?,
             is_stopping: false,
             had_terminal: stderr().is_terminal(),
-            _too_large: listen(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 
@@ -52,8 +45,7 @@ impl Signals {
     /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Signal {
         let kind = tokio::select! {
-            _ = self.interrupt.recv() => SignalKind::interrupt(),
-            _ = self.terminate.recv() => SignalKind::terminate(),
+            kind = self.end.next() => kind,
             _ = self.hang_up.recv() => match self.had_terminal && !stderr().is_terminal() {
                 true => SignalKind::hangup(),
                 false => return Signal::Reload,

@@ -9,13 +9,13 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::ExitCode;
 
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::options::{Action, Mistake, Options, Password};
 use super::messages::{Messages, describe, refused};
 use crate::cli::connection::Target;
 use crate::cli::failure::Failure;
+use crate::cli::signals::{EndSignals, survive_file_size_limit};
 use crate::cli::{OnEvent, block_on, output};
 use tapster::Error;
 use tapster::client::quote_ident;
@@ -176,23 +176,14 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
     }
 }
 
-/// The same number on every Linux architecture but MIPS.
-const SIGXFSZ: i32 = 25;
-
 /// True once SIGINT or SIGTERM has come. More of them change nothing: a terminal sends one to Barman and to
 /// this program, and Barman passes its own on.
 fn stop_signal(messages: Messages) -> Result<watch::Receiver<bool>, Failure> {
-    let listen =
-        |kind| signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    // A file size limit is an error of the write then, and not the end of the process.
-    drop(listen(SignalKind::from_raw(SIGXFSZ))?);
+    let mut signals = EndSignals::listen()?;
+    survive_file_size_limit()?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        signals.next().await;
         messages.detail("received interrupt signal, exiting");
         let _ = stop.send(true);
     });
