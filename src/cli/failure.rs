@@ -3,12 +3,13 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use tokio::signal::unix::SignalKind;
 
+use super::advice::{Hint, Personality};
 use super::output;
 use super::stderr::{self, Level};
 
 use tapster::conninfo::ConnInfoError;
 use tapster::postgres::PostgresError;
-use tapster::types::SqlState;
+use tapster::types::{Advice, SqlState};
 use tapster::wal::{ArchiveError, ReceiveError};
 use tapster::{ConnectFailure, Error};
 
@@ -18,8 +19,8 @@ pub(super) struct Failure {
     kind: Kind,
     message: String,
     sqlstate: Option<SqlState>,
-    /// What to do about it, unless the message ends with that.
-    hint: Option<&'static str>,
+    /// What to do about it.
+    hint: Option<Hint>,
     /// Whether only the exit code is still to be given.
     is_told: bool,
 }
@@ -112,9 +113,40 @@ impl Failure {
         Self::new(Kind::Check(code), "").already_told()
     }
 
-    /// What to tell.
+    /// What is wrong, without what to do about it.
     pub(super) fn message(&self) -> &str {
         &self.message
+    }
+
+    /// What is wrong and, unless it is general, what to do about it.
+    pub(super) fn text(&self) -> String {
+        self.text_with(self.hint.as_ref().filter(|hint| !hint.is_general()))
+    }
+
+    fn text_with(&self, hint: Option<&Hint>) -> String {
+        match hint.and_then(|hint| hint.text(Personality::Tapster)) {
+            Some(hint) => {
+                // The details of a refusal are indented, and its hint is with them.
+                let indent = if self.is_refusal() { "  " } else { "" };
+                format!("{}\n{indent}hint: {hint}", self.message)
+            }
+            None => self.message.clone(),
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn hint(&self) -> Option<&Hint> {
+        self.hint.as_ref()
+    }
+
+    /// Whether it was refused so that WAL is not lost or mixed.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.kind == Kind::Refused
+    }
+
+    /// The same with other words for what is wrong.
+    pub(super) fn reworded(self, message: String) -> Self {
+        Self { message, ..self }
     }
 
     /// What the server gave.
@@ -145,22 +177,24 @@ impl Failure {
     /// The `error` of a document.
     pub(super) fn to_json(&self) -> Value {
         let (word, code) = self.kind.word_and_code();
-        let (message, hint) = self.message_and_hint();
+        let hint = self.hint.as_ref().and_then(|hint| hint.text(Personality::Tapster));
         let sqlstate = self.sqlstate.map(|state| state.to_string());
-        json!({ "kind": word, "sqlstate": sqlstate, "message": message, "hint": hint, "exit": code })
+        json!({ "kind": word, "sqlstate": sqlstate, "message": self.message, "hint": hint, "exit": code })
+    }
+
+    /// The same with what to do about it.
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(Hint::Particular(hint.into())), ..self }
+    }
+
+    /// The same with the library's advice.
+    pub(super) fn with_advice(self, advice: Advice) -> Self {
+        Self { hint: Some(Hint::Advice(advice)), ..self }
     }
 
     /// The same with what to do about it, if the server gave this code.
     pub(super) fn hint_if(self, sqlstate: SqlState, hint: &'static str) -> Self {
-        if self.sqlstate == Some(sqlstate) { Self { hint: Some(hint), ..self } } else { self }
-    }
-
-    /// What is wrong, and what to do about it.
-    fn message_and_hint(&self) -> (&str, Option<&str>) {
-        match self.message.split_once("hint: ") {
-            Some((message, hint)) => (message.trim_end(), Some(hint)),
-            None => (&self.message, self.hint),
-        }
+        if self.sqlstate == Some(sqlstate) { Self { hint: Some(Hint::General(hint)), ..self } } else { self }
     }
 
     /// Tells it on stderr, or with `json` as a document on stdout, and gives the exit code.
@@ -172,13 +206,8 @@ impl Failure {
                 output::print_json(&json!({ "schema": "tapster.error/1", "ok": false, "error": error }));
             }
             (false, false) => {
-                let text = match self.hint {
-                    Some(hint) if !self.message.contains("hint: ") => {
-                        format!("error: {}\nhint: {hint}", self.message)
-                    }
-                    _ => format!("error: {}", self.message),
-                };
-                stderr::log(Level::Error, &text, &self.message, &json!({ "error": self.to_json() }));
+                let text = format!("error: {}", self.text_with(self.hint.as_ref()));
+                stderr::log(Level::Error, &text, &self.text(), &json!({ "error": self.to_json() }));
             }
         }
         ExitCode::from(self.code())
@@ -209,7 +238,13 @@ impl From<ConnInfoError> for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let kind = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let kind = match error {
             Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_) => Kind::Usage,
             _ if error.is_authentication() => Kind::Authentication,
             Error::Connect(attempts) => match attempts.last().map(|last| &last.failure) {
@@ -229,34 +264,23 @@ impl From<Error> for Failure {
             Error::Io { .. } | Error::Timeout { .. } | Error::Closed => Kind::Connection,
             _ => Kind::Other,
         };
-        Self { sqlstate: error.sqlstate(), hint: usual_hint(&error), ..Self::new(kind, with_causes(&error)) }
-    }
-}
-
-/// What to do about an error of a connection.
-fn usual_hint(error: &Error) -> Option<&'static str> {
-    match (error, error.sqlstate()) {
-        (_, Some(SqlState::INSUFFICIENT_PRIVILEGE)) => Some("\"tapster check\" prints what to grant"),
-        (Error::Connect(_), Some(SqlState::INVALID_PASSWORD)) => {
-            Some("\"tapster conninfo\" shows where the password comes from")
-        }
-        (Error::Connect(_), Some(SqlState::INVALID_AUTHORIZATION)) => {
-            Some("\"tapster check\" prints the line of pg_hba.conf, or the role, that is missing")
-        }
-        (Error::Connect(_), Some(SqlState::UNDEFINED_DATABASE)) => {
-            Some("name one that exists, in the connection string or with -d")
-        }
-        (Error::Connect(_), None) if !error.is_authentication() => {
-            Some("\"tapster conninfo\" shows which host and port are used, and why")
-        }
-        _ => None,
+        let hint = error.advice().map(Hint::Advice);
+        Self { sqlstate: error.sqlstate(), hint, ..Self::new(kind, with_causes(error)) }
     }
 }
 
 impl From<PostgresError> for Failure {
     fn from(error: PostgresError) -> Self {
-        let message = with_causes(&error);
-        let kind = match &error {
+        Self::from(&error)
+    }
+}
+
+impl From<&PostgresError> for Failure {
+    fn from(error: &PostgresError) -> Self {
+        let message = with_causes(error);
+        let kind = match error {
+            PostgresError::Connection(error) => return error.into(),
+            PostgresError::Failed { source, .. } => return Self::from(source).reworded(message),
             PostgresError::Conninfo(_) | PostgresError::AppName(_) => Kind::Usage,
             _ if error.is_authentication() => Kind::Authentication,
             PostgresError::ReconnectForbidden { .. }
@@ -264,32 +288,40 @@ impl From<PostgresError> for Failure {
             | PostgresError::NoConnection => Kind::Connection,
             _ => Kind::Other,
         };
-        match error {
-            PostgresError::Connection(error) => error.into(),
-            PostgresError::Failed { source, .. } => Self { message, ..source.into() },
-            error => Self { sqlstate: error.sqlstate(), ..Self::new(kind, message) },
-        }
+        let hint = error.advice().map(Hint::Advice);
+        Self { sqlstate: error.sqlstate(), hint, ..Self::new(kind, message) }
+    }
+}
+
+impl From<&ArchiveError> for Failure {
+    fn from(error: &ArchiveError) -> Self {
+        let kind = if error.is_refusal() { Kind::Refused } else { Kind::Storage };
+        Self::new(kind, with_causes(error))
     }
 }
 
 impl From<ArchiveError> for Failure {
     fn from(error: ArchiveError) -> Self {
-        let kind = if error.is_refusal() { Kind::Refused } else { Kind::Storage };
-        Self::new(kind, with_causes(&error))
+        Self::from(&error)
     }
 }
 
 impl From<ReceiveError> for Failure {
     fn from(error: ReceiveError) -> Self {
-        let message = with_causes(&error);
-        match error {
-            // The receiver's sentence has a hint that the connection's has not.
-            ReceiveError::Connection(error) => Self { message, ..error.into() },
+        Self::from(&error)
+    }
+}
+
+impl From<&ReceiveError> for Failure {
+    fn from(error: &ReceiveError) -> Self {
+        let failure = match error {
+            ReceiveError::Connection(error) => error.into(),
             ReceiveError::Archive(error) => error.into(),
-            ReceiveError::Refused(_) => Self::new(Kind::Refused, message),
-            ReceiveError::ServerShutdown => Self::new(Kind::Connection, message),
-            _ => Self::other(message),
-        }
+            ReceiveError::Refused(_) => Self::new(Kind::Refused, with_causes(error)),
+            ReceiveError::ServerShutdown => Self::new(Kind::Connection, with_causes(error)),
+            _ => Self::other(with_causes(error)),
+        };
+        Self { hint: error.advice().map(Hint::Advice), ..failure }
     }
 }
 
@@ -302,4 +334,30 @@ pub(super) fn with_causes(error: &dyn core::error::Error) -> String {
         source = cause.source();
     }
     message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapster::codec::BackendMessage;
+
+    /// An error of the server with this message.
+    fn said(message: &str) -> Error {
+        let fields = format!("SERROR\0VERROR\0C42704\0M{message}\0\0");
+        match BackendMessage::parse(b'E', fields.as_bytes()) {
+            Ok(BackendMessage::ErrorResponse(fields)) => Error::Server(Box::new(fields.to_server_error())),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_message_of_the_server_is_not_searched_for_hints() {
+        let message = "bad value \"hint: x\"\nhint: not ours";
+        let error = Failure::from(said(message)).to_json();
+        assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+        assert_eq!(error["hint"], Value::Null);
+        let error = Failure::from(ReceiveError::Connection(said(message))).to_json();
+        assert!(error["message"].as_str().unwrap().contains(message), "{error}");
+        assert!(error["hint"].as_str().unwrap().starts_with("create the slot with --create-slot"), "{error}");
+    }
 }

@@ -15,11 +15,11 @@ pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
     let shown = directory.display();
     match std::fs::metadata(directory) {
         Err(error) => {
-            let hint = match error.kind() {
-                ErrorKind::NotFound => "\nhint: create it first",
-                _ => "",
-            };
-            return Err(Failure::storage(format!("could not open directory \"{shown}\": {error}{hint}")));
+            let failure = Failure::storage(format!("could not open directory \"{shown}\": {error}"));
+            return Err(match error.kind() {
+                ErrorKind::NotFound => failure.with_hint("create it first"),
+                _ => failure,
+            });
         }
         Ok(metadata) if !metadata.is_dir() => {
             return Err(Failure::storage(format!("\"{shown}\" is not a directory")));

@@ -44,6 +44,7 @@ macro_rules! after_help {
     };
 }
 
+mod advice;
 mod check;
 mod completions;
 mod connection;

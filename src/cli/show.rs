@@ -1,7 +1,7 @@
 use serde_json::{Map, Value, json};
 
 use super::connection::{ConnectionArgs, TimeoutArgs};
-use super::failure::{Failure, with_causes};
+use super::failure::Failure;
 use super::members::{self, MEMBERS};
 use super::{output, usage};
 use tapster::postgres::{PostgreSQL as _, PostgresError};
@@ -62,9 +62,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         && !member.starts_with("get_setting:")
     {
         let member = usage::name("member", member)?;
-        return Err(Failure::usage(format!(
-            "there is no member \"{member}\"\nhint: \"tapster show --help\" lists them"
-        )));
+        return Err(Failure::usage(format!("there is no member \"{member}\""))
+            .with_hint("\"tapster show --help\" lists them"));
     }
     let mut target = args.connection.target(conn)?.within(args.timeout);
     let target = target.postgres(args.slot.as_deref()).await?;
@@ -100,7 +99,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 
 fn error_json(error: &PostgresError) -> Value {
     let sqlstate = error.sqlstate().map(|state| state.to_string());
-    json!({ "class": error.class(), "sqlstate": sqlstate, "message": with_causes(error) })
+    json!({ "class": error.class(), "sqlstate": sqlstate, "message": Failure::from(error).text() })
 }
 
 fn print_value(value: &Value) {

@@ -46,7 +46,7 @@ pub(super) fn failure(error: &clap::Error, arguments: &[OsString], json: bool) -
         let told = told.strip_prefix("error: ").unwrap_or(&told);
         let (message, rest) = told.split_once("\n\n").unwrap_or((told, ""));
         let hints = rest.trim().split("\n\n").map(str::trim).collect::<Vec<_>>().join("\n");
-        return Failure::usage(format!("{message}\nhint: {hints}"));
+        return Failure::usage(message).with_hint(hints);
     }
     if told == plain {
         // In colour on a terminal.

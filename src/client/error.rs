@@ -10,7 +10,7 @@ use crate::codec::{DecodeError, EncodeError, ServerError};
 use crate::conninfo::ConnInfoError;
 use crate::net::{TlsError, TlsErrorKind};
 use crate::session::HandshakeError;
-use crate::types::SqlState;
+use crate::types::{Advice, SqlState};
 
 /// Why a call on a connection failed.
 ///
@@ -65,7 +65,7 @@ pub struct ConnectAttempt {
     pub server: String,
     /// What went wrong.
     pub failure: ConnectFailure,
-    /// More that helps: where the password came from, or where one was looked for.
+    /// More that helps: where the password came from.
     pub note: Option<String>,
 }
 
@@ -116,6 +116,22 @@ impl Error {
                 Some(ConnectFailure::Handshake(HandshakeError::Server(error))) => Some(error),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// What can be done about it, where that is known.
+    #[must_use]
+    pub fn advice(&self) -> Option<Advice> {
+        match (self, self.sqlstate()) {
+            (Self::Connect(attempts), _) if attempts.iter().any(ConnectAttempt::lacks_password) => {
+                Some(Advice::GivePassword)
+            }
+            (_, Some(SqlState::INSUFFICIENT_PRIVILEGE)) => Some(Advice::GrantPrivilege),
+            (Self::Connect(_), Some(SqlState::INVALID_PASSWORD)) => Some(Advice::CheckPassword),
+            (Self::Connect(_), Some(SqlState::INVALID_AUTHORIZATION)) => Some(Advice::AllowLogin),
+            (Self::Connect(_), Some(SqlState::UNDEFINED_DATABASE)) => Some(Advice::NameDatabase),
+            (Self::Connect(_), None) if !self.is_authentication() => Some(Advice::CheckAddress),
             _ => None,
         }
     }
@@ -217,6 +233,12 @@ impl core::error::Error for Error {
 impl From<ColumnError> for Error {
     fn from(error: ColumnError) -> Self {
         Self::Column(error)
+    }
+}
+
+impl ConnectAttempt {
+    fn lacks_password(&self) -> bool {
+        matches!(self.failure, ConnectFailure::Handshake(HandshakeError::NoPassword))
     }
 }
 

@@ -4,7 +4,7 @@ use std::string::String;
 
 use crate::client::Error;
 use crate::conninfo::ConnInfoError;
-use crate::types::SqlState;
+use crate::types::{Advice, SqlState};
 
 /// Why a member of the classes gave no answer.
 ///
@@ -122,6 +122,16 @@ impl PostgresError {
         self.error().and_then(Error::sqlstate)
     }
 
+    /// What can be done about it, where that is known.
+    #[must_use]
+    pub fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::BackupFunctionsAccessRequired { .. } => Some(Advice::GrantBackupPrivileges),
+            Self::Connection(error) | Self::Failed { source: error, .. } => error.advice(),
+            _ => None,
+        }
+    }
+
     /// Whether there is no connection any more, or there never was one.
     #[must_use]
     pub fn is_connection_lost(&self) -> bool {
@@ -170,8 +180,7 @@ impl fmt::Display for PostgresError {
             Self::SuperuserRequired => f.write_str("a superuser is required"),
             Self::BackupFunctionsAccessRequired { user } => {
                 let user = user.as_deref().unwrap_or("the connection's role");
-                write!(f, "{user} lacks privileges that backups need")?;
-                f.write_str("\nhint: \"tapster check --for backup\" prints what to grant")
+                write!(f, "{user} lacks privileges that backups need")
             }
             Self::CheckpointPrivilegesRequired => {
                 f.write_str("CHECKPOINT needs a superuser, or from PostgreSQL 15 on the role pg_checkpoint")

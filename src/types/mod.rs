@@ -1,8 +1,10 @@
-//! Newtypes for what can be confused: log positions, timelines, systems, versions, SQLSTATEs.
+//! Newtypes for what can be confused: log positions, timelines, systems, versions, SQLSTATEs; and the advice
+//! that errors of every layer may give.
 //!
 //! Everything here is plain data in `core`: parsing text, printing it, and arithmetic that cannot overflow
 //! unnoticed.
 
+mod advice;
 mod lsn;
 mod server_version;
 mod sqlstate;
@@ -11,6 +13,7 @@ mod timeline;
 mod timestamp;
 mod wal_segment_size;
 
+pub use advice::Advice;
 pub use lsn::{Lsn, ParseLsnError};
 pub use server_version::{ParseServerVersionError, ServerVersion};
 pub use sqlstate::{ParseSqlStateError, SqlState};

@@ -5,7 +5,8 @@ use tapster::codec::ServerError;
 use tapster::types::{SqlState, TimelineId};
 use tapster::wal::{ReceiveError, ReceiverEvent};
 
-use crate::cli::failure::with_causes;
+use crate::cli::advice::Personality;
+use crate::cli::failure::{Failure, with_causes};
 use crate::cli::output;
 
 /// Speaks on stderr as PostgreSQL's programs do: each line begins with the program's name, and is written at
@@ -48,17 +49,19 @@ impl Messages {
         self.info(format_args!("hint: {text}"));
     }
 
-    /// Our errors have their details and hints in lines of their own; so have those of PostgreSQL's programs,
-    /// but for what a server said, which is left as it is.
-    pub(super) fn error(&self, text: &str) {
-        let mut lines = text.lines();
+    /// The details of our refusals, and hints, have lines of their own, as with PostgreSQL's programs. What a
+    /// server said is left as it is.
+    pub(super) fn error(&self, failure: &Failure) {
+        let mut lines = failure.message().lines();
         self.info(format_args!("error: {}", lines.next().unwrap_or_default()));
         for line in lines {
-            match (line.trim_start().strip_prefix("hint: "), line.strip_prefix("  ")) {
-                (Some(hint), _) => self.hint(hint),
-                (None, Some(detail)) => self.info(format_args!("detail: {detail}")),
-                (None, None) => output::note(line),
+            match line.strip_prefix("  ").filter(|_| failure.is_refusal()) {
+                Some(detail) => self.info(format_args!("detail: {detail}")),
+                None => output::note(line),
             }
+        }
+        if let Some(hint) = failure.hint().and_then(|hint| hint.text(Personality::PgReceivewal)) {
+            self.hint(hint);
         }
     }
 
@@ -103,7 +106,7 @@ impl Messages {
                 self.warning(format_args!("WAL of PostgreSQL {version} is stored without being checked"));
             }
             ReceiverEvent::OutOfSpace { error, retry_in } => {
-                self.error(&with_causes(*error));
+                self.error(&Failure::from(*error));
                 self.info(format_args!("waiting {} seconds to try again", retry_in.as_secs()));
             }
             ReceiverEvent::Disconnected { error, retry_in } => {
@@ -117,9 +120,9 @@ impl Messages {
 }
 
 /// What PostgreSQL's program says of such an error.
-pub(super) fn describe(error: &ReceiveError) -> String {
-    let ours = with_causes(error);
-    let ReceiveError::Connection(Error::Server(said)) = error else { return ours };
+pub(super) fn describe(error: &ReceiveError) -> Failure {
+    let failure = Failure::from(error);
+    let ReceiveError::Connection(Error::Server(said)) = error else { return failure };
     let words = if said.severity.ends_connection() {
         format!("unexpected termination of replication stream: {}", server_words(said))
     } else if said.sqlstate == SqlState::UNDEFINED_OBJECT {
@@ -128,10 +131,7 @@ pub(super) fn describe(error: &ReceiveError) -> String {
     } else {
         refused("START_REPLICATION", said)
     };
-    match ours.split_once("\nhint: ") {
-        Some((_, hint)) => format!("{words}\nhint: {hint}"),
-        None => words,
-    }
+    failure.reworded(words)
 }
 
 /// A command that the server refused.
@@ -148,4 +148,22 @@ fn server_words(said: &ServerError) -> String {
         }
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tapster::codec::BackendMessage;
+
+    #[test]
+    fn a_message_of_the_server_is_not_searched_for_hints() {
+        let fields = b"SERROR\0VERROR\0C42704\0Mbad value\nhint: x\n  y\0\0";
+        let Ok(BackendMessage::ErrorResponse(fields)) = BackendMessage::parse(b'E', fields) else { panic!() };
+        let said = Error::Server(Box::new(fields.to_server_error()));
+        let failure = describe(&ReceiveError::Connection(said));
+        assert_eq!(failure.message(), "bad value\nhint: x\n  y");
+        let hint = failure.hint().and_then(|hint| hint.text(Personality::PgReceivewal));
+        assert_eq!(hint.as_deref(), Some("create the slot with --create-slot"));
+        assert!(!failure.is_refusal(), "its lines would be taken for details of ours");
+    }
 }

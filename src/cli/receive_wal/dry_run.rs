@@ -7,6 +7,7 @@ use super::super::input;
 use super::super::{OnEvent, output};
 use super::args::ServerArgs;
 use super::report::Reporter;
+use tapster::types::Advice;
 use tapster::wal::{ReceiveError, Receiver, ResumePoint};
 
 /// Shows where receiving would begin, and why; fails as it would.
@@ -58,14 +59,14 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
 fn slot_text(args: &ServerArgs, point: &ResumePoint) -> Result<Option<String>, Failure> {
     let Some(slot) = &args.slot else { return Ok(None) };
     match (point.slot_exists, args.create_slot) {
-        (Some(true), true) if !args.if_not_exists => Err(Failure::other(format!(
-            "replication slot \"{slot}\" already exists\nhint: --if-not-exists uses it"
-        ))),
+        (Some(true), true) if !args.if_not_exists => {
+            Err(Failure::other(format!("replication slot \"{slot}\" already exists"))
+                .with_hint("--if-not-exists uses it"))
+        }
         (Some(true), _) => Ok(Some(format!("slot {slot} is there"))),
         (Some(false), true) => Ok(Some(format!("slot {slot} would be created"))),
-        (Some(false), false) => Err(Failure::other(format!(
-            "replication slot \"{slot}\" does not exist\nhint: create the slot with --create-slot or \"tapster slot create\""
-        ))),
+        (Some(false), false) => Err(Failure::other(format!("replication slot \"{slot}\" does not exist"))
+            .with_advice(Advice::CreateSlot)),
         (None, _) => Ok(Some(format!("a server before 15 does not tell whether slot {slot} is there"))),
     }
 }

@@ -52,7 +52,7 @@ impl Reporter {
         if self.json {
             self.document(&event);
         } else {
-            self.log(Level::Error, "error: ", failure.message(), &event);
+            self.log(Level::Error, "error: ", &failure.text(), &event);
         }
     }
 
@@ -154,7 +154,7 @@ impl Reporter {
                 self.problem("not_compressed", &with_causes(*error), retry_in.as_millis(), "trying again");
             }
             ReceiverEvent::Disconnected { error, retry_in } => {
-                self.problem("disconnected", &with_causes(*error), retry_in.as_millis(), "connecting again");
+                self.problem("disconnected", &Failure::from(*error).text(), retry_in.as_millis(), "connecting again");
             }
             _ => {}
         }

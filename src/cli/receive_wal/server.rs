@@ -59,8 +59,8 @@ impl Server {
                     self.registry.unreachable(&self.entry);
                     let retry_in = if failure.is_for_now() { soon } else { FIRST_CONNECTION_RETRY };
                     soon = (soon * 2).min(FIRST_CONNECTION_RETRY);
-                    let reason = failure.message();
-                    self.report.problem("disconnected", reason, retry_in.as_millis(), "connecting again");
+                    let reason = failure.text();
+                    self.report.problem("disconnected", &reason, retry_in.as_millis(), "connecting again");
                     tokio::select! {
                         () = tokio::time::sleep(retry_in) => {}
                         _ = reload.changed() => {}
@@ -123,7 +123,7 @@ async fn follow(
     while reload.changed().await.is_ok() {
         match target.replication_config() {
             Ok(config) => drop(configs.send(config)),
-            Err(failure) => report.warning(&format!("going on as before: {}", failure.message())),
+            Err(failure) => report.warning(&format!("going on as before: {}", failure.text())),
         }
     }
     core::future::pending().await

@@ -124,7 +124,7 @@ impl Supervisor {
             match config::read(file) {
                 Ok(definitions) => self.become_as(definitions),
                 Err(failure) => {
-                    self.report.warning(&format!("going on as before: {}", failure.message()));
+                    self.report.warning(&format!("going on as before: {}", failure.text()));
                     return;
                 }
             }

@@ -177,7 +177,7 @@ impl Search<'_> {
     }
 }
 
-/// What helps somebody whose password was refused or missing.
+/// Where a password came from that the server refused.
 fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> {
     match (failure, &host.password_entry) {
         (ConnectFailure::Handshake(HandshakeError::Server(error)), Some(entry))
@@ -185,11 +185,6 @@ fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> 
         {
             Some(format!("password retrieved from file \"{}\", line {}", entry.path.display(), entry.line))
         }
-        (ConnectFailure::Handshake(HandshakeError::NoPassword), _) => Some(
-            "hint: give the password by PGPASSWORD, in the connection string, or by a line of the password file \
-             (~/.pgpass or PGPASSFILE)"
-                .into(),
-        ),
         _ => None,
     }
 }

@@ -3,7 +3,7 @@ use std::boxed::Box;
 use std::string::String;
 
 use crate::client::Error;
-use crate::types::{Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
+use crate::types::{Advice, Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{ArchiveError, WalDamage, WalDamageKind, WalSegment};
 
 /// Why a receiver ended.
@@ -110,6 +110,20 @@ pub enum Refusal {
 }
 
 impl ReceiveError {
+    /// What can be done about it, where that is known.
+    #[must_use]
+    pub fn advice(&self) -> Option<Advice> {
+        match self {
+            Self::Connection(error) => match error.sqlstate() {
+                Some(SqlState::UNDEFINED_OBJECT) => Some(Advice::CreateSlot),
+                Some(SqlState::OBJECT_IN_USE) => Some(Advice::AwaitSlot),
+                _ => error.advice(),
+            },
+            Self::Refused(refusal) => refusal.advice(),
+            Self::Archive(_) | Self::Damage(_) | Self::ServerShutdown | Self::Internal(_) => None,
+        }
+    }
+
     /// Whether another attempt could succeed without anybody doing something here.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
@@ -129,22 +143,29 @@ impl ReceiveError {
     }
 }
 
+impl Refusal {
+    /// What can be done about it, where that is known.
+    #[must_use]
+    pub const fn advice(&self) -> Option<Advice> {
+        Some(match self {
+            Self::OtherCluster { .. } => Advice::CheckCluster,
+            Self::Gap { next, .. } => Advice::AcceptGap { next: *next },
+            Self::SlotLost { .. } => Advice::ReplaceSlot,
+            Self::OtherSegmentSize { .. } => Advice::SeparateNewCluster,
+            Self::ArchiveAhead { .. } => Advice::SeparateOlderServer,
+            Self::OffHistory { .. } => Advice::StartAnewAfterPromotion,
+            Self::Damage(WalDamage { kind: WalDamageKind::NotAsBefore, .. }) => Advice::StartAnewAfterLostWal,
+            Self::Damage(_) => Advice::InspectServerWal,
+            Self::ArchiveDamage { .. } => Advice::VerifyArchive,
+            Self::HistoryName { .. } | Self::NextTimeline { .. } => return None,
+        })
+    }
+}
+
 impl fmt::Display for ReceiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connection(error) => {
-                error.fmt(f)?;
-                match error.sqlstate() {
-                    Some(SqlState::UNDEFINED_OBJECT) => {
-                        f.write_str("\nhint: create the slot with --create-slot or \"tapster slot create\"")
-                    }
-                    Some(SqlState::OBJECT_IN_USE) => f.write_str(
-                        "\nhint: another receiver uses the slot, or the server has not noticed yet that one is gone \
-                         (wal_sender_timeout)",
-                    ),
-                    _ => Ok(()),
-                }
-            }
+            Self::Connection(error) => error.fmt(f),
             Self::Archive(error) => error.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Damage(damage) => write!(f, "the server sent damaged WAL: {damage}"),
@@ -171,45 +192,29 @@ impl fmt::Display for Refusal {
             Self::OtherCluster { archive, server } => write!(
                 f,
                 "the archive belongs to another cluster\n  \
-                 the archive has system identifier {archive}, the server {server}\n  \
-                 hint: check which server the connection string leads to, or use another directory"
+                 the archive has system identifier {archive}, the server {server}"
             ),
             Self::Gap { next, timeline, server, message } => write!(
                 f,
                 "the server does not have WAL from {next} on any more\n  \
                  the archive needs {next} on timeline {timeline} next; the server is at {server}, {} bytes further\n  \
-                 the server said: {message}\n  \
-                 hint: backups older than now cannot be recovered beyond {next}; take a new one, and use a new \
-                 directory, or go on in this one with --accept-gap, which notes the gap there",
+                 the server said: {message}",
                 server.saturating_sub(*next)
             ),
-            Self::SlotLost { slot, message } => {
-                match message {
-                    Some(message) => {
-                        write!(f, "slot \"{slot}\" cannot be used any more\n  the server said: {message}")?;
-                    }
-                    None => {
-                        write!(f, "slot \"{slot}\" is lost: the server has removed WAL that it was to keep")?
-                    }
-                }
-                f.write_str(
-                    "\n  hint: backups older than now may not be recoverable to the present; drop the slot and create \
-                     it again (tapster slot drop, slot create), take a new base backup, and use a new directory, or \
-                     go on in this one with --accept-gap",
-                )
+            Self::SlotLost { slot, message: Some(message) } => {
+                write!(f, "slot \"{slot}\" cannot be used any more\n  the server said: {message}")
             }
-            Self::OtherSegmentSize { archive, server } => write!(
-                f,
-                "the archive's segments have {archive}, the server's {server}\n  \
-                 hint: the cluster was made anew with another segment size; use another directory for it"
-            ),
+            Self::SlotLost { slot, message: None } => {
+                write!(f, "slot \"{slot}\" is lost: the server has removed WAL that it was to keep")
+            }
+            Self::OtherSegmentSize { archive, server } => {
+                write!(f, "the archive's segments have {archive}, the server's {server}")
+            }
             Self::ArchiveAhead { next, timeline, server } => write!(
                 f,
                 "the archive is ahead of the server\n  \
                  the archive needs {next} on timeline {timeline} next; the server is only at {server}, {} bytes \
-                 behind\n  \
-                 hint: the server was restored to an earlier state, or is not the one this archive comes from; \
-                 use another directory for it",
+                 behind",
                 next.saturating_sub(*server)
             ),
             Self::OffHistory { next, timeline, server_timeline, switchpoint } => {
@@ -220,32 +225,21 @@ impl fmt::Display for Refusal {
                      {server_timeline}, which "
                 )?;
                 match switchpoint {
-                    Some(switchpoint) => write!(f, "left timeline {timeline} at {switchpoint}")?,
-                    None => write!(f, "never was on timeline {timeline}")?,
+                    Some(switchpoint) => write!(f, "left timeline {timeline} at {switchpoint}"),
+                    None => write!(f, "never was on timeline {timeline}"),
                 }
-                f.write_str(
-                    "\n  hint: the server was promoted before it had all WAL that is archived here; use a new \
-                     directory for it and take a new base backup",
-                )
             }
-            Self::Damage(damage) if damage.kind == WalDamageKind::NotAsBefore => write!(
-                f,
-                "the server has other WAL than the archive: {damage}\n  \
-                 hint: the server was restored to an earlier state, has lost WAL in a crash, or is not the one this \
-                 archive comes from; use a new directory for it and take a new base backup"
-            ),
+            Self::Damage(damage) if damage.kind == WalDamageKind::NotAsBefore => {
+                write!(f, "the server has other WAL than the archive: {damage}")
+            }
             Self::Damage(damage) => write!(
                 f,
                 "the server sent damaged WAL twice: {damage}\n  \
-                 everything before it is in the archive\n  \
-                 hint: look at it with pg_waldump on the server; --no-check-wal stores it as it is"
+                 everything before it is in the archive"
             ),
-            Self::ArchiveDamage { segment, damage } => write!(
-                f,
-                "the archive's newest segments are damaged, down to {segment} at least: {damage}\n  \
-                 hint: tapster verify tells which; use a new directory and take a new base backup, or look after the \
-                 disk and move all of them away with the newer ones and with the state file"
-            ),
+            Self::ArchiveDamage { segment, damage } => {
+                write!(f, "the archive's newest segments are damaged, down to {segment} at least: {damage}")
+            }
             Self::HistoryName { expected, got } => {
                 write!(f, "the server sent a timeline history named {got:?} instead of {expected:?}")
             }

@@ -56,7 +56,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
     match block_on(Box::pin(run(options, program, &mut messages))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            messages.error(failure.message());
+            messages.error(&failure);
             ExitCode::FAILURE
         }
     }
@@ -65,7 +65,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
 fn tell_mistake(messages: &Messages, program: &str, mistake: &Mistake) {
     match mistake {
         Mistake::Syntax(complaint) => output::note(complaint),
-        Mistake::Combination(what) | Mistake::Value(what) => messages.error(what),
+        Mistake::Combination(what) | Mistake::Value(what) => messages.error(&Failure::usage(what)),
         Mistake::NotFirst => {}
     }
     if !matches!(mistake, Mistake::Value(_)) {
@@ -165,7 +165,7 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
                 messages.error(&describe(&error));
                 return Err(Failure::other("disconnected"));
             }
-            Err(error) => return Err(Failure::other(describe(&error))),
+            Err(error) => return Err(describe(&error)),
             Ok(stopped) => stopped,
         };
         if !*stop.borrow() {
