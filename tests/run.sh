@@ -6,22 +6,30 @@
 #   tests/run.sh --quick       without the two that fetch: servers, crates
 #   tests/run.sh --only STEP   one step
 #
+# A step ends in one of three ways: passed, FAILED, or FAILED TO CHECK, where something that it needs cannot be
+# had on this machine. The summary at the end names every step of the last two kinds; FAILED alone fails the run.
+#
 # TAPSTER_TEST_MAJORS="15 18" restricts the live tests to these PostgreSQL versions.
 # TAPSTER_POSTGRES_DIR says where the servers are kept; tests/postgres/install.sh has the default.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# The tests come last, so that the output ends with their summary.
-readonly steps=(servers crates format clippy docs budgets static licences no_std quickstart doctests units tests)
+readonly steps=(
+    servers crates format clippy docs budgets static licences no_std quickstart doctests
+    units tests
+)
 
 # Each adds to the ones before it, but `postgres` and `wal` to each other.
 readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal cli)
 
 main() {
-    local step wanted=("${steps[@]}")
+    local step quick=() wanted=("${steps[@]}")
+    for step in "${steps[@]}"; do
+        [[ $step == @(servers|crates) ]] || quick+=("$step")
+    done
     case ${1:-} in
     "") ;;
-    --quick) wanted=("${steps[@]:2}") ;;
+    --quick) wanted=("${quick[@]}") ;;
     --only)
         [[ " ${steps[*]} " == *" ${2:-} "* ]] || usage
         wanted=("$2")
@@ -31,27 +39,71 @@ main() {
     command -v cargo >/dev/null || die "there is no cargo; install Rust from https://rustup.rs"
     command -v cc >/dev/null || die "there is no C compiler to link with; install the package build-essential"
 
-    local status failed=()
+    temporary=$(mktemp -d)
+    trap 'rm -rf "$temporary"' EXIT
+    failed=() unchecked=() summary=()
     for step in "${wanted[@]}"; do
-        echo "=== $step"
-        SECONDS=0
-        # In a shell of its own, which ends at the first failure; the other steps are run all the same.
-        set +e
-        (
-            set -e
-            "step_$step"
-        )
-        status=$?
-        set -e
-        ((status == 0)) || failed+=("$step")
-        [[ $step == tests ]] || echo "--- $step: $SECONDS s, $( ((status == 0)) && echo passed || echo FAILED)"
+        run_step "$step"
         # What cargo needs has been fetched, or is here, or cannot be had.
         export CARGO_NET_OFFLINE=true
     done
-    ((${#failed[@]} == 0)) || {
-        echo "tests/run.sh: failed: ${failed[*]}; one alone: tests/run.sh --only ${failed[0]}" >&2
-        exit 1
-    }
+    summarise
+    ((${#failed[@]} == 0))
+}
+
+# Runs one step, and adds its outcome to `summary`, and to `failed` or `unchecked`.
+run_step() {
+    local step=$1 status outcome=passed
+    echo "=== $step"
+    SECONDS=0
+    rm -f "$temporary/not_checked"
+    # In a shell of its own, which ends at the first failure; the other steps are run all the same.
+    set +e
+    (
+        set -e
+        "step_$step"
+    )
+    status=$?
+    set -e
+    if ((status != 0)); then
+        outcome=FAILED
+        failed+=("$step")
+    elif [[ -e $temporary/not_checked ]]; then
+        outcome="FAILED TO CHECK: $(<"$temporary/not_checked")"
+        unchecked+=("$step")
+    fi
+    echo "--- $step: $SECONDS s, $outcome"
+    summary+=("$(printf '%-13s %5d s  %s' "$step" "$SECONDS" "$outcome")")
+}
+
+# not_checked WHY: ends the step, which cannot do its work on this machine.
+not_checked() {
+    echo "$*" >"$temporary/not_checked"
+    exit 0
+}
+
+# Says how the steps ended, and after the step `tests`, in a last line, "N passed, N failed, N skipped".
+summarise() {
+    if ((${#wanted[@]} > 1)); then
+        echo "=== summary"
+        printf '%s\n' "${summary[@]}"
+        echo "$((${#summary[@]} - ${#failed[@]} - ${#unchecked[@]})) of ${#wanted[@]} steps passed"
+        ((${#failed[@]} == 0)) || echo "FAILED: ${failed[*]}; one step alone: tests/run.sh --only ${failed[0]}"
+        ((${#unchecked[@]} == 0)) || echo "not checked, for the reasons above: ${unchecked[*]}"
+    fi
+    [[ ! -e $temporary/tests ]] || count_tests
+}
+
+# Adds up the closing lines of all test programs: "test result: ok. 5 passed; 0 failed; 1 ignored; ...".
+count_tests() {
+    local passed failures skipped
+    read -r passed failures skipped < <(
+        awk '/^test result: / { passed += $4; failed += $6; ignored += $8 }
+            END { print passed + 0, failed + 0, ignored + 0 }' "$temporary/tests"
+    )
+    # A test program that is not built, or dies, has no closing line: that is a failure as well.
+    [[ $failures != 0 || " ${failed[*]} " != *" tests "* ]] || failures=1
+    echo "$passed passed, $failures failed, $skipped skipped"
 }
 
 usage() {
@@ -94,7 +146,7 @@ step_budgets() {
 # The program as a release is: one file, which holds everything and is not large.
 step_static() {
     local limit=$((4 << 20)) target program size dynamic
-    target=$(rustc --version --verbose | sed -n 's/^host: //p')
+    target=$(host)
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --release --target "$target"
     program=${CARGO_TARGET_DIR:-target}/$target/release/tapster
     size=$(stat --format=%s "$program")
@@ -109,11 +161,8 @@ step_static() {
 }
 
 step_licences() {
-    if cargo deny --version >/dev/null 2>&1; then
-        cargo deny --offline --all-features check bans licenses sources
-    else
-        echo "cargo-deny is not installed: deny.toml is not checked"
-    fi
+    cargo deny --version >/dev/null 2>&1 || not_checked "cargo-deny is not installed: cargo install --locked cargo-deny"
+    cargo deny --locked --target "$(host)" check bans licenses sources
 }
 
 step_no_std() {
@@ -148,7 +197,12 @@ step_tests() {
     if [[ -z ${TMPDIR:-} ]] && memory_disk_fits; then
         export TMPDIR=/dev/shm
     fi
-    cargo test --locked --no-fail-fast --lib --bins --tests --examples
+    cargo test --locked --no-fail-fast --lib --bins --tests --examples 2>&1 | tee "$temporary/tests"
+}
+
+# The platform that cargo builds for here.
+host() {
+    rustc --version --verbose | sed -n 's/^host: //p'
 }
 
 # Whether /dev/shm has room for the clusters of all tests at once, and lets programs be run.
