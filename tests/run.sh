@@ -3,7 +3,7 @@
 # checks and tests. The second run needs no network.
 #
 #   tests/run.sh               all steps
-#   tests/run.sh --quick       without the two that fetch: servers, crates
+#   tests/run.sh --quick       without the steps about the network: servers, crates, offline
 #   tests/run.sh --only STEP   one step
 #
 # A step ends in one of three ways: passed, FAILED, or FAILED TO CHECK, where something that it needs cannot be
@@ -16,8 +16,11 @@ cd "$(dirname "$0")/.."
 
 readonly steps=(
     servers crates format clippy docs budgets static licences no_std quickstart doctests
-    units tests
+    units offline tests
 )
+
+# Every workspace that a step builds.
+readonly manifests=(Cargo.toml tests/no_std/Cargo.toml)
 
 # Each adds to the ones before it, but `postgres` and `wal` to each other.
 readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal cli)
@@ -25,7 +28,7 @@ readonly feature_sets=(none auth session conninfo client tls encrypted-key repli
 main() {
     local step quick=() wanted=("${steps[@]}")
     for step in "${steps[@]}"; do
-        [[ $step == @(servers|crates) ]] || quick+=("$step")
+        [[ $step == @(servers|crates|offline) ]] || quick+=("$step")
     done
     case ${1:-} in
     "") ;;
@@ -44,7 +47,10 @@ main() {
     failed=() unchecked=() summary=()
     for step in "${wanted[@]}"; do
         run_step "$step"
-        # What cargo needs has been fetched, or is here, or cannot be had.
+        [[ $step == crates ]] || continue
+        [[ ${failed[*]} != *crates* ]] || break
+        # Every crate is here now. A step that wants another one shall fail at once, not some day on a machine
+        # without network.
         export CARGO_NET_OFFLINE=true
     done
     summarise
@@ -90,6 +96,8 @@ summarise() {
         echo "$((${#summary[@]} - ${#failed[@]} - ${#unchecked[@]})) of ${#wanted[@]} steps passed"
         ((${#failed[@]} == 0)) || echo "FAILED: ${failed[*]}; one step alone: tests/run.sh --only ${failed[0]}"
         ((${#unchecked[@]} == 0)) || echo "not checked, for the reasons above: ${unchecked[*]}"
+        ((${#summary[@]} == ${#wanted[@]})) ||
+            echo "not run, as nothing can be built without the crates: ${wanted[*]:${#summary[@]}}"
     fi
     [[ ! -e $temporary/tests ]] || count_tests
 }
@@ -122,9 +130,15 @@ step_servers() {
 }
 
 step_crates() {
-    # Asks the registry only for what is not here yet.
-    cargo fetch --quiet --locked ||
-        echo "the crates could not all be fetched; going on with those that are here" >&2
+    local manifest
+    for manifest in "${manifests[@]}"; do
+        # Asks the registry only for what is not here yet.
+        cargo fetch --quiet --locked --target "$(host)" --manifest-path "$manifest" || {
+            echo "crates that $manifest needs are not in ${CARGO_HOME:-$HOME/.cargo}, and cannot be fetched: see to the" \
+                "network and cargo's registry setting, then run again" >&2
+            return 1
+        }
+    done
 }
 
 step_format() {
@@ -190,6 +204,22 @@ step_doctests() {
 # The unit tests of the smaller builds; those of the whole are among the tests.
 step_units() {
     each_feature_set cargo test --quiet --locked --lib
+}
+
+# A second run needs no network. Shown with the steps that fetch, and with builds of every workspace.
+step_offline() {
+    local step said without_network=(unshare --net)
+    ((EUID == 0)) || without_network+=(--map-current-user)
+    "${without_network[@]}" true 2>/dev/null ||
+        not_checked "this user may not make a network namespace (unshare --net)"
+    for step in servers crates budgets no_std quickstart; do
+        said=$(env --unset CARGO_NET_OFFLINE "${without_network[@]}" tests/run.sh --only "$step" 2>&1) || {
+            echo "$said"
+            echo "the step $step fails without network" >&2
+            return 1
+        }
+        echo "$step: needs no network"
+    done
 }
 
 step_tests() {

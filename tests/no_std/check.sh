@@ -8,8 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 features=${1:-}
-cargo build --release --quiet --features "$features"
-./target/release/tapster-no-std
+cargo run --release --quiet --locked --features "$features"
 
 if [[ -z $features ]]; then
     dependencies=$(cargo tree --manifest-path ../../Cargo.toml -e normal --no-default-features --prefix none)
