@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly steps=(
-    servers crates format clippy docs budgets static licences no_std quickstart doctests
+    servers crates format clippy docs budgets static licences advisories no_std quickstart doctests
     units offline tests
 )
 
@@ -175,8 +175,22 @@ step_static() {
 }
 
 step_licences() {
-    cargo deny --version >/dev/null 2>&1 || not_checked "cargo-deny is not installed: cargo install --locked cargo-deny"
-    cargo deny --locked --target "$(host)" check bans licenses sources
+    cargo_deny check bans licenses sources
+}
+
+step_advisories() {
+    cargo_deny fetch db >"$temporary/fetch" 2>&1 || {
+        cat "$temporary/fetch"
+        not_checked "the database of advisories cannot be fetched"
+    }
+    cargo_deny check advisories
+}
+
+# cargo_deny ARGUMENT...: runs cargo-deny for what is built on this machine, whose crates are here.
+cargo_deny() {
+    local program
+    program=$(tests/cargo_deny.sh) || not_checked "cargo-deny cannot be had: cargo install --locked cargo-deny"
+    "$program" --locked --target "$(host)" "$@"
 }
 
 step_no_std() {
