@@ -15,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly steps=(
-    servers crates format clippy docs budgets static licences advisories no_std quickstart doctests
+    servers crates format clippy docs budgets static rust_version licences advisories no_std quickstart doctests
     units offline tests
 )
 
@@ -172,6 +172,31 @@ step_static() {
         echo "$dynamic"
         return 1
     }
+}
+
+# The oldest Rust that Cargo.toml promises to be enough. (Clippy compares the promise with what is used of the
+# standard library, but knows neither the language nor the dependencies.)
+step_rust_version() {
+    local version toolchain
+    version=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
+    [[ -n $version ]] || die "Cargo.toml declares no rust-version"
+    toolchain=$(toolchain_of "$version")
+    [[ -n $toolchain ]] ||
+        not_checked "Rust $version, the declared rust-version, is not installed: rustup toolchain install $version"
+    echo "Rust $version: toolchain $toolchain"
+    RUSTUP_TOOLCHAIN=$toolchain cargo build --quiet --locked --all-features --lib --bins
+}
+
+# The name of an installed toolchain that is Rust VERSION (1.88 or 1.88.0); nothing where there is none.
+toolchain_of() {
+    local name said
+    while read -r name _; do
+        said=$(RUSTUP_TOOLCHAIN=$name rustc --version 2>/dev/null) || continue
+        if [[ $said =~ ^rustc\ "$1"(\.[0-9]+)*\  ]]; then
+            echo "$name"
+            return
+        fi
+    done < <(rustup toolchain list 2>/dev/null || echo rustc)
 }
 
 step_licences() {
