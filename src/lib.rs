@@ -7,13 +7,17 @@
 //! |---|---|---|
 //! | [`types`] | log positions, timelines, versions, SQLSTATEs | none (`no_std`) |
 //! | [`codec`] | every message of the protocol, both directions | none (`no_std`) |
+//! | `wal` | the format of the log: segment names, timeline histories, checks of pages and records | `wal` (`no_std`) |
 //! | `auth` | MD5 and SCRAM as pure functions and states, policy | `auth` (`no_std`) |
 //! | `session` | the handshake as a state machine without sockets | `session` (`no_std`) |
 //! | `conninfo` | connection strings, environment, service and password file | `conninfo` |
+//! | `compression` | gzip, LZ4, Zstandard | `compression` |
+//! | `storage` | durable files | `storage` |
+//! | `archive` | the files of a log: end, verification, listing, reading, writing, handing out to a recovery | `archive` |
 //! | `client` | `Connection`: connecting, queries, pipelines, COPY, LISTEN, cancel; on tokio | `client`; TLS: `tls`, `encrypted-key` |
 //! | `replication` | replication commands and the WAL stream | `replication` |
+//! | `receiver` | the WAL receiver: from a server's stream into an archive | `receiver` |
 //! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |
-//! | `wal` | segment names, archive directory, checks of WAL, the receiver, compression | `wal` |
 //! | `test_server` | a server that follows a script, to test clients with | `test-server` |
 //!
 //! The feature `arbitrary` makes every message of the protocol from a fuzzer's input (`codec::OwnedMessage`).
@@ -24,11 +28,15 @@ extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[cfg(feature = "archive")]
+pub mod archive;
 #[cfg(feature = "auth")]
 pub mod auth;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod codec;
+#[cfg(feature = "compression")]
+pub mod compression;
 #[cfg(feature = "conninfo")]
 pub mod conninfo;
 #[cfg(feature = "client")]
@@ -37,10 +45,14 @@ mod net;
 pub mod postgres;
 #[cfg(feature = "client")]
 mod random;
+#[cfg(feature = "receiver")]
+pub mod receiver;
 #[cfg(feature = "replication")]
 pub mod replication;
 #[cfg(feature = "session")]
 pub mod session;
+#[cfg(feature = "storage")]
+pub mod storage;
 #[cfg(feature = "test-server")]
 pub mod test_server;
 pub mod types;

@@ -22,8 +22,8 @@ readonly steps=(
 # Every workspace that a step builds.
 readonly manifests=(Cargo.toml tests/no_std/Cargo.toml)
 
-# Each adds to the ones before it, but `postgres` and `wal` to each other.
-readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal cli)
+# Each builds on some of the ones before it.
+readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal compression storage archive receiver cli)
 
 main() {
     local step quick=() wanted=("${steps[@]}")

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use tapster::conninfo::{ConnInfo, Environment};
 use tapster::types::WalSegmentSize;
-use tapster::wal::{Receiver, ReceiverOptions, WalSegment};
+use tapster::receiver::{Receiver, ReceiverOptions};
+use tapster::wal::WalSegment;
 use tokio::sync::watch;
 
 /// Segments of 16 MiB that each receives: enough for every buffer to have had its full size.

@@ -1,7 +1,8 @@
 //! What holds for names of WAL files, and for the arithmetic behind them.
 
+use tapster::archive::ArchiveFileName;
 use tapster::types::{Lsn, TimelineId, WalSegmentSize};
-use tapster::wal::{ArchiveFileName, WalSegment};
+use tapster::wal::WalSegment;
 
 /// A segment size, by the number of its zero bits above 20, and a name; or the 12 bytes of a timeline and a
 /// position.

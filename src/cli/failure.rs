@@ -7,10 +7,11 @@ use super::advice::{Hint, Personality};
 use super::output;
 use super::stderr::{self, Level};
 
+use tapster::archive::ArchiveError;
 use tapster::conninfo::ConnInfoError;
 use tapster::postgres::PostgresError;
+use tapster::receiver::ReceiveError;
 use tapster::types::{Advice, SqlState};
-use tapster::wal::{ArchiveError, ReceiveError};
 use tapster::{ConnectFailure, Error};
 
 /// Why a command failed, and the exit code that says so.

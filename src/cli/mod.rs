@@ -78,7 +78,7 @@ use serde_json::json;
 
 use drop_in::pg_receivewal;
 use failure::Failure;
-use tapster::wal::ReceiverEvent;
+use tapster::receiver::ReceiverEvent;
 
 /// PostgreSQL replication and backup control without libpq.
 #[derive(Debug, Parser)]

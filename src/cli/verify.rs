@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tapster::wal::{SegmentRun, verify};
+use tapster::archive::{SegmentRun, verify};
 
 use super::failure::Failure;
 use super::output;

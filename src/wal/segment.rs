@@ -139,7 +139,7 @@ fn last_number(size: WalSegmentSize) -> u64 {
 }
 
 /// The value of exactly eight upper-case hexadecimal digits.
-pub(super) fn parse_hex(digits: &str) -> Option<u32> {
+pub(crate) fn parse_hex(digits: &str) -> Option<u32> {
     let strict = digits.len() == 8 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
     u32::from_str_radix(digits, 16).ok().filter(|_| strict)
 }

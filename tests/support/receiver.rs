@@ -6,8 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tapster::archive::SegmentReader;
 use tapster::types::Lsn;
-use tapster::wal::SegmentReader;
 use tempfile::TempDir;
 
 use super::oracle;

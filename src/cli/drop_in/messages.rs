@@ -2,8 +2,8 @@ use core::fmt::Display;
 
 use tapster::Error;
 use tapster::codec::ServerError;
+use tapster::receiver::{ReceiveError, ReceiverEvent};
 use tapster::types::{SqlState, TimelineId};
-use tapster::wal::{ReceiveError, ReceiverEvent};
 
 use crate::cli::advice::Personality;
 use crate::cli::failure::{Failure, with_causes};

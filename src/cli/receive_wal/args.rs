@@ -6,8 +6,9 @@ use clap::{Arg, ArgAction, ValueEnum, builder::BoolishValueParser};
 use super::super::connection::{ConnectionArgs, seconds};
 use super::super::failure::Failure;
 use super::super::input::parse_size;
+use tapster::compression::Compress;
+use tapster::receiver::ReceiverOptions;
 use tapster::types::Lsn;
-use tapster::wal::{Compress, ReceiverOptions};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {

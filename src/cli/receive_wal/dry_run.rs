@@ -7,8 +7,8 @@ use super::super::input;
 use super::super::{OnEvent, output};
 use super::args::ServerArgs;
 use super::report::Reporter;
+use tapster::receiver::{ReceiveError, Receiver, ResumePoint};
 use tapster::types::Advice;
-use tapster::wal::{ReceiveError, Receiver, ResumePoint};
 
 /// Shows where receiving would begin, and why; fails as it would.
 pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {

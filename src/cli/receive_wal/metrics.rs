@@ -10,7 +10,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::registry::Shown;
 use super::report::Reporter;
-use tapster::wal::FsyncFigures;
+use tapster::storage::FsyncFigures;
 
 /// How long the last figures may take to be written.
 const LAST_WRITE: Duration = Duration::from_millis(500);

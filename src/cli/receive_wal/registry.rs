@@ -5,7 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tapster::wal::{ReceiverFigures, ReceiverProgress, ReceiverState};
+use tapster::receiver::{ReceiverFigures, ReceiverProgress, ReceiverState};
 use tokio::sync::Notify;
 
 /// Every server of this process, for whoever shows them.

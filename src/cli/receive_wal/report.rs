@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use super::super::failure::{Failure, with_causes};
 use super::super::output;
 use super::super::stderr::{self, Level};
-use tapster::wal::{AcceptedGap, ReceiverEvent, Stopped};
+use tapster::archive::AcceptedGap;
+use tapster::receiver::{ReceiverEvent, Stopped};
 
 /// Tells what happens, on stderr for people or on stdout as JSON.
 #[derive(Clone, Debug)]

@@ -16,9 +16,9 @@ use super::registry::{Entry, Registry};
 use super::report::Reporter;
 use tapster::Error;
 use tapster::conninfo::Config;
+use tapster::receiver::{ReceiveError, Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
 use tapster::types::SqlState;
-use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
 
 /// How long to wait before a server that could not be reached at first is tried again.
 const FIRST_CONNECTION_RETRY: Duration = Duration::from_secs(15);

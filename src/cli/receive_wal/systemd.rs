@@ -8,7 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Instant;
 
 use rustix::time::{ClockId, clock_gettime};
-use tapster::wal::ReceiverState;
+use tapster::receiver::ReceiverState;
 
 use super::registry::Shown;
 

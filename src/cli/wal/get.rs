@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use tapster::wal::Restore;
+use tapster::archive::Fetcher;
 
 use crate::cli::failure::{Failure, with_causes};
 use crate::cli::output;
@@ -41,7 +41,7 @@ pub(in crate::cli) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let Args { name, destination, archives, partial, json } = args;
-    let restore = Restore { archives: archives.clone(), partial: *partial };
+    let restore = Fetcher { archives: archives.clone(), partial: *partial };
     let fetched = restore.fetch(name, destination).map_err(|error| Failure::other(with_causes(&error)))?;
     let Some(restored) = fetched else {
         let shown: Vec<String> = archives.iter().map(|archive| archive.display().to_string()).collect();

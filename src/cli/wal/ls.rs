@@ -1,7 +1,9 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tapster::wal::{ArchiveFileName, Compression, ListedTimeline, WalSegment, list};
+use tapster::archive::{ArchiveFileName, ListedTimeline, list};
+use tapster::compression::Compression;
+use tapster::wal::WalSegment;
 
 use crate::cli::failure::Failure;
 use crate::cli::output;

@@ -1,8 +1,8 @@
-use super::header::{PageHeader, SegmentHeader};
 use super::pages::Pages;
 use super::records::Records;
 use super::{WalDamage, WalDamageKind};
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
+use crate::wal::header::{PageHeader, SegmentHeader};
 
 /// Checks a stream of WAL, as a server sends it or an archive holds it, before it is trusted.
 ///

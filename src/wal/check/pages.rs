@@ -1,6 +1,6 @@
 use super::WalDamageKind;
-use super::header::{PageHeader, SegmentHeader};
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
+use crate::wal::header::{PageHeader, SegmentHeader};
 
 /// What is known of the pages of a log, and the check of their headers.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
-use super::header::RecordHeader;
 use super::pages::{CutOff, PageBegin};
 use super::{WalDamage, WalDamageKind};
 use crate::types::Lsn;
+use crate::wal::header::RecordHeader;
 
 /// The check of records, which are what stands between the page headers.
 #[derive(Clone, Debug)]

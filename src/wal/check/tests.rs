@@ -1,4 +1,4 @@
-use super::testing::{Log, PAGE, SEGMENT, SYSTEM_ID, segment_size};
+use super::test_support::{Log, PAGE, SEGMENT, SYSTEM_ID, segment_size};
 use super::{WalChecker, WalDamage, WalDamageKind};
 use crate::types::{Lsn, SystemId, TimelineId};
 

@@ -20,9 +20,9 @@ use crate::cli::{OnEvent, block_on, output};
 use tapster::Error;
 use tapster::client::quote_ident;
 use tapster::conninfo::ConnInfo;
+use tapster::receiver::{ReceiveError, Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
 use tapster::types::SqlState;
-use tapster::wal::{ReceiveError, Receiver, ReceiverOptions};
 
 /// The name under which the program was called, if it is this one.
 pub(in crate::cli) fn called_as(program: &OsStr) -> Option<&'static str> {

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use crate::cli::connection::seconds;
 use crate::cli::drop_in::getopt::{Getopt, Spec};
+use tapster::compression::{Compress, CompressError};
 use tapster::types::Lsn;
-use tapster::wal::{Compress, CompressError};
 
 /// What the command line asks for.
 #[derive(Debug)]

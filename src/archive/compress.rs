@@ -1,0 +1,276 @@
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use super::{Archive, ArchiveError, ArchiveFileName, SegmentReader};
+use crate::archive::io_error;
+use crate::compression::{Compress, Compression, Encoder};
+use crate::storage::StorageError;
+use crate::storage::{Entry, TEMPORARY};
+use crate::wal::WalSegment;
+
+/// Bytes that pass at a time.
+const CHUNK_LEN: usize = 64 << 10;
+
+impl Archive {
+    /// Replaces a complete plain segment by a compressed one, and says whether it did: not if the segment is gone
+    /// because somebody took it away, nor once `stop` is true.
+    ///
+    /// The plain file is removed when the compressed one has been read back, is the same, and is durable. So at
+    /// every moment, also after a crash, one of the two is here and complete; what an attempt left ends in `.tmp`.
+    ///
+    /// # Errors
+    /// If a file cannot be read, written or synced. The plain segment stays, and it may be tried again.
+    /// [`ArchiveError::Conflict`] if the segment is here with other content, compressed.
+    pub fn compress(
+        &self,
+        segment: WalSegment,
+        compress: Compress,
+        stop: &AtomicBool,
+    ) -> Result<bool, ArchiveError> {
+        let directory = self.directory();
+        let plain = segment.to_string();
+        if compress.method == Compression::None || directory.entry(&plain)?.is_none() {
+            return Ok(false);
+        }
+        let content = directory.open_file(&plain)?;
+        self.check_compressed(segment, &content)?;
+        let name = name_of(segment, compress.method);
+        let temporary = format!("{name}{TEMPORARY}");
+        let written = self.write_compressed(&content, compress, &temporary, stop);
+        // Whoever ships finished segments away may have been faster, and is not to find it twice.
+        if !matches!(written, Ok(true)) || directory.entry(&plain)?.is_none() {
+            directory.remove(&temporary)?;
+            return written.map(|_| false);
+        }
+        directory.rename(&temporary, &name)?;
+        directory.remove(&plain)?;
+        directory.sync()?;
+        Ok(true)
+    }
+
+    /// Whether `plain` may become this segment: what is here of it compressed holds the same bytes, or no whole
+    /// segment, so that [`Archive::end`] passed it over.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Conflict`] otherwise.
+    pub(crate) fn check_compressed(&self, segment: WalSegment, plain: &File) -> Result<(), ArchiveError> {
+        for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+            let name = name_of(segment, compression);
+            if let Some(Entry::File(_)) = self.directory().entry(&name)?
+                && self.compare(self.open_segment(&name)?, plain)? == Comparison::Differs
+            {
+                return Err(ArchiveError::Conflict { path: self.directory().path_of(&name) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a compressed copy, makes it durable and reads it back. False if it was told to stop.
+    fn write_compressed(
+        &self,
+        plain: &File,
+        compress: Compress,
+        name: &str,
+        stop: &AtomicBool,
+    ) -> Result<bool, ArchiveError> {
+        let path = || self.directory().path_of(name);
+        let err = |source| io_error("write", path(), source);
+        let file = self.directory().create_file(name, self.file_mode())?;
+        file.set_len(0).map_err(err)?;
+        let len = u64::from(self.segment_size().bytes());
+        let mut encoder = Encoder::new(file, compress, len).map_err(err)?;
+        let mut chunk = vec![0; CHUNK_LEN];
+        // The length of a chunk divides that of every segment.
+        for at in (0..len).step_by(CHUNK_LEN) {
+            if stop.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
+            self.read_at(plain, &mut chunk, at)?;
+            encoder.write_all(&chunk).map_err(err)?;
+        }
+        let file = encoder.finish().map_err(err)?;
+        file.sync_all().map_err(|source| {
+            ArchiveError::Storage(StorageError::Fsync { path: path(), source: Some(source) })
+        })?;
+        let written = SegmentReader::new(self.directory().open_file(name)?, path(), compress.method, len)?;
+        match self.compare(written, plain)? {
+            Comparison::Same => Ok(true),
+            Comparison::Differs | Comparison::NoSegment => Err(ArchiveError::Decompress {
+                path: path(),
+                source: io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it"),
+            }),
+        }
+    }
+
+    fn compare(&self, mut compressed: SegmentReader, plain: &File) -> Result<Comparison, ArchiveError> {
+        let (mut ours, mut theirs) = (vec![0; CHUNK_LEN], vec![0; CHUNK_LEN]);
+        let (mut at, mut is_same) = (0, true);
+        loop {
+            let read = match compressed.fill(&mut theirs) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(ArchiveError::Decompress { .. }) => return Ok(Comparison::NoSegment),
+                Err(error) => return Err(error),
+            };
+            self.read_at(plain, &mut ours[..read], at)?;
+            is_same &= ours[..read] == theirs[..read];
+            at += read as u64;
+        }
+        Ok(match is_same {
+            _ if at != u64::from(self.segment_size().bytes()) => Comparison::NoSegment,
+            true => Comparison::Same,
+            false => Comparison::Differs,
+        })
+    }
+
+    fn read_at(&self, plain: &File, buffer: &mut [u8], at: u64) -> Result<(), ArchiveError> {
+        plain
+            .read_exact_at(buffer, at)
+            .map_err(|source| io_error("read a segment in", self.path().into(), source))
+    }
+}
+
+/// What a compressed file holds, beside a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comparison {
+    Same,
+    Differs,
+    /// It is damaged, or has another size.
+    NoSegment,
+}
+
+fn name_of(segment: WalSegment, compression: Compression) -> alloc::string::String {
+    ArchiveFileName::Segment { segment, compression, partial: false }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::WalSegmentSize;
+    use alloc::string::String;
+    use alloc::vec::Vec;
+    use std::fs;
+    use std::io::Read;
+
+    const SIZE: usize = 1 << 20;
+    const NAME: &str = "000000010000000000000005";
+    static GO_ON: AtomicBool = AtomicBool::new(false);
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        archive: Archive,
+        segment: WalSegment,
+        content: Vec<u8>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let size = WalSegmentSize::new(SIZE as u32).unwrap();
+            let archive = Archive::open(dir.path(), size).unwrap();
+            let content: Vec<u8> = (0..SIZE).map(|i| (i / 9 % 251) as u8).collect();
+            fs::write(dir.path().join(NAME), &content).unwrap();
+            Self { dir, archive, segment: WalSegment::parse(NAME, size).unwrap(), content }
+        }
+
+        fn compress(&self, how: &str) -> Result<bool, ArchiveError> {
+            self.archive.compress(self.segment, how.parse().unwrap(), &GO_ON)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.dir.path()).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn content_of(&self, name: &str) -> Vec<u8> {
+            let mut content = Vec::new();
+            self.archive.open_segment(name).unwrap().read_to_end(&mut content).unwrap();
+            content
+        }
+    }
+
+    #[test]
+    fn the_compressed_segment_takes_the_place_of_the_plain_one() {
+        for (how, suffix) in [("gzip:9", ".gz"), ("lz4", ".lz4"), ("zstd", ".zst"), ("zstd:-5", ".zst")] {
+            let fixture = Fixture::new();
+            let name = format!("{NAME}{suffix}");
+            // What a crash has left does not matter.
+            fs::write(fixture.dir.path().join(format!("{name}.tmp")), vec![7; 2 * SIZE]).unwrap();
+            assert!(fixture.compress(how).unwrap());
+            assert_eq!(fixture.names(), [name.as_str()]);
+            assert!(fixture.content_of(&name) == fixture.content);
+            assert_eq!(fixture.archive.end().unwrap().newest.unwrap().to_string(), name);
+        }
+    }
+
+    #[test]
+    fn none_leaves_the_segment_as_it_is() {
+        let fixture = Fixture::new();
+        assert!(!fixture.compress("none").unwrap());
+        assert_eq!(fixture.names(), [NAME]);
+    }
+
+    #[test]
+    fn a_segment_that_is_gone_is_no_error() {
+        let fixture = Fixture::new();
+        fs::remove_file(fixture.dir.path().join(NAME)).unwrap();
+        assert!(!fixture.compress("gzip").unwrap());
+        assert_eq!(fixture.names(), [""; 0]);
+    }
+
+    #[test]
+    fn told_to_stop_it_leaves_the_plain_segment_alone() {
+        let fixture = Fixture::new();
+        let stop = AtomicBool::new(true);
+        assert!(!fixture.archive.compress(fixture.segment, "gzip".parse().unwrap(), &stop).unwrap());
+        assert_eq!(fixture.names(), [NAME]);
+    }
+
+    #[test]
+    fn after_a_crash_before_the_plain_one_was_removed_it_is() {
+        let fixture = Fixture::new();
+        fixture.compress("gzip").unwrap();
+        fs::write(fixture.dir.path().join(NAME), &fixture.content).unwrap();
+        assert!(fixture.compress("gzip").unwrap());
+        assert_eq!(fixture.names(), [format!("{NAME}.gz")]);
+    }
+
+    #[test]
+    fn a_compressed_segment_with_other_content_is_kept() {
+        let fixture = Fixture::new();
+        fixture.compress("lz4").unwrap();
+        let mut other = fixture.content.clone();
+        other[SIZE - 1] ^= 1;
+        fs::write(fixture.dir.path().join(NAME), &other).unwrap();
+        let error = fixture.compress("gzip").unwrap_err();
+        assert!(matches!(&error, ArchiveError::Conflict { path } if path.ends_with(format!("{NAME}.lz4"))));
+        assert_eq!(fixture.names(), [NAME.into(), format!("{NAME}.lz4")]);
+        assert!(fixture.content_of(&format!("{NAME}.lz4")) == fixture.content);
+    }
+
+    #[test]
+    fn a_compressed_file_that_is_no_segment_is_replaced() {
+        for broken in [&b""[..], b"nonsense"] {
+            let fixture = Fixture::new();
+            fs::write(fixture.dir.path().join(format!("{NAME}.gz")), broken).unwrap();
+            assert!(fixture.compress("gzip").unwrap());
+            assert!(fixture.content_of(&format!("{NAME}.gz")) == fixture.content);
+        }
+    }
+
+    #[test]
+    fn a_plain_segment_that_is_too_short_stays() {
+        let fixture = Fixture::new();
+        fs::write(fixture.dir.path().join(NAME), &fixture.content[1..]).unwrap();
+        assert!(fixture.compress("gzip").is_err());
+        assert_eq!(fixture.names(), [NAME]);
+    }
+}

@@ -1,0 +1,103 @@
+use alloc::string::String;
+use core::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::archive::ArchiveError;
+use crate::storage::StorageError;
+
+/// Why a file could not be fetched although it may be there, or why that cannot be told.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// Recovery never asks for such a name: it is that of no segment, timeline history or backup history.
+    Name(String),
+    /// An archive cannot be read.
+    Archive(ArchiveError),
+    /// A file is not what its name says.
+    Damaged {
+        /// The archive's file.
+        path: PathBuf,
+        /// What is wrong with it.
+        damage: FileDamage,
+    },
+    /// The file could not be written to where it is wanted.
+    Destination {
+        /// The file that was written.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+/// Why a file of an archive is not handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FileDamage {
+    /// It is a directory, socket, ...
+    NotAFile,
+    /// The first page has no header of a segment.
+    Header,
+    /// The first page is that of another segment.
+    OtherSegment,
+    /// It has another size than its first page says.
+    Size {
+        /// What it has, uncompressed, in bytes.
+        actual: u64,
+        /// What the cluster's segments have, in bytes.
+        expected: u64,
+    },
+    /// It is partial although the archive has later segments of its timeline: there is a hole.
+    Hole,
+    /// It cannot be decompressed.
+    Compression,
+    /// It is no timeline history.
+    History,
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => write!(f, "{name:?} is not the name of a WAL file"),
+            Self::Archive(error) => error.fmt(f),
+            Self::Damaged { path, damage } => write!(f, "\"{}\" {damage}", path.display()),
+            Self::Destination { path, .. } => write!(f, "could not write \"{}\"", path.display()),
+        }
+    }
+}
+
+impl core::error::Error for FetchError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Archive(error) => error.source(),
+            Self::Destination { source, .. } => Some(source),
+            Self::Name(_) | Self::Damaged { .. } => None,
+        }
+    }
+}
+
+impl From<StorageError> for FetchError {
+    fn from(error: StorageError) -> Self {
+        Self::Archive(error.into())
+    }
+}
+
+impl From<ArchiveError> for FetchError {
+    fn from(error: ArchiveError) -> Self {
+        Self::Archive(error)
+    }
+}
+
+impl fmt::Display for FileDamage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAFile => f.write_str("is not a file"),
+            Self::Header => f.write_str("does not begin as a WAL segment does"),
+            Self::OtherSegment => f.write_str("is another segment than its name says"),
+            Self::Size { actual, expected } => write!(f, "has {actual} bytes instead of {expected}"),
+            Self::Hole => f.write_str("is partial, but there are later segments of its timeline"),
+            Self::Compression => f.write_str("cannot be decompressed"),
+            Self::History => f.write_str("is not a timeline history"),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Handing files out to a recovery: what a server's `restore_command` calls for.
+
+mod error;
+mod staged;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+pub use error::{FetchError, FileDamage};
+
+use crate::archive::{ArchiveError, ArchiveFileName};
+use crate::compression::Compression;
+use crate::storage::Directory;
+use crate::types::{TimelineId, WalSegmentSize};
+use crate::wal::{SegmentIdentity, TimelineHistory, WalSegment};
+use staged::{Staged, stage};
+
+/// Fetches files from archives, the first of which that has a file gives it.
+///
+/// ```no_run
+/// # fn example() -> Result<(), tapster::archive::FetchError> {
+/// use tapster::archive::Fetcher;
+///
+/// let restore = Fetcher { archives: vec!["/wal".into()], partial: true };
+/// match restore.fetch("00000001000000000000002A", "pg_wal/RECOVERYXLOG".as_ref())? {
+///     Some(restored) => println!("from {}", restored.source.display()),
+///     None => println!("it is in none of them"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetcher {
+    /// The directories to look in, in order.
+    pub archives: Vec<PathBuf>,
+    /// Whether a segment that is nowhere complete may be made up from a partial one: of several the one with
+    /// most WAL, with zeros for what never came.
+    pub partial: bool,
+}
+
+/// A file that was fetched.
+#[derive(Debug)]
+pub struct Fetched {
+    /// The archive's file.
+    pub source: PathBuf,
+    /// If it is partial: how many bytes of it are WAL, up to the last that is not zero.
+    pub partial: Option<u64>,
+    /// What was wrong in the archives that came first.
+    pub passed_over: Vec<FetchError>,
+}
+
+impl Fetcher {
+    /// Writes the file of this name to `destination`; it is durable there when this returns. `None` if surely
+    /// no archive has it.
+    ///
+    /// What is at `destination` is replaced in one step by a whole file, or left as it is. A segment has the
+    /// size that its first page says, and is the one that it is called. Nothing more is checked: recovery
+    /// itself checks every record. All calls block.
+    ///
+    /// # Errors
+    /// If no archive gave it and one could not be read, or has a damaged file of that name; and if the file
+    /// cannot be written.
+    pub fn fetch(&self, name: &str, destination: &Path) -> Result<Option<Fetched>, FetchError> {
+        let wanted = Wanted::parse(name).ok_or_else(|| FetchError::Name(name.into()))?;
+        let mut problems = Vec::new();
+        let mut archives = Vec::new();
+        for path in &self.archives {
+            let archive = match Directory::open(path) {
+                Ok(archive) => archive,
+                Err(error) => {
+                    problems.push(error.into());
+                    continue;
+                }
+            };
+            match complete(&archive, &wanted, destination, &mut problems)? {
+                Some(found) => return found.deliver(problems).map(Some),
+                None => archives.push(archive),
+            }
+        }
+        // Where something is amiss, a partial segment may be the lesser of two.
+        if self.partial && problems.is_empty() && wanted.is_segment {
+            let mut best: Option<Staged> = None;
+            for archive in &archives {
+                let found = partial(archive, &wanted, destination)?;
+                best = better(best, found);
+            }
+            if let Some(best) = best {
+                return best.deliver(problems).map(Some);
+            }
+        }
+        match problems.into_iter().next() {
+            Some(problem) => Err(problem),
+            None => Ok(None),
+        }
+    }
+}
+
+/// What is asked for.
+struct Wanted<'a> {
+    name: &'a str,
+    is_segment: bool,
+    /// The largest size that it can have, in bytes.
+    limit: u64,
+}
+
+const SIZES: core::ops::RangeInclusive<u32> = 20..=30;
+
+impl<'a> Wanted<'a> {
+    fn parse(name: &'a str) -> Option<Self> {
+        // Whether a name is valid depends on the segment size, which only a segment itself tells.
+        let sizes = SIZES.filter_map(|bits| WalSegmentSize::new(1 << bits).ok());
+        let is_segment = match sizes.into_iter().find_map(|size| ArchiveFileName::parse(name, size))? {
+            ArchiveFileName::Segment { compression: Compression::None, partial: false, .. } => true,
+            ArchiveFileName::History { compression: Compression::None, .. }
+            | ArchiveFileName::BackupHistory { .. } => false,
+            _ => return None,
+        };
+        let limit = if is_segment { 1 << SIZES.end() } else { TimelineHistory::MAX_LEN as u64 };
+        Some(Self { name, is_segment, limit })
+    }
+
+    /// The names under which it may be stored.
+    fn stored(&self, suffix: &str) -> [(String, Compression); 4] {
+        [Compression::None, Compression::Gzip, Compression::Lz4, Compression::Zstd]
+            .map(|compression| (format!("{}{}{suffix}", self.name, compression.suffix()), compression))
+    }
+
+    /// What is wrong with a whole file of this name.
+    fn examine(&self, staged: &Staged) -> Result<(), FetchError> {
+        let damaged = |damage| staged.damaged(damage);
+        if self.is_segment {
+            let size =
+                u64::from(self.segment_size(staged)?.ok_or_else(|| damaged(FileDamage::Header))?.bytes());
+            if staged.len != size {
+                return Err(damaged(FileDamage::Size { actual: staged.len, expected: size }));
+            }
+        } else if let Some(timeline) = self.name.strip_suffix(".history") {
+            let content = fs::read(&staged.path).map_err(|source| staged.failed(source))?;
+            let timeline = u32::from_str_radix(timeline, 16).ok().and_then(TimelineId::new);
+            if timeline.is_none_or(|timeline| TimelineHistory::parse(timeline, &content).is_err()) {
+                return Err(damaged(FileDamage::History));
+            }
+        }
+        Ok(())
+    }
+
+    /// The size of the cluster's segments, by the first page; `None` if there is none.
+    fn segment_size(&self, staged: &Staged) -> Result<Option<WalSegmentSize>, FetchError> {
+        let mut header = [0; SegmentIdentity::LEN];
+        if staged.content < header.len() as u64 {
+            return Ok(None);
+        }
+        staged.file.read_exact_at(&mut header, 0).map_err(|source| staged.failed(source))?;
+        let Some(identity) = SegmentIdentity::parse(&header) else { return Ok(None) };
+        let Ok(size) = WalSegmentSize::new(identity.segment_size) else { return Ok(None) };
+        match WalSegment::parse(self.name, size) {
+            Some(segment) if identity.start == segment.start() => Ok(Some(size)),
+            _ => Err(staged.damaged(FileDamage::OtherSegment)),
+        }
+    }
+}
+
+/// The file under its own name, whole. What is wrong with one is told, and the next one tried.
+fn complete(
+    archive: &Directory,
+    wanted: &Wanted<'_>,
+    destination: &Path,
+    problems: &mut Vec<FetchError>,
+) -> Result<Option<Staged>, FetchError> {
+    for (name, compression) in wanted.stored("") {
+        let staged = stage(archive, &name, compression, wanted.limit, destination)
+            .and_then(|staged| staged.map(|staged| wanted.examine(&staged).map(|()| staged)).transpose());
+        match staged {
+            Ok(Some(staged)) => return Ok(Some(staged)),
+            Ok(None) => {}
+            Err(error @ FetchError::Destination { .. }) => return Err(error),
+            Err(error) => problems.push(error),
+        }
+    }
+    Ok(None)
+}
+
+/// The segment as far as it was received, with zeros behind that.
+fn partial(
+    archive: &Directory,
+    wanted: &Wanted<'_>,
+    destination: &Path,
+) -> Result<Option<Staged>, FetchError> {
+    let mut best: Option<Staged> = None;
+    for (name, compression) in wanted.stored(".partial") {
+        let Some(mut staged) = stage(archive, &name, compression, wanted.limit, destination)? else {
+            continue;
+        };
+        staged.is_partial = true;
+        match wanted.segment_size(&staged)? {
+            Some(size) if staged.len <= size.bytes().into() => {
+                staged.file.set_len(size.bytes().into()).map_err(|source| staged.failed(source))?;
+                best = better(best, Some(staged));
+            }
+            Some(size) => {
+                let size = FileDamage::Size { actual: staged.len, expected: size.bytes().into() };
+                return Err(staged.damaged(size));
+            }
+            // Nothing was received into it yet.
+            None if staged.content == 0 => {}
+            None => return Err(staged.damaged(FileDamage::Header)),
+        }
+    }
+    // A receiver may have completed it meanwhile, and begun the next one.
+    let mut problems = Vec::new();
+    if let Some(whole) = complete(archive, wanted, destination, &mut problems)? {
+        return Ok(Some(whole));
+    }
+    if let Some(problem) = problems.pop() {
+        return Err(problem);
+    }
+    if let Some(best) = &best
+        && has_later(archive, wanted.name)?
+    {
+        return Err(best.damaged(FileDamage::Hole));
+    }
+    Ok(best)
+}
+
+/// The one with more in it, which a whole one has.
+fn better(first: Option<Staged>, second: Option<Staged>) -> Option<Staged> {
+    let content =
+        |staged: &Option<Staged>| staged.as_ref().map(|staged| (!staged.is_partial, staged.content));
+    if content(&second) > content(&first) { second } else { first }
+}
+
+/// Whether the archive has later segments of the same timeline.
+fn has_later(archive: &Directory, segment: &str) -> Result<bool, ArchiveError> {
+    let mut found = false;
+    archive.for_each_name(|name| {
+        let is_segment = |name: &str| name.bytes().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(&b));
+        found |= name.get(..WalSegment::NAME_LEN).is_some_and(|other| {
+            is_segment(other)
+                && other[..8] == segment[..8]
+                && other > segment
+                && !ArchiveFileName::is_temporary(name)
+        });
+    })?;
+    Ok(found)
+}

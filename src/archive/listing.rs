@@ -1,0 +1,182 @@
+use alloc::collections::BTreeMap;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use std::io::Read;
+use std::path::Path;
+
+use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentReader};
+use crate::compression::Compression;
+use crate::storage::{Directory, Entry};
+use crate::types::{SystemId, TimelineId, WalSegmentSize};
+use crate::wal::{TimelineHistory, WalSegment};
+
+/// What an archive has, by names and sizes; see [`list`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The cluster and the size of its segments, as the first segment that can be read tells.
+    pub cluster: Option<(SystemId, WalSegmentSize)>,
+    /// Oldest first.
+    pub timelines: Vec<ListedTimeline>,
+    /// The names of all other files but the state file.
+    pub others: Vec<String>,
+}
+
+/// What an archive has of a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedTimeline {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// The name of its history file, if there is one. Timeline 1 never has one.
+    pub history_file: Option<String>,
+    /// Its history, if the file can be read.
+    pub history: Option<TimelineHistory>,
+    /// Files of segments, complete and partial, by position. One segment may be stored in several ways.
+    pub segments: Vec<ListedSegment>,
+}
+
+/// A file of a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedSegment {
+    /// Which one.
+    pub segment: WalSegment,
+    /// How it is stored.
+    pub compression: Compression,
+    /// Whether it has the name of one that is not complete.
+    pub partial: bool,
+    /// The size of the file.
+    pub len_bytes: u64,
+}
+
+impl ListedSegment {
+    /// The file's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let &Self { segment, compression, partial, .. } = self;
+        ArchiveFileName::Segment { segment, compression, partial }.to_string()
+    }
+}
+
+impl ListedTimeline {
+    fn new(timeline: TimelineId) -> Self {
+        Self { timeline, history_file: None, history: None, segments: Vec::new() }
+    }
+
+    /// Runs of complete segments without a hole: the first and the last of each. Between two runs there is a
+    /// gap.
+    #[must_use]
+    pub fn runs(&self) -> Vec<(WalSegment, WalSegment)> {
+        let mut runs: Vec<(WalSegment, WalSegment)> = Vec::new();
+        for segment in self.segments.iter().filter(|listed| !listed.partial).map(|listed| listed.segment) {
+            match runs.last_mut() {
+                Some((_, last)) if *last == segment || last.next() == Some(segment) => *last = segment,
+                _ => runs.push((segment, segment)),
+            }
+        }
+        runs
+    }
+
+    /// The partial segments.
+    pub fn partials(&self) -> impl Iterator<Item = &ListedSegment> {
+        self.segments.iter().filter(|listed| listed.partial)
+    }
+}
+
+/// Lists an archive. Nothing is changed, and of segments only the first page of one is looked at, which tells
+/// the segment size; [`verify`](super::verify()) looks at everything. All calls block.
+///
+/// # Errors
+/// If the directory cannot be read.
+pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
+    let directory = Directory::open(path)?;
+    let mut names = Vec::new();
+    directory.for_each_name(|name| names.push(name.to_string()))?;
+    names.sort();
+    let cluster = names.iter().find_map(|name| cluster_of(&directory, name));
+    let segment_size = cluster.map_or(WalSegmentSize::DEFAULT, |(_, size)| size);
+    let mut timelines = BTreeMap::new();
+    let mut listing = Listing { cluster, ..Listing::default() };
+    for name in names {
+        let entry = |timeline| (timeline, ListedTimeline::new(timeline));
+        match ArchiveFileName::parse(&name, segment_size) {
+            Some(ArchiveFileName::Segment { segment, compression, partial }) => {
+                // Whoever ships finished segments away may do so at any moment.
+                let Some(Entry::File(len_bytes)) = directory.entry(&name)? else { continue };
+                let (timeline, new) = entry(segment.timeline());
+                let listed = timelines.entry(timeline).or_insert(new);
+                listed.segments.push(ListedSegment { segment, compression, partial, len_bytes });
+            }
+            Some(ArchiveFileName::History { timeline, .. }) => {
+                let (timeline, new) = entry(timeline);
+                let listed = timelines.entry(timeline).or_insert(new);
+                listed.history = read_history(&directory, &name, timeline);
+                listed.history_file = Some(name);
+            }
+            _ if name == ArchiveState::FILE_NAME => {}
+            _ => listing.others.push(name),
+        }
+    }
+    listing.timelines = timelines.into_values().collect();
+    Ok(listing)
+}
+
+/// What the first page of a segment says, if the file has that name and can be read.
+fn cluster_of(directory: &Directory, name: &str) -> Option<(SystemId, WalSegmentSize)> {
+    // Names of segments are the same for all segment sizes, but for the range of their last part.
+    let smallest = WalSegmentSize::new(1 << 20).ok()?;
+    let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, smallest) else { return None };
+    let mut reader = SegmentReader::open_in(directory, name, smallest.bytes().into()).ok()?;
+    let identity = reader.identity().ok()??;
+    Some((identity.system_id, WalSegmentSize::new(identity.segment_size).ok()?))
+}
+
+fn read_history(directory: &Directory, name: &str, timeline: TimelineId) -> Option<TimelineHistory> {
+    let mut content = Vec::new();
+    let limit = TimelineHistory::MAX_LEN as u64 + 1;
+    SegmentReader::open_in(directory, name, limit).ok()?.read_to_end(&mut content).ok()?;
+    TimelineHistory::parse(timeline, &content).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn runs_end_at_gaps_and_count_a_segment_once() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [
+            "000000010000000000000003",
+            "000000010000000000000004.gz",
+            "000000010000000000000004",
+            "000000010000000000000007",
+            "000000010000000000000008.partial",
+            "000000010000000000000008.lz4.partial",
+            "notes",
+        ] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        fs::write(dir.path().join("00000002.history"), "1\t0/8000100\tno recovery target specified\n")
+            .unwrap();
+        let listing = list(dir.path()).unwrap();
+        assert_eq!(listing.others, ["notes"]);
+        let [first, second] = &listing.timelines[..] else { panic!("{listing:?}") };
+        let runs: Vec<String> = first.runs().iter().map(|(a, b)| alloc::format!("{a}-{b}")).collect();
+        assert_eq!(
+            runs,
+            [
+                "000000010000000000000003-000000010000000000000004",
+                "000000010000000000000007-000000010000000000000007"
+            ]
+        );
+        let partials: Vec<String> = first.partials().map(ListedSegment::name).collect();
+        assert_eq!(partials, ["000000010000000000000008.lz4.partial", "000000010000000000000008.partial"]);
+        assert_eq!((first.history_file.as_deref(), second.segments.len()), (None, 0));
+        assert_eq!(
+            second.history.as_ref().and_then(TimelineHistory::began_at).unwrap().to_string(),
+            "0/8000100"
+        );
+    }
+}

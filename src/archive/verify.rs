@@ -1,0 +1,395 @@
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+use std::path::Path;
+
+use super::{AcceptedGap, Archive, ArchiveError, ArchiveFileName, SegmentReader};
+use crate::compression::Compression;
+use crate::storage::{Directory, Entry};
+use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
+use crate::wal::{HistoryError, TimelineHistory, WalChecker, WalDamage, WalSegment};
+
+/// What was found in an archive; see [`verify`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verification {
+    /// The cluster, as the first segment tells.
+    pub system_id: Option<SystemId>,
+    /// Runs of segments without a hole, by timeline and position.
+    pub runs: Vec<SegmentRun>,
+    /// What is wrong.
+    pub problems: Vec<ArchiveProblem>,
+    /// What is missing as the state file says that somebody knows.
+    pub accepted: Vec<(ArchiveProblem, AcceptedGap)>,
+    /// How many of the complete segments are compressed.
+    pub compressed: u64,
+}
+
+/// Segments of one timeline that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SegmentRun {
+    /// The first complete segment.
+    pub first: WalSegment,
+    /// The last complete segment.
+    pub last: WalSegment,
+    /// How far a partial segment behind it is filled with whole records.
+    pub partial_end: Option<Lsn>,
+}
+
+/// Something wrong with an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ArchiveProblem {
+    /// Segments are missing between these two.
+    Hole {
+        /// The last one before.
+        after: WalSegment,
+        /// The first one behind.
+        before: WalSegment,
+    },
+    /// A file has the name of a complete segment and another size, in bytes.
+    Size {
+        /// The segment.
+        segment: WalSegment,
+        /// Its size, decompressed.
+        actual: u64,
+    },
+    /// A compressed file is damaged or cut off, or holds more than it should.
+    Compressed {
+        /// Its name.
+        name: String,
+        /// What the decompression said.
+        reason: String,
+    },
+    /// A segment's bytes are not what a server wrote.
+    Damage {
+        /// The segment in which it was noticed; it may begin in an earlier one.
+        segment: WalSegment,
+        /// What and where.
+        damage: WalDamage,
+    },
+    /// A timeline has segments but no history file.
+    NoHistory(TimelineId),
+    /// A history file cannot be read.
+    History {
+        /// Its timeline.
+        timeline: TimelineId,
+        /// What is wrong.
+        error: HistoryError,
+    },
+    /// A timeline's first segment is not the one in which it branched off.
+    LateStart {
+        /// The first segment here.
+        first: WalSegment,
+        /// Where the timeline begins.
+        switchpoint: Lsn,
+    },
+}
+
+impl fmt::Display for ArchiveProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hole { after, before } => {
+                let missing = before.number() - after.number() - 1;
+                write!(f, "hole: {missing} segments missing between {after} and {before}")
+            }
+            Self::Size { segment, actual } => {
+                write!(f, "{segment} has {actual} bytes instead of {}", segment.size().bytes())
+            }
+            Self::Compressed { name, reason } => write!(f, "{name} cannot be decompressed: {reason}"),
+            Self::Damage { segment, damage } => write!(f, "{segment} is damaged: {damage}"),
+            Self::NoHistory(timeline) => write!(f, "timeline {timeline} has segments but no history file"),
+            Self::History { timeline, error } => {
+                write!(f, "the history of timeline {timeline} is damaged: {error}")
+            }
+            Self::LateStart { first, switchpoint } => {
+                write!(
+                    f,
+                    "timeline {} began at {switchpoint}, before its first segment {first}",
+                    first.timeline()
+                )
+            }
+        }
+    }
+}
+
+/// Verifies an archive: names, sizes, holes, timeline histories, and every page and record.
+///
+/// The segment size is that of the segments themselves. Compressed files are decompressed on the way. Nothing is changed. All calls block, for as long as it
+/// takes to read every segment once.
+///
+/// # Errors
+/// If the directory or a file cannot be read. What is wrong with the content is in the result.
+pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
+    let Some(segment_size) = segment_size(&Directory::open(path)?)? else {
+        return Ok(Verification::default());
+    };
+    let archive = Archive::open(path, segment_size)?;
+    let mut verifier = Verifier {
+        gaps: archive.read_state()?.map_or_else(Vec::new, |state| state.gaps),
+        archive,
+        segment_size,
+        complete: BTreeMap::new(),
+        partial: BTreeMap::new(),
+        histories: BTreeMap::new(),
+        found: Verification::default(),
+    };
+    verifier.list()?;
+    verifier.read_histories()?;
+    verifier.check_segments()?;
+    Ok(verifier.found)
+}
+
+/// The segment size that the first readable segment tells of itself.
+fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, ArchiveError> {
+    let mut names = Vec::new();
+    directory.for_each_name(|name| {
+        // Whether it is that of a segment does not depend on their size.
+        if let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, WalSegmentSize::MIN) {
+            names.push(name.to_string());
+        }
+    })?;
+    names.sort();
+    for name in names {
+        let identity = SegmentReader::open_in(directory, &name, u64::MAX)?.identity()?;
+        if let Some(size) = identity.and_then(|identity| WalSegmentSize::new(identity.segment_size).ok()) {
+            return Ok(Some(size));
+        }
+    }
+    Ok(None)
+}
+
+struct Verifier {
+    archive: Archive,
+    segment_size: WalSegmentSize,
+    /// How each is stored; the plain file counts of one that is stored twice.
+    complete: BTreeMap<(TimelineId, u64), Compression>,
+    partial: BTreeMap<(TimelineId, u64), Compression>,
+    histories: BTreeMap<TimelineId, TimelineHistory>,
+    gaps: Vec<AcceptedGap>,
+    found: Verification,
+}
+
+impl Verifier {
+    fn list(&mut self) -> Result<(), ArchiveError> {
+        let mut names = Vec::new();
+        let parse = |name: &str| ArchiveFileName::parse(name, self.segment_size);
+        self.archive.directory().for_each_name(|name| names.extend(parse(name)))?;
+        for name in names {
+            if let ArchiveFileName::Segment { segment, compression, partial } = name {
+                let stored = if partial { &mut self.partial } else { &mut self.complete };
+                let stored = stored.entry((segment.timeline(), segment.number())).or_insert(compression);
+                *stored = compression.min(*stored);
+            }
+        }
+        let is_compressed = |stored: &&Compression| **stored != Compression::None;
+        self.found.compressed = self.complete.values().filter(is_compressed).count() as u64;
+        Ok(())
+    }
+
+    fn segment(&self, (timeline, number): (TimelineId, u64)) -> Option<WalSegment> {
+        WalSegment::new(timeline, number, self.segment_size)
+    }
+
+    fn read_histories(&mut self) -> Result<(), ArchiveError> {
+        let timelines: BTreeSet<TimelineId> = self.complete.keys().map(|segment| segment.0).collect();
+        for timeline in timelines.into_iter().filter(|timeline| *timeline != TimelineId::FIRST) {
+            let problem = match self.archive.read_history(timeline) {
+                Ok(Some(history)) => {
+                    self.histories.insert(timeline, history);
+                    continue;
+                }
+                Ok(None) => ArchiveProblem::NoHistory(timeline),
+                Err(ArchiveError::History { source: error, .. }) => {
+                    ArchiveProblem::History { timeline, error }
+                }
+                Err(error) => not_decompressed(error)?,
+            };
+            self.found.problems.push(problem);
+        }
+        Ok(())
+    }
+
+    fn check_segments(&mut self) -> Result<(), ArchiveError> {
+        let mut run: Option<(SegmentRun, WalChecker)> = None;
+        let segments: Vec<WalSegment> = self.complete.keys().filter_map(|&s| self.segment(s)).collect();
+        for segment in segments {
+            run = match run.take() {
+                Some((run, checker)) if run.last.next() == Some(segment) => {
+                    Some((SegmentRun { last: segment, ..run }, checker))
+                }
+                before => {
+                    self.begin_run(before.as_ref().map(|(run, _)| run.last), segment);
+                    if let Some((run, checker)) = before {
+                        self.end_run(run, checker)?;
+                    }
+                    Some((
+                        SegmentRun { first: segment, last: segment, partial_end: None },
+                        self.checker(segment),
+                    ))
+                }
+            };
+            if let Some((_, checker)) = &mut run {
+                self.check(segment, checker)?;
+            }
+        }
+        if let Some((run, checker)) = run {
+            self.end_run(run, checker)?;
+        }
+        Ok(())
+    }
+
+    /// Says what is missing before `first`, which does not follow `before`.
+    fn begin_run(&mut self, before: Option<WalSegment>, first: WalSegment) {
+        match before.filter(|before| before.timeline() == first.timeline()) {
+            Some(after) => {
+                self.missing(after.end(), first.start(), ArchiveProblem::Hole { after, before: first });
+            }
+            // The archive itself may begin anywhere, also in the middle of a timeline.
+            None if before.is_none() => {}
+            None => {
+                let parent =
+                    self.histories.get(&first.timeline()).and_then(|history| history.entries().last());
+                if let Some(switchpoint) = parent.map(|parent| parent.switchpoint)
+                    && switchpoint < first.start()
+                {
+                    let missing_from = before.map_or(switchpoint, WalSegment::end);
+                    self.missing(
+                        missing_from,
+                        first.start(),
+                        ArchiveProblem::LateStart { first, switchpoint },
+                    );
+                }
+            }
+        }
+    }
+
+    /// Takes down what is missing, and whether somebody knows of it.
+    fn missing(&mut self, from: Lsn, to: Lsn, problem: ArchiveProblem) {
+        match self.gaps.iter().find(|gap| gap.explains(from, to, self.segment_size)) {
+            Some(gap) => self.found.accepted.push((problem, *gap)),
+            None => self.found.problems.push(problem),
+        }
+    }
+
+    fn end_run(&mut self, mut run: SegmentRun, mut checker: WalChecker) -> Result<(), ArchiveError> {
+        let next = run.last.next().and_then(|next| {
+            let compression = *self.partial.get(&(next.timeline(), next.number()))?;
+            Some((next, compression))
+        });
+        if let Some((segment, compression)) = next {
+            // A partial segment ends anywhere: what follows its last record is not damage.
+            let name = ArchiveFileName::Segment { segment, compression, partial: true }.to_string();
+            if let Err(error) = self.feed(&name, segment.start(), &mut checker) {
+                not_decompressed(error)?;
+            }
+            run.partial_end = Some(checker.last_record_end());
+        }
+        self.found.runs.push(run);
+        Ok(())
+    }
+
+    fn checker(&self, first: WalSegment) -> WalChecker {
+        let timeline = first.timeline();
+        let checker = WalChecker::new(self.segment_size, self.found.system_id, timeline, first.start());
+        match self.histories.get(&timeline).and_then(TimelineHistory::began_at) {
+            Some(switchpoint) => checker.with_switchpoint(switchpoint),
+            None => checker,
+        }
+    }
+
+    /// Checks a complete segment; behind damage, the check begins anew with the next one.
+    fn check(&mut self, segment: WalSegment, checker: &mut WalChecker) -> Result<(), ArchiveError> {
+        let compression =
+            self.complete.get(&(segment.timeline(), segment.number())).copied().unwrap_or_default();
+        let name = ArchiveFileName::Segment { segment, compression, partial: false }.to_string();
+        let expected = u64::from(self.segment_size.bytes());
+        let is_plain = compression == Compression::None;
+        let problem = match self.archive.directory().entry(&name)? {
+            Some(Entry::File(actual)) if is_plain && actual != expected => {
+                Some(ArchiveProblem::Size { segment, actual })
+            }
+            Some(Entry::File(_)) => match self.feed(&name, segment.start(), checker) {
+                Ok(Ok(actual)) => (actual != expected).then_some(ArchiveProblem::Size { segment, actual }),
+                Ok(Err(damage)) => Some(ArchiveProblem::Damage { segment, damage }),
+                Err(error) => Some(not_decompressed(error)?),
+            },
+            Some(Entry::Other) => Some(ArchiveProblem::Size { segment, actual: 0 }),
+            // Whoever ships finished segments away was faster.
+            None => None,
+        };
+        self.found.system_id = self.found.system_id.or_else(|| checker.system_id());
+        if let Some(problem) = problem {
+            self.found.problems.push(problem);
+        }
+        if checker.position() != segment.end()
+            && let Some(next) = segment.next()
+        {
+            *checker = self.checker(next);
+        }
+        Ok(())
+    }
+
+    /// Shows a file's content to the checker; how many bytes it had, or the damage at which it ended.
+    fn feed(
+        &self,
+        name: &str,
+        start: Lsn,
+        checker: &mut WalChecker,
+    ) -> Result<Result<u64, WalDamage>, ArchiveError> {
+        let mut file = self.archive.open_segment(name)?;
+        let mut buffer = vec![0; READ_BYTES];
+        let mut len = 0;
+        loop {
+            let read = file.fill(&mut buffer)?;
+            if read == 0 {
+                return Ok(Ok(len));
+            }
+            let position = Lsn::new(start.get().saturating_add(len));
+            if let Err(damage) = checker.check(position, buffer.get(..read).unwrap_or_default()) {
+                return Ok(Err(damage));
+            }
+            len += read as u64;
+        }
+    }
+}
+
+/// The problem that a compressed file is, if the error is about that.
+fn not_decompressed(error: ArchiveError) -> Result<ArchiveProblem, ArchiveError> {
+    let ArchiveError::Decompress { path, source } = error else { return Err(error) };
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(ArchiveProblem::Compressed { name, reason: source.to_string() })
+}
+
+const READ_BYTES: usize = 256 * 1024;
+
+impl Verification {
+    /// Whether nothing is wrong, but for what was accepted.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    /// How many complete segments there are.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.runs.iter().map(|run| run.last.number() - run.first.number() + 1).sum()
+    }
+}
+
+/// A line for people: `timeline 3: FIRST - LAST, 12 segments`.
+impl fmt::Display for SegmentRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, last, partial_end } = self;
+        let count = last.number() - first.number() + 1;
+        let noun = if count == 1 { "segment" } else { "segments" };
+        write!(f, "timeline {}: {first} - {last}, {count} {noun}", first.timeline())?;
+        match partial_end {
+            Some(end) => write!(f, ", and a partial one up to {end}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,523 @@
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use super::{Archive, ArchiveError, ArchiveFileName};
+use crate::archive::io_error;
+use crate::compression::Compression;
+use crate::storage::StorageError;
+use crate::storage::{DirectWriter, Entry, FileStatus, FsyncTimes, preallocate};
+use crate::types::Lsn;
+use crate::wal::WalSegment;
+
+/// A segment that is being received: `<segment>.partial`, from its start.
+///
+/// The file has its full size, and its name is durable, before the first byte is written; so neither a full
+/// disk nor a crash leaves a file that has to be mended, and [`SegmentWriter::finish`] has only data to sync.
+/// All calls block.
+///
+/// An error of [`SegmentWriter::write`] leaves the writer as it was: the same bytes may be offered again, for
+/// example when space is back. After an fsync failure every later sync fails too; see
+/// [`ArchiveError::is_fsync_failure`].
+#[derive(Debug)]
+pub struct SegmentWriter {
+    archive: Archive,
+    segment: WalSegment,
+    file: Arc<SegmentFile>,
+    direct: DirectWriter,
+    /// Bytes written, from the segment's start.
+    offset: u32,
+}
+
+impl SegmentWriter {
+    /// Begins `segment`, or begins it again if its partial file exists.
+    ///
+    /// A partial file of any size is taken over: it keeps its bytes, since some may have been acknowledged,
+    /// until the same bytes overwrite them, and is brought to the full size.
+    ///
+    /// # Errors
+    /// If the file cannot be made, given its full size and synced. Without space it keeps the size that it had.
+    pub fn open(archive: &Archive, segment: WalSegment) -> Result<Self, ArchiveError> {
+        let name = file_name(segment, true);
+        let path = archive.directory().path_of(&name);
+        if segment.size() != archive.segment_size() {
+            return Err(ArchiveError::OtherSegmentSize { path });
+        }
+        let handle = archive.directory().create_file(&name, archive.file_mode())?;
+        preallocate(&handle, segment.size().bytes().into(), archive.fill())
+            .map_err(|source| io_error("allocate", path.clone(), source))?;
+        let fsyncs = Arc::clone(archive.fsyncs());
+        let opened = FileStatus::of(&handle).map_err(|source| io_error("look up", path.clone(), source))?;
+        let file = Arc::new(SegmentFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs });
+        file.sync(File::sync_all)?;
+        archive.directory().sync()?;
+        let direct = DirectWriter::new(&file.handle);
+        Ok(Self { archive: archive.clone(), segment, file, direct, offset: 0 })
+    }
+
+    /// As [`SegmentWriter::open`], unless less than `min_free` bytes would be left of the file system.
+    ///
+    /// # Errors
+    /// [`ArchiveError::LowSpace`], before anything is made; else as there.
+    pub fn open_leaving(archive: &Archive, segment: WalSegment, min_free: u64) -> Result<Self, ArchiveError> {
+        let size = u64::from(segment.size().bytes());
+        let directory = archive.directory();
+        let taken = match directory.entry(&file_name(segment, true))? {
+            Some(Entry::File(len)) => len.min(size),
+            _ => 0,
+        };
+        let (free, needed) = (directory.free_bytes()?, min_free.saturating_add(size - taken));
+        if free < needed {
+            return Err(ArchiveError::LowSpace { path: directory.path().into(), free, needed });
+        }
+        Self::open(archive, segment)
+    }
+
+    /// Leaves everything in the page cache, for who reads the segment soon.
+    #[must_use]
+    pub fn cached(mut self) -> Self {
+        self.direct = DirectWriter::cached();
+        self
+    }
+
+    /// The segment.
+    #[must_use]
+    pub const fn segment(&self) -> WalSegment {
+        self.segment
+    }
+
+    /// Bytes written, from the segment's start.
+    #[must_use]
+    pub const fn offset(&self) -> u32 {
+        self.offset
+    }
+
+    /// The position of the last byte written + 1: where the next one goes.
+    #[must_use]
+    pub fn position(&self) -> Lsn {
+        Lsn::new(self.segment.start().get().saturating_add(self.offset.into()))
+    }
+
+    /// Whether all its bytes are written.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    /// Bytes to come.
+    #[must_use]
+    pub fn remaining(&self) -> u32 {
+        self.segment.size().bytes() - self.offset
+    }
+
+    /// Writes the bytes that begin at `start`, as many as the segment has room for, and says how many it took.
+    /// The others belong to the next segment.
+    ///
+    /// A long run in memory that is aligned as in the file, to 4 KiB, goes past the page cache on the file systems
+    /// where that saves time: ext4 and XFS.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Misplaced`] if `start` is not [`SegmentWriter::position`], [`ArchiveError::Changed`] if the file
+    /// has another size now; nothing is written then.
+    pub fn write(&mut self, start: Lsn, bytes: &[u8]) -> Result<usize, ArchiveError> {
+        let (expected, actual) = (self.position(), start);
+        if actual != expected {
+            return Err(ArchiveError::Misplaced { path: self.file.path.clone(), expected, actual });
+        }
+        self.file.check_size()?;
+        let len = self.remaining().min(bytes.len().try_into().unwrap_or(u32::MAX));
+        let taken = len as usize;
+        let bytes = bytes.get(..taken).unwrap_or(bytes);
+        self.direct
+            .write_all_at(&self.file.handle, bytes, self.offset.into())
+            .map_err(|source| io_error("write", self.file.path.clone(), source))?;
+        self.offset += len;
+        Ok(taken)
+    }
+
+    /// Makes what is written durable and returns the position up to which it is.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fsync`], and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
+    pub fn sync(&self) -> Result<Lsn, ArchiveError> {
+        let position = self.sync_handle().sync()?;
+        self.check_is_there()?;
+        Ok(position)
+    }
+
+    /// A handle that makes what is written up to now durable, for another thread, beside further writing.
+    #[must_use]
+    pub fn sync_handle(&self) -> SegmentSync {
+        SegmentSync { file: Arc::clone(&self.file), position: self.position() }
+    }
+
+    /// Gives the segment its final name, durably, and returns its end.
+    ///
+    /// A file that has that name already is replaced if it holds the same bytes, or has not the size of a
+    /// segment, so that [`Archive::end`] passed it over.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Incomplete`] before it is full; [`ArchiveError::Conflict`] if the archive has the
+    /// segment with other bytes, plain or compressed. The partial file stays, and without space for the name it can
+    /// be tried again.
+    pub fn finish(&self) -> Result<Lsn, ArchiveError> {
+        self.check_full()?;
+        let directory = self.archive.directory();
+        let name = file_name(self.segment, false);
+        if let Some(Entry::File(len)) = directory.entry(&name)?
+            && len == u64::from(self.segment.size().bytes())
+            && !self.file.has_content_of(&directory.open_file(&name)?, len)?
+        {
+            return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
+        }
+        self.archive.check_compressed(self.segment, &self.file.handle)?;
+        self.publish()
+    }
+
+    /// As [`SegmentWriter::finish`] where the archive has the segment already and it is damaged: with whatever bytes.
+    pub fn replace(&self) -> Result<Lsn, ArchiveError> {
+        self.check_full()?;
+        let end = self.publish()?;
+        for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
+            let damaged = ArchiveFileName::Segment { segment: self.segment, compression, partial: false };
+            self.archive.directory().remove(&damaged.to_string())?;
+        }
+        self.archive.directory().sync()?;
+        Ok(end)
+    }
+
+    fn check_full(&self) -> Result<(), ArchiveError> {
+        match self.is_full() {
+            true => Ok(()),
+            false => Err(ArchiveError::Incomplete { path: self.file.path.clone(), end: self.position() }),
+        }
+    }
+
+    /// Whether the partial file is still the one that was opened, and has its size: whoever removes, replaces or
+    /// empties it would take bytes away that are thought to be safe.
+    fn check_is_there(&self) -> Result<(), ArchiveError> {
+        let status = self.archive.directory().status(&file_name(self.segment, true))?;
+        match status.filter(|status| status.is_same_file(&self.file.opened)) {
+            Some(status) => self.file.check_len(status.len),
+            None => Err(ArchiveError::Changed { path: self.file.path.clone() }),
+        }
+    }
+
+    /// Gives the full segment its name.
+    fn publish(&self) -> Result<Lsn, ArchiveError> {
+        self.file.sync(File::sync_all)?;
+        self.check_is_there()?;
+        let directory = self.archive.directory();
+        // What pg_receivewal has begun of it, compressed, ends here.
+        for compression in [Compression::Gzip, Compression::Lz4] {
+            let begun = ArchiveFileName::Segment { segment: self.segment, compression, partial: true };
+            directory.remove(&begun.to_string())?;
+        }
+        directory.rename(&file_name(self.segment, true), &file_name(self.segment, false))?;
+        Ok(self.segment.end())
+    }
+
+    /// Forgets the last `bytes` written, which will be offered again.
+    pub fn take_back(&mut self, bytes: usize) {
+        self.offset = self.offset.saturating_sub(bytes.try_into().unwrap_or(u32::MAX));
+    }
+
+    /// Stops in the middle: makes what is written durable, keeps the partial file at its full size, and returns
+    /// the position up to which it is filled.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fsync`].
+    pub fn close(self) -> Result<Lsn, ArchiveError> {
+        self.sync()
+    }
+}
+
+/// Makes the bytes of a segment durable that were written when it was made; see
+/// [`SegmentWriter::sync_handle`].
+#[derive(Debug)]
+pub struct SegmentSync {
+    file: Arc<SegmentFile>,
+    position: Lsn,
+}
+
+impl SegmentSync {
+    /// Blocks until the bytes are durable, and returns the position of the last one + 1.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Fsync`], and then always again for that segment.
+    pub fn sync(self) -> Result<Lsn, ArchiveError> {
+        self.file.sync(File::sync_data).map(|()| self.position)
+    }
+}
+
+#[derive(Debug)]
+struct SegmentFile {
+    handle: File,
+    path: PathBuf,
+    /// Once it had its full size.
+    opened: FileStatus,
+    /// Set by the first failed sync: the kernel reports it once, and calls the lost pages clean afterwards.
+    failed: AtomicBool,
+    fsyncs: Arc<FsyncTimes>,
+}
+
+impl SegmentFile {
+    fn sync(&self, sync: impl FnOnce(&File) -> std::io::Result<()>) -> Result<(), ArchiveError> {
+        let path = || self.path.clone();
+        if self.failed.load(Ordering::Acquire) {
+            return Err(ArchiveError::Storage(StorageError::Fsync { path: path(), source: None }));
+        }
+        self.fsyncs.measure(|| sync(&self.handle)).map_err(|source| {
+            self.failed.store(true, Ordering::Release);
+            ArchiveError::Storage(StorageError::Fsync { path: path(), source: Some(source) })
+        })
+    }
+
+    fn check_size(&self) -> Result<(), ArchiveError> {
+        let status = FileStatus::of(&self.handle);
+        self.check_len(status.map_err(|source| io_error("look up", self.path.clone(), source))?.len)
+    }
+
+    fn check_len(&self, len: u64) -> Result<(), ArchiveError> {
+        match len == self.opened.len {
+            true => Ok(()),
+            false => Err(ArchiveError::Changed { path: self.path.clone() }),
+        }
+    }
+
+    /// Whether both files hold the same `len` bytes.
+    fn has_content_of(&self, other: &File, len: u64) -> Result<bool, ArchiveError> {
+        let (mut ours, mut theirs) = ([0; COMPARE_LEN], [0; COMPARE_LEN]);
+        for at in (0..len).step_by(COMPARE_LEN) {
+            self.handle
+                .read_exact_at(&mut ours, at)
+                .and_then(|()| other.read_exact_at(&mut theirs, at))
+                .map_err(|source| io_error("read", self.path.clone(), source))?;
+            if ours != theirs {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Bytes that are compared at a time; divides every segment size.
+const COMPARE_LEN: usize = 8 << 10;
+
+fn file_name(segment: WalSegment, partial: bool) -> String {
+    ArchiveFileName::Segment { segment, compression: Compression::None, partial }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{TimelineId, WalSegmentSize};
+    use alloc::vec::Vec;
+    use std::fs;
+    use std::io;
+
+    const SIZE: usize = 1 << 20;
+    const NAME: &str = "000000010000000000000005";
+
+    fn size() -> WalSegmentSize {
+        WalSegmentSize::new(1 << 20).unwrap()
+    }
+
+    fn segment() -> WalSegment {
+        WalSegment::parse(NAME, size()).unwrap()
+    }
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+        archive: Archive,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let archive = Archive::open(dir.path(), size()).unwrap();
+            Self { dir, archive }
+        }
+
+        fn path(&self, suffix: &str) -> PathBuf {
+            self.dir.path().join(NAME.to_string() + suffix)
+        }
+
+        fn names(&self) -> Vec<String> {
+            let entries = fs::read_dir(self.dir.path()).unwrap();
+            let mut names: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+
+        fn open(&self) -> SegmentWriter {
+            SegmentWriter::open(&self.archive, segment()).unwrap()
+        }
+
+        /// A writer that has taken the whole segment.
+        fn filled(&self, bytes: &[u8]) -> SegmentWriter {
+            let mut writer = self.open();
+            assert_eq!(writer.write(segment().start(), bytes).unwrap(), SIZE);
+            writer
+        }
+    }
+
+    #[test]
+    fn a_partial_has_its_full_size_before_the_first_byte() {
+        let fixture = Fixture::new();
+        let writer = fixture.open();
+        assert_eq!(fs::read(fixture.path(".partial")).unwrap(), [0; SIZE]);
+        assert_eq!((writer.position(), writer.remaining()), (segment().start(), 1 << 20));
+        assert_eq!(writer.close().unwrap(), segment().start());
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn bytes_of_any_split_make_the_same_segment() {
+        let bytes: Vec<u8> = (0..SIZE + 100).map(|i| (i % 251) as u8).collect();
+        for step in [1 << 10, 128 << 10, 7777, SIZE + 100] {
+            let fixture = Fixture::new();
+            let mut writer = fixture.open();
+            let mut rest = &bytes[..];
+            while !writer.is_full() {
+                let taken = writer.write(writer.position(), &rest[..step.min(rest.len())]).unwrap();
+                rest = &rest[taken..];
+            }
+            assert_eq!(rest.len(), 100, "the rest is of the next segment");
+            assert_eq!(writer.write(segment().end(), rest).unwrap(), 0);
+            assert_eq!(writer.finish().unwrap(), segment().end());
+            assert_eq!(fixture.names(), [NAME]);
+            assert!(fs::read(fixture.path("")).unwrap() == bytes[..SIZE]);
+        }
+    }
+
+    #[test]
+    fn bytes_for_another_position_are_refused_and_nothing_is_written() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        let start = segment().start();
+        writer.write(start, b"abc").unwrap();
+        for offset in [0, 2, 4] {
+            let error = writer.write(start.checked_add(offset).unwrap(), b"x").unwrap_err();
+            assert!(matches!(error, ArchiveError::Misplaced { .. }), "{error}");
+        }
+        assert_eq!(writer.position(), start.checked_add(3).unwrap());
+        assert!(fs::read(fixture.path(".partial")).unwrap().starts_with(b"abc\0"));
+    }
+
+    #[test]
+    fn a_partial_of_any_size_is_taken_over_and_keeps_its_bytes() {
+        for len in [0, 5, 458_752, SIZE, SIZE + 9] {
+            let fixture = Fixture::new();
+            fs::write(fixture.path(".partial"), alloc::vec![7; len]).unwrap();
+            let mut writer = fixture.open();
+            writer.write(segment().start(), b"new").unwrap();
+            writer.close().unwrap();
+            let content = fs::read(fixture.path(".partial")).unwrap();
+            let kept = len.clamp(3, SIZE);
+            assert_eq!(content.len(), SIZE, "{len}");
+            assert!(content.starts_with(b"new") && content[3..kept].iter().all(|&b| b == 7), "{len}");
+            assert!(content[kept..].iter().all(|&b| b == 0), "{len}");
+        }
+    }
+
+    #[test]
+    fn an_unfinished_segment_gets_no_final_name() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        writer.write(segment().start(), &[1; SIZE - 1]).unwrap();
+        let error = writer.finish().unwrap_err();
+        assert!(matches!(error, ArchiveError::Incomplete { .. }), "{error}");
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn a_complete_segment_is_never_overwritten_by_other_bytes() {
+        let fixture = Fixture::new();
+        let mut other = alloc::vec![1; SIZE];
+        other[SIZE - 1] = 2;
+        fs::write(fixture.path(""), &other).unwrap();
+        let error = fixture.filled(&[1; SIZE]).finish().unwrap_err();
+        assert!(matches!(&error, ArchiveError::Conflict { path } if *path == fixture.path("")), "{error}");
+        assert!(error.is_refusal());
+        assert!(fs::read(fixture.path("")).unwrap() == other);
+        assert_eq!(fixture.names().len(), 2);
+    }
+
+    #[test]
+    fn a_compressed_segment_with_other_bytes_is_a_conflict_and_a_begun_one_ends() {
+        let compress = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+        let fixture = Fixture::new();
+        fs::write(fixture.path(".zst"), compress(&[2; SIZE])).unwrap();
+        let error = fixture.filled(&[1; SIZE]).finish().unwrap_err();
+        assert!(
+            matches!(&error, ArchiveError::Conflict { path } if *path == fixture.path(".zst")),
+            "{error}"
+        );
+
+        fs::write(fixture.path(".zst"), compress(&[1; SIZE])).unwrap();
+        fs::write(fixture.path(".gz.partial"), "what came until it was stopped").unwrap();
+        fixture.filled(&[1; SIZE]).finish().unwrap();
+        assert_eq!(fixture.names(), [NAME.to_string(), alloc::format!("{NAME}.zst")]);
+    }
+
+    #[test]
+    fn the_same_segment_again_and_a_file_of_another_size_are_replaced() {
+        for existing in [alloc::vec![1; SIZE], alloc::vec![2; 17], Vec::new()] {
+            let fixture = Fixture::new();
+            fs::write(fixture.path(""), existing).unwrap();
+            fixture.filled(&[1; SIZE]).finish().unwrap();
+            assert_eq!(fixture.names(), [NAME]);
+            assert!(fs::read(fixture.path("")).unwrap() == [1; SIZE]);
+        }
+    }
+
+    #[test]
+    fn a_sync_covers_what_was_written_when_its_handle_was_made() {
+        let fixture = Fixture::new();
+        let mut writer = fixture.open();
+        writer.write(segment().start(), b"abc").unwrap();
+        let handle = writer.sync_handle();
+        writer.write(writer.position(), b"def").unwrap();
+        let synced = std::thread::spawn(|| handle.sync().unwrap()).join().unwrap();
+        assert_eq!(synced, segment().start().checked_add(3).unwrap());
+        assert_eq!(writer.sync().unwrap(), segment().start().checked_add(6).unwrap());
+    }
+
+    #[test]
+    fn after_a_failed_sync_every_later_one_fails() {
+        let fixture = Fixture::new();
+        let writer = fixture.filled(&[1; SIZE]);
+        let handle = writer.sync_handle();
+        let failed = writer.file.sync(|_| Err(io::Error::from_raw_os_error(5)));
+        assert!(failed.is_err_and(|error| error.is_fsync_failure() && !error.is_out_of_space()));
+        assert!(handle.sync().is_err_and(|error| error.is_fsync_failure()));
+        assert!(writer.sync().is_err_and(|error| error.is_fsync_failure()));
+        assert!(writer.finish().is_err_and(|error| error.is_fsync_failure()));
+        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+    }
+
+    #[test]
+    fn what_is_to_stay_free_stays_free() {
+        let fixture = Fixture::new();
+        let open = |min_free| SegmentWriter::open_leaving(&fixture.archive, segment(), min_free);
+        let error = open(u64::MAX).unwrap_err();
+        assert!(matches!(error, ArchiveError::LowSpace { needed: u64::MAX, .. }), "{error}");
+        assert!(error.is_out_of_space());
+        assert_eq!(fixture.names().len(), 0);
+        open(0).unwrap();
+    }
+
+    #[test]
+    fn a_segment_of_another_size_is_refused_and_makes_no_file() {
+        let fixture = Fixture::new();
+        let segment = WalSegment::containing(segment().start(), TimelineId::FIRST, WalSegmentSize::DEFAULT);
+        let error = SegmentWriter::open(&fixture.archive, segment).unwrap_err();
+        assert!(matches!(error, ArchiveError::OtherSegmentSize { .. }), "{error}");
+        assert_eq!(fixture.names().len(), 0);
+    }
+}

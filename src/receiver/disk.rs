@@ -1,0 +1,267 @@
+//! What is done with WAL where it may block.
+
+use core::time::Duration;
+use std::path::Path;
+use std::time::Instant;
+use std::vec::Vec;
+
+use super::ReceiveError;
+use super::compressor::Work;
+use super::kept::Kept;
+use super::spare::Spare;
+use crate::archive::{Archive, ArchiveError, ArchiveState, SegmentWriter};
+use crate::storage::{AlignedBuffer, Fill};
+use crate::types::{Lsn, TimelineId};
+use crate::wal::WalSegment;
+
+/// How far the state file may be behind while segments are completed. To write it for each one would cost a
+/// slow disk as much as the segment.
+const STATE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The files that are being written.
+#[derive(Debug)]
+pub(super) struct Disk {
+    archive: Archive,
+    timeline: TimelineId,
+    /// The segment in progress; none before the first byte.
+    writer: Option<SegmentWriter>,
+    /// The next one's file, if it is made ahead.
+    spare: Option<Spare>,
+    /// Everything before this was found right.
+    proven: Lsn,
+    /// Segments that were completed while a record that reaches into them is not.
+    unproven: Vec<WalSegment>,
+    /// Complete segments that end before this are damaged, and may be replaced.
+    replace_before: Lsn,
+    /// What an earlier stream has left of the first segment.
+    kept: Option<Kept>,
+    /// Where segments are compressed once they are proven.
+    compressor: Option<Work>,
+    written: Lsn,
+    flushed: Lsn,
+    finished: Vec<WalSegment>,
+    /// Bytes of the file system that are not to be used.
+    min_free: u64,
+    /// What the state file is to say, if there is one, and when it last did.
+    state: Option<(ArchiveState, Instant)>,
+}
+
+/// What was done with a batch. It comes back for its memory, or with what could not be written yet.
+#[derive(Debug)]
+pub(super) struct Done {
+    pub(super) batch: AlignedBuffer,
+    /// Everything before this is in a file.
+    pub(super) written: Lsn,
+    /// Everything before this is durable.
+    pub(super) flushed: Lsn,
+    /// Everything before this was found right, as we were told.
+    pub(super) proven: Lsn,
+    /// Segments that were completed.
+    pub(super) finished: Vec<WalSegment>,
+    /// What kept the batch from being written as a whole; it can be tried again.
+    pub(super) out_of_space: Option<ArchiveError>,
+}
+
+impl Disk {
+    /// Writing begins with `first`, from its start. Everything before `proven` was found right.
+    pub(super) fn new(
+        archive: Archive,
+        first: WalSegment,
+        proven: Lsn,
+        compressor: Option<Work>,
+        min_free: u64,
+        state: Option<ArchiveState>,
+    ) -> Self {
+        let (timeline, start) = (first.timeline(), first.start());
+        // The archive's last segment waits for the end of its last record as well.
+        if proven >= start
+            && let (Some(compressor), Some(complete)) = (&compressor, first.previous())
+        {
+            compressor.allow(complete);
+        }
+        Self {
+            archive,
+            timeline,
+            writer: None,
+            spare: None,
+            proven,
+            unproven: Vec::new(),
+            replace_before: Lsn::INVALID,
+            kept: None,
+            compressor,
+            // What comes before the first segment is the archive's durable past.
+            written: start,
+            flushed: start,
+            finished: Vec::new(),
+            min_free,
+            state: state.map(|state| (state, Instant::now())),
+        }
+    }
+
+    /// The directory.
+    pub(super) fn path(&self) -> &Path {
+        self.archive.path()
+    }
+
+    /// Complete segments that end before `position` are damaged: what comes now takes their place.
+    pub(super) fn replacing_before(self, position: Lsn) -> Self {
+        Self { replace_before: position, ..self }
+    }
+
+    /// What is there of the first segment has to come again.
+    pub(super) fn keeping(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
+    pub(super) fn write(
+        &mut self,
+        mut batch: AlignedBuffer,
+        proven: Lsn,
+        sync: bool,
+    ) -> Result<Done, ReceiveError> {
+        if let Some(kept) = &self.kept {
+            kept.compare(batch.start(), batch.bytes())?;
+        }
+        self.proven = proven;
+        let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
+        let out_of_space = match result {
+            Ok(()) => None,
+            Err(error) if error.is_out_of_space() => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        if !self.finished.is_empty() {
+            self.remember(STATE_INTERVAL)?;
+        }
+        let proven_segments = self.unproven.iter().take_while(|segment| segment.end() <= proven).count();
+        if let Some(last) = self.unproven.drain(..proven_segments).next_back()
+            && let Some(compressor) = &self.compressor
+        {
+            compressor.allow(last);
+        }
+        Ok(Done {
+            written: self.written,
+            flushed: self.flushed,
+            proven,
+            finished: core::mem::take(&mut self.finished),
+            batch,
+            out_of_space,
+        })
+    }
+
+    /// Ends in the middle of a segment, which stays as a partial file. Which one, if there is one.
+    ///
+    /// If what follows `is_damaged`, the segments since the last record that was found right are not complete after
+    /// all.
+    pub(super) fn close(mut self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
+        self.sync()?;
+        self.remember(Duration::ZERO)?;
+        if is_damaged && !self.unproven.is_empty() {
+            self.archive.retract(&self.unproven)?;
+            return Ok(None);
+        }
+        Ok(self.writer.as_ref().map(SegmentWriter::segment))
+    }
+
+    /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
+    /// space.
+    fn remember(&mut self, interval: Duration) -> Result<(), ArchiveError> {
+        let flushed = self.flushed.min(self.proven);
+        match &mut self.state {
+            Some((state, written_at))
+                if written_at.elapsed() >= interval
+                    && (state.timeline, state.flushed) < (self.timeline, flushed) =>
+            {
+                (state.timeline, state.flushed) = (self.timeline, flushed);
+                *written_at = Instant::now();
+                match self.archive.write_state(state) {
+                    Err(error) if !error.is_out_of_space() => Err(error),
+                    _ => Ok(()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_all(&mut self, batch: &mut AlignedBuffer) -> Result<(), ArchiveError> {
+        while !batch.is_empty() {
+            let taken = self.write_some(batch.start(), batch.bytes())?;
+            batch.advance(taken);
+        }
+        Ok(())
+    }
+
+    /// Writes up to the end of a segment, and if that is reached makes it complete and begins the next one.
+    fn write_some(&mut self, start: Lsn, bytes: &[u8]) -> Result<usize, ArchiveError> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => {
+                let segment = WalSegment::containing(start, self.timeline, self.archive.segment_size());
+                self.open(segment)?
+            }
+        };
+        let taken = match writer.write(start, bytes) {
+            Ok(taken) => taken,
+            Err(error) => {
+                self.writer = Some(writer);
+                return Err(error);
+            }
+        };
+        if !writer.is_full() {
+            self.written = writer.position();
+            // In time, and not for a server that writes next to nothing.
+            if self.archive.fill() == Fill::Written
+                && self.spare.is_none()
+                && writer.remaining() < writer.segment().size().bytes() / 2
+            {
+                self.spare = Spare::begin(&self.archive, self.min_free);
+            }
+            self.writer = Some(writer);
+            return Ok(taken);
+        }
+        let segment = writer.segment();
+        let replaces = segment.end() <= self.replace_before;
+        self.flushed = match if replaces { writer.replace() } else { writer.finish() } {
+            Ok(end) => end,
+            // A name may need space as well. Until there is some, the end of the segment is not written.
+            Err(error) => {
+                writer.take_back(taken);
+                self.writer = Some(writer);
+                return Err(error);
+            }
+        };
+        self.written = self.flushed;
+        self.finished.push(segment);
+        self.unproven.push(segment);
+        // The next partial file appears at once: whoever watches the directory knows by it that the segment
+        // before is complete. Without space for it now there may be some when its first byte comes.
+        if let Some(next) = segment.next() {
+            self.writer = match self.open(next) {
+                Ok(writer) => Some(writer),
+                Err(error) if error.is_out_of_space() => None,
+                Err(error) => return Err(error),
+            };
+        }
+        Ok(taken)
+    }
+
+    fn open(&mut self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
+        match self.spare.take() {
+            Some(spare) => spare.become_partial(segment)?,
+            None => Spare::remove_left(&self.archive)?,
+        }
+        let writer = match self.min_free {
+            // Not every file system tells what is free, and then only one that is full says so.
+            0 => SegmentWriter::open(&self.archive, segment),
+            min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
+        }?;
+        Ok(if self.compressor.is_some() { writer.cached() } else { writer })
+    }
+
+    fn sync(&mut self) -> Result<(), ArchiveError> {
+        if let Some(writer) = self.writer.as_ref().filter(|_| self.flushed < self.written) {
+            self.flushed = writer.sync()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,127 @@
+//! The check of what is received.
+
+use std::string::ToString as _;
+use std::vec;
+
+use super::on_disk;
+use super::start::Begin;
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
+use crate::archive::{Archive, ArchiveError, ArchiveFileName};
+use crate::compression::Compression;
+use crate::types::{Lsn, ServerVersion, SystemId};
+use crate::wal::{WalChecker, WalDamage, WalSegment};
+
+const READ_BYTES: usize = 256 * 1024;
+
+/// How many segments are received again because they are damaged. More are a case for somebody to look at.
+const BROKEN_SEGMENTS: usize = 16;
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// Goes back behind complete segments that are damaged, which are to be received again: WAL that came after them
+    /// would be of no use.
+    pub(super) async fn look_back(
+        &mut self,
+        version: ServerVersion,
+        begin: &mut Begin,
+    ) -> Result<(), ReceiveError> {
+        let next = begin.first;
+        self.replace_before = Lsn::INVALID;
+        self.looked_back = None;
+        if !self.can_check(version) {
+            return Ok(());
+        }
+        let is_missed =
+            |segment| !begin.state.as_ref().is_some_and(|state| state.has_accepted_without(segment));
+        for broken in 0.. {
+            let Some(before) = begin.first.previous().filter(|before| is_missed(*before)) else { break };
+            let (archive, system_id) = (begin.archive.clone(), self.system_id);
+            let passed =
+                on_disk(move || Ok(pass(&archive, before, check_from(&archive, system_id, before)?))).await?;
+            let damage = match (passed, self.damage) {
+                (Some(Err(damage)), _) => damage,
+                // It was seen when the record's end came, in the segment behind.
+                (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
+                (Some(Ok(checker)), _) => {
+                    self.looked_back = Some((begin.first, checker));
+                    break;
+                }
+                (None, _) => break,
+            };
+            if broken == BROKEN_SEGMENTS {
+                return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
+            }
+            (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });
+            (begin.first, begin.reason) = (before, ResumeReason::Broken(before));
+            self.replace_before = next.start();
+        }
+        Ok(())
+    }
+
+    /// The check of WAL from `first` on, if this server's WAL can be checked.
+    pub(super) async fn checker(
+        &mut self,
+        version: ServerVersion,
+        archive: &Archive,
+        first: WalSegment,
+    ) -> Result<Option<WalChecker>, ReceiveError> {
+        if !self.can_check(version) {
+            if self.options.check_wal {
+                (self.on_event)(ReceiverEvent::Unchecked(version));
+            }
+            return Ok(None);
+        }
+        if let Some((_, checker)) = self.looked_back.take().filter(|(segment, _)| *segment == first) {
+            return Ok(Some(checker));
+        }
+        let (archive, system_id) = (archive.clone(), self.system_id);
+        on_disk(move || {
+            // A record that reaches into the first segment can be checked if its beginning is here.
+            if let Some(before) = first.previous()
+                && let Some(Ok(checker)) = pass(&archive, before, check_from(&archive, system_id, before)?)
+            {
+                return Ok(Some(checker));
+            }
+            check_from(&archive, system_id, first).map(Some)
+        })
+        .await
+    }
+
+    fn can_check(&self, version: ServerVersion) -> bool {
+        self.options.check_wal && (10..=18).contains(&version.major())
+    }
+}
+
+/// A check that begins with this segment.
+fn check_from(
+    archive: &Archive,
+    system_id: Option<SystemId>,
+    segment: WalSegment,
+) -> Result<WalChecker, ArchiveError> {
+    let checker = WalChecker::new(segment.size(), system_id, segment.timeline(), segment.start());
+    let switchpoint = archive.read_history(segment.timeline())?.and_then(|history| history.began_at());
+    Ok(switchpoint.into_iter().fold(checker, WalChecker::with_switchpoint))
+}
+
+/// The check behind a segment of the archive, or what is wrong with it; `None` if not all of it is here, or not to be
+/// read now: that is no reason not to receive.
+fn pass(
+    archive: &Archive,
+    segment: WalSegment,
+    mut checker: WalChecker,
+) -> Option<Result<WalChecker, WalDamage>> {
+    let mut reader = Compression::ALL.into_iter().find_map(|compression| {
+        let name = ArchiveFileName::Segment { segment, compression, partial: false };
+        archive.open_segment(&name.to_string()).ok()
+    })?;
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        let read = reader.fill(&mut buffer).ok()?;
+        if read == 0 {
+            break;
+        }
+        if let Err(damage) = checker.check(checker.position(), buffer.get(..read)?) {
+            return Some(Err(damage));
+        }
+    }
+    (checker.position() == segment.end()).then_some(Ok(checker))
+}

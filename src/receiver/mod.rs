@@ -1,0 +1,398 @@
+//! The WAL receiver: from a server's stream into an archive, for as long as wanted.
+//!
+//! One task reads the stream and keeps the connection alive; files are written by jobs on another thread, one
+//! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
+//! into the next job.
+
+mod compressor;
+mod disk;
+mod disk_thread;
+mod error;
+mod event;
+mod kept;
+mod look_back;
+mod options;
+mod progress;
+mod resume;
+mod slot;
+mod spare;
+mod start;
+mod state_file;
+mod stream;
+mod writing;
+
+use core::time::Duration;
+use std::string::ToString as _;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use start::Begin;
+
+pub use error::{ReceiveError, Refusal};
+pub use event::ReceiverEvent;
+pub use options::ReceiverOptions;
+pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
+pub use resume::{ResumePoint, ResumeReason};
+
+use crate::archive::{Archive, ArchiveError, ArchiveLock, ArchiveState};
+use crate::client::Connector;
+use crate::client::Error;
+use crate::compression::Compression;
+use crate::conninfo::{Config, Replication};
+use crate::random;
+use crate::replication::ReplicationConnection;
+use crate::types::{Lsn, SystemId, TimelineId};
+use crate::wal::{WalChecker, WalDamage, WalSegment};
+use compressor::Compressor;
+
+/// Where a receiver stood when it was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stopped {
+    /// Everything before this is durable in the archive.
+    pub flushed: Lsn,
+    /// The timeline of that position.
+    pub timeline: TimelineId,
+    /// Segments completed by this run.
+    pub segments: u64,
+    /// Bytes of WAL received by this run.
+    pub bytes: u64,
+    /// Whether the last segment is incomplete, and so a partial file.
+    pub partial: bool,
+}
+
+/// Receives WAL into an archive.
+///
+/// ```no_run
+/// # async fn example(config: tapster::conninfo::Config) -> Result<(), tapster::receiver::ReceiveError> {
+/// use tapster::receiver::{Receiver, ReceiverOptions};
+///
+/// let (stop, stopped) = tokio::sync::watch::channel(false); // `stop.send(true)` ends it
+/// let options = ReceiverOptions { slot: Some("tap".into()), ..ReceiverOptions::new("/wal") };
+/// let end = Receiver::new(config, options, |event| eprintln!("{event:?}")).run(stopped).await?;
+/// println!("everything before {} is safe", end.flushed);
+/// # drop(stop);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Receiver<F> {
+    connector: Connector,
+    options: ReceiverOptions,
+    on_event: F,
+    progress: Arc<ReceiverProgress>,
+    /// A newer configuration, for the next connection.
+    reconfigured: Option<watch::Receiver<Config>>,
+    /// With its lock, where there are locks.
+    archive: Option<(Archive, Option<Arc<ArchiveLock>>)>,
+    compressor: Option<Compressor>,
+    system_id: Option<SystemId>,
+    /// What the state file says, or will say.
+    state: Option<ArchiveState>,
+    /// The end of what is known to be durable, on the newest timeline.
+    reached: Option<(TimelineId, Lsn)>,
+    /// The first byte of a gap that the next connection is to accept.
+    gap: Option<Lsn>,
+    /// How many bytes had come when one was last accepted. Without another one there is nothing to go on with.
+    gap_accepted_at: Option<u64>,
+    /// Where the server was when it was connected to.
+    server_position: Lsn,
+    /// Whether it is a standby.
+    from_standby: bool,
+    /// Damage that was seen and not got past yet, and how often.
+    damage: Option<(WalDamage, u32)>,
+    /// Complete segments of this connection that end before this are damaged, and are replaced.
+    replace_before: Lsn,
+    /// The check that has come to the first segment of this connection, if the one before it is here.
+    looked_back: Option<(WalSegment, WalChecker)>,
+    segments: u64,
+    bytes: u64,
+}
+
+/// The first wait after a loss, doubled up to the last one.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(15);
+
+/// How often damaged WAL is fetched before it is refused.
+const FETCHES: u32 = 2;
+/// How often from a standby: one that has replayed a WAL switch sends the rest of the segment before it has it, and
+/// so what its recycled file had there.
+const STANDBY_FETCHES: u32 = 8;
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// A receiver that has not begun. The configuration's kind of session is set to physical replication, and
+    /// without a `connect_timeout` the receive timeout counts for connecting too.
+    pub fn new(config: Config, options: ReceiverOptions, on_event: F) -> Self {
+        Self {
+            connector: connector(config, &options),
+            options,
+            on_event,
+            progress: Arc::default(),
+            reconfigured: None,
+            archive: None,
+            compressor: None,
+            system_id: None,
+            state: None,
+            reached: None,
+            gap: None,
+            gap_accepted_at: None,
+            server_position: Lsn::INVALID,
+            from_standby: false,
+            damage: None,
+            replace_before: Lsn::INVALID,
+            looked_back: None,
+            segments: 0,
+            bytes: 0,
+        }
+    }
+
+    /// With figures that go on where another receiver's ended.
+    #[must_use]
+    pub fn with_progress(self, progress: Arc<ReceiverProgress>) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// With a way to change the configuration while it runs: each connection is made with the newest one. The
+    /// kind of session and the `connect_timeout` are as [`new`](Self::new) has them.
+    #[must_use]
+    pub fn reconfigured_by(self, configs: watch::Receiver<Config>) -> Self {
+        Self { reconfigured: Some(configs), ..self }
+    }
+
+    /// The figures of this receiver, to be looked at from outside while it runs.
+    #[must_use]
+    pub fn progress(&self) -> Arc<ReceiverProgress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Receives until `stop` becomes true, the end position is reached, or nothing more can be done.
+    ///
+    /// The first connection has to succeed; a later loss is followed by another attempt, at growing
+    /// intervals, unless the options say otherwise. Each attempt begins where the archive ends.
+    ///
+    /// # Errors
+    /// What ends the work: see [`ReceiveError`]. What was received before is in the archive.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the archive is as after a crash: nothing that was acknowledged is lost, and
+    /// a new receiver goes on from there. To stop in good order, use `stop`.
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let result = self.run_to_the_end(&mut stop).await;
+        self.progress.enter(ReceiverState::Idle);
+        if let Some(compressor) = self.compressor.take() {
+            compressor.stop().await;
+        }
+        result
+    }
+
+    async fn run_to_the_end(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let bytes_before = self.bytes;
+            let error = match self.receive_once(stop).await {
+                Ok(stopped) => return Ok(stopped),
+                Err(error) => error,
+            };
+            // What was damaged on the way may come whole the second time; what is damaged there will not.
+            if let ReceiveError::Damage(damage) = error {
+                let retry_in = self.fetch_again_in(damage)?;
+                (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
+                tokio::select! {
+                    () = tokio::time::sleep(retry_in) => continue,
+                    () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
+                }
+            }
+            if let Some(missing_from) = self.acceptable_gap(&error) {
+                self.gap = Some(missing_from);
+                self.gap_accepted_at = Some(self.bytes);
+                continue;
+            }
+            // Without an archive there never was a working connection.
+            if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
+                return Err(error);
+            }
+            if self.bytes > bytes_before {
+                retry = FIRST_RETRY;
+            }
+            let retry_in = with_jitter(retry);
+            self.progress.lost();
+            (self.on_event)(ReceiverEvent::Disconnected { error: &error, retry_in });
+            tokio::select! {
+                () = tokio::time::sleep(retry_in) => retry = (retry * 2).min(LAST_RETRY),
+                () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
+            }
+        }
+    }
+
+    /// One connection, from connecting to its end.
+    async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+        self.progress.enter(ReceiverState::Connecting);
+        let connect = async {
+            let mut connection = self.connect().await?;
+            let patience = self.options.receive_timeout;
+            let prepare = async {
+                let mut begin = self.prepare(&mut connection).await?;
+                self.look_back(connection.server_version()?, &mut begin).await?;
+                self.update_state(&begin).await?;
+                self.compress_before(&begin)?;
+                Ok(begin)
+            };
+            let begin = within(patience, "asking the server what it has", prepare).await?;
+            self.progress.connected();
+            Ok::<_, ReceiveError>((connection, begin))
+        };
+        tokio::select! {
+            connected = connect => {
+                let (connection, Begin { archive, first, .. }) = connected?;
+                self.follow(connection, first, &archive, stop).await
+            }
+            () = stopped(stop) => self.stopped_where_the_archive_ends().await,
+        }
+    }
+
+    /// When damaged WAL is fetched once more, unless that was done often enough.
+    fn fetch_again_in(&mut self, damage: WalDamage) -> Result<Duration, Refusal> {
+        self.progress.damaged();
+        let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
+        self.damage = Some((damage, fetched));
+        let (limit, wait) = match self.from_standby {
+            true => (STANDBY_FETCHES, with_jitter(FIRST_RETRY * fetched)),
+            false => (FETCHES, Duration::ZERO),
+        };
+        if fetched < limit { Ok(wait) } else { Err(Refusal::Damage(damage)) }
+    }
+
+    /// Lets what comes before the stream be compressed, if that is wanted.
+    fn compress_before(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
+        let Some(compress) = self.options.compress.filter(|wanted| wanted.method != Compression::None) else {
+            return Ok(());
+        };
+        let compressor = match self.compressor.take() {
+            Some(compressor) => compressor,
+            None => {
+                let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+                Compressor::start(begin.archive.clone(), lock, compress)?
+            }
+        };
+        // The last one is, when the end of the record has come that reaches out of it.
+        if let Some(proven) = begin.first.previous().and_then(WalSegment::previous) {
+            compressor.work().allow(proven);
+        }
+        self.compressor = Some(compressor);
+        Ok(())
+    }
+
+    /// The first byte that is missing, if that is why the work ended, and somebody said that it may be.
+    fn acceptable_gap(&self, error: &ReceiveError) -> Option<Lsn> {
+        match error {
+            ReceiveError::Refused(refusal)
+                if self.options.accept_gap && self.gap_accepted_at != Some(self.bytes) =>
+            {
+                match **refusal {
+                    Refusal::Gap { next, .. } => Some(next),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    async fn connect(&mut self) -> Result<ReplicationConnection, Error> {
+        if let Some(newer) = &mut self.reconfigured
+            && newer.has_changed().unwrap_or_default()
+        {
+            self.connector = connector(newer.borrow_and_update().clone(), &self.options);
+        }
+        ReplicationConnection::connect_with(&self.connector).await
+    }
+
+    /// The result of being stopped without a stream.
+    async fn stopped_where_the_archive_ends(&self) -> Result<Stopped, ReceiveError> {
+        let newest = match &self.archive {
+            Some((archive, _)) => {
+                let archive = archive.clone();
+                on_disk(move || archive.end()).await?.newest
+            }
+            None => None,
+        };
+        Ok(self.stopped_at(
+            newest.map_or(Lsn::INVALID, |newest| newest.end()),
+            newest.map_or(TimelineId::FIRST, |newest| newest.segment.timeline()),
+            newest.is_some_and(|newest| !newest.complete),
+        ))
+    }
+
+    const fn stopped_at(&self, flushed: Lsn, timeline: TimelineId, partial: bool) -> Stopped {
+        Stopped { flushed, timeline, segments: self.segments, bytes: self.bytes, partial }
+    }
+}
+
+impl<F> core::fmt::Debug for Receiver<F> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Receiver").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// Connects to receive.
+fn connector(mut config: Config, options: &ReceiverOptions) -> Connector {
+    config.replication = Replication::Physical;
+    config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
+    Connector::new(config)
+}
+
+/// Returns once the receiver is to stop; never if whoever could say so is gone.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        core::future::pending::<()>().await;
+    }
+}
+
+/// Waits for an answer of the server no longer than it may be silent.
+async fn within<T>(
+    limit: Option<Duration>,
+    phase: &'static str,
+    work: impl Future<Output = Result<T, ReceiveError>>,
+) -> Result<T, ReceiveError> {
+    match limit {
+        Some(after) => match tokio::time::timeout(after, work).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout { phase, after }.into()),
+        },
+        None => work.await,
+    }
+}
+
+/// Runs work on files, which may block, on a thread where it may.
+async fn on_disk<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
+) -> Result<T, ReceiveError> {
+    blocking(move || work().map_err(ReceiveError::Archive)).await
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ReceiveError> + Send + 'static,
+) -> Result<T, ReceiveError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(panicked) => Err(ReceiveError::Internal(panicked.to_string())),
+    }
+}
+
+/// Between half and all of the time, so that many receivers of one server do not come back all at once.
+fn with_jitter(time: Duration) -> Duration {
+    let random = u32::try_from(random::number() % 1000).unwrap_or_default();
+    time / 2 + time / 2 * random / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// So that a program with threads can have it as a task.
+    #[expect(dead_code, reason = "that it compiles is the test")]
+    fn a_running_receiver_may_move_to_another_thread(
+        receiver: Receiver<fn(ReceiverEvent<'_>)>,
+        stop: watch::Receiver<bool>,
+    ) -> impl Send {
+        receiver.run(stop)
+    }
+}

@@ -1,0 +1,89 @@
+//! Where a receiver would begin, without receiving.
+
+use core::fmt;
+
+use super::start::Begin;
+use super::within;
+use super::{ReceiveError, Receiver, ReceiverEvent};
+use crate::archive::NewestSegment;
+use crate::types::{Lsn, ServerVersion};
+use crate::wal::WalSegment;
+
+/// Where a receiver would begin, and why there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ResumePoint {
+    /// The segment, which is received from its start.
+    pub first: WalSegment,
+    /// What decides it.
+    pub reason: ResumeReason,
+    /// Whether the slot is there; `None` without a slot, or from a server before 15, which does not tell.
+    pub slot_exists: Option<bool>,
+    /// Where the server is.
+    pub server_position: Lsn,
+}
+
+/// What decides where a receiver begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResumeReason {
+    /// The archive ends with this segment: a partial one is received again, a complete one is followed.
+    Archive(NewestSegment),
+    /// The newest segments are not here any more, and the state file says that everything before this position was
+    /// durable.
+    State(Lsn),
+    /// The archive has this segment by name only, or damaged; it and those behind it are received again.
+    Broken(WalSegment),
+    /// The archive is empty, and the slot keeps WAL from here on.
+    Slot,
+    /// The archive is empty, and no slot keeps WAL or tells since when: the server's current segment.
+    Current,
+}
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// Does everything that comes before a stream - connects, compares the archive with the server, finds the
+    /// place to begin with - and leaves it at that. Nothing is written or created, and the archive is locked
+    /// only meanwhile.
+    ///
+    /// Whether the server still has the WAL from there on is told only by a stream.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), but it never tries again.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind when the future is dropped.
+    pub async fn resume_point(mut self) -> Result<ResumePoint, ReceiveError> {
+        let mut connection = self.connect().await?;
+        let patience = self.options.receive_timeout;
+        let ask = async {
+            let mut begin = self.prepare(&mut connection).await?;
+            self.look_back(connection.server_version()?, &mut begin).await?;
+            let Begin { first, reason, .. } = begin;
+            let tells_slots = connection.server_version()? >= ServerVersion::release(15);
+            let slot_exists = match self.options.slot.as_ref().filter(|_| tells_slots) {
+                Some(slot) => Some(connection.read_slot(slot).await?.is_some()),
+                None => None,
+            };
+            Ok(ResumePoint { first, reason, slot_exists, server_position: self.server_position })
+        };
+        let point = within(patience, "asking the server what it has", ask).await?;
+        connection.close().await?;
+        Ok(point)
+    }
+}
+
+/// As the rest of a sentence.
+impl fmt::Display for ResumeReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Archive(newest) if newest.complete => write!(f, "the archive ends with {newest}"),
+            Self::Archive(newest) => write!(f, "{newest} is received again from its start"),
+            Self::State(flushed) => {
+                write!(f, "by its state file, the archive had everything before {flushed}")
+            }
+            Self::Broken(segment) => write!(f, "{segment} is not whole here, and is received again"),
+            Self::Slot => f.write_str("the archive is empty, and the slot keeps WAL from there on"),
+            Self::Current => f.write_str("the archive is empty, and this is the server's current segment"),
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! One connection's stream, from timeline to timeline.
+
+use core::time::Duration;
+use std::vec::Vec;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::compressor::{CompressFailure, Compressor};
+use super::disk::{Disk, Done};
+use super::disk_thread::DiskThread;
+use super::kept::Kept;
+use super::start::explain;
+use super::writing::{Writing, job_done};
+use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped};
+use super::{on_disk, stopped, within};
+use crate::archive::Archive;
+use crate::client::Error;
+use crate::replication::{
+    NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalArrival, WalStream,
+};
+use crate::storage::Fill;
+use crate::types::{Lsn, TimelineId};
+use crate::wal::{WalChecker, WalSegment};
+
+/// How long the server may take to agree to the end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why the stream of a timeline ended.
+enum Ended {
+    /// The server has no more on this timeline, or shuts down.
+    ByServer,
+    /// We want no more.
+    Stop,
+}
+
+/// What follows a timeline's stream.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Next {
+    Timeline(ReplicationConnection, NextTimeline),
+    Stopped(Stopped),
+}
+
+impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
+    /// Streams from `segment` on, through every timeline.
+    pub(super) async fn follow(
+        &mut self,
+        mut connection: ReplicationConnection,
+        mut segment: WalSegment,
+        archive: &Archive,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Stopped, ReceiveError> {
+        let patience = self.options.receive_timeout;
+        loop {
+            let (timeline, start) = (segment.timeline(), segment.start());
+            let begin = within(patience, "starting replication", self.begin(connection, archive, segment));
+            let (started, writing) = tokio::select! {
+                begun = begin => begun?,
+                () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
+            };
+            let next = match started {
+                StartedStream::Streaming(stream) => {
+                    (self.on_event)(ReceiverEvent::Streaming { start, timeline });
+                    match self.stream_timeline(stream, writing, segment, stop).await? {
+                        Next::Stopped(stopped) => return Ok(stopped),
+                        Next::Timeline(back, next) => {
+                            connection = back;
+                            next
+                        }
+                    }
+                }
+                StartedStream::EndOfTimeline(back, next) => {
+                    check_next(timeline, start, next)?;
+                    connection = back;
+                    next
+                }
+            };
+            let NextTimeline { timeline, switchpoint } = next;
+            self.tell_what_is_left_behind(segment.timeline(), next);
+            (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
+            // From the start of its segment, so that the new timeline's first file is whole.
+            segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
+        }
+    }
+
+    /// Notes that everything up to there is durable.
+    pub(super) fn has_reached(&mut self, timeline: TimelineId, flushed: Lsn) {
+        self.reached = self.reached.max(Some((timeline, flushed)));
+    }
+
+    /// Says so if the server goes on from before what is durable here.
+    fn tell_what_is_left_behind(&mut self, timeline: TimelineId, next: NextTimeline) {
+        let NextTimeline { timeline: server_timeline, switchpoint } = next;
+        if let Some((reached, flushed)) = self.reached
+            && reached == timeline
+            && flushed > switchpoint
+        {
+            (self.on_event)(ReceiverEvent::BranchedBehind {
+                timeline,
+                flushed,
+                switchpoint,
+                server_timeline,
+            });
+        }
+    }
+
+    /// Begins to stream at `segment`, with its timeline's history stored before the first byte.
+    async fn begin(
+        &mut self,
+        mut connection: ReplicationConnection,
+        archive: &Archive,
+        segment: WalSegment,
+    ) -> Result<(StartedStream, Writing), ReceiveError> {
+        let (timeline, start) = (segment.timeline(), segment.start());
+        self.progress.begins(segment);
+        self.store_history(&mut connection, archive, timeline).await?;
+        let checker = self.checker(connection.server_version()?, archive, segment).await?;
+        let kept = {
+            let (archive, checker) = (archive.clone(), checker.clone());
+            on_disk(move || match checker {
+                Some(checker) => Kept::find(&archive, segment, checker),
+                None => Ok(None),
+            })
+            .await?
+        };
+        (self.on_event)(ReceiverEvent::Starting { start, timeline });
+        let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
+        let started = connection.start_physical(&request).await;
+        let started = started.map_err(|error| {
+            explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
+        })?;
+        // Where each commit waits for an fsync, that is worth writing each segment twice.
+        let fill = if self.options.synchronous { Fill::Written } else { Fill::Noted };
+        let archive = archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
+        let compressor = self.compressor.as_ref().map(Compressor::work);
+        let (min_free, state) = (self.options.min_free, self.state.clone());
+        let proven = checker.as_ref().map_or(start, WalChecker::checked_up_to);
+        let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
+        let disk = disk.replacing_before(self.replace_before).keeping(kept);
+        let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+        let disk = DiskThread::start(disk, lock)?;
+        Ok((started, Writing::new(disk, checker, start, &self.options)))
+    }
+
+    /// Streams one timeline to its end, or until we stop.
+    async fn stream_timeline(
+        &mut self,
+        mut stream: WalStream,
+        mut writing: Writing,
+        first: WalSegment,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Next, ReceiveError> {
+        let timeline = first.timeline();
+        stream.set_status_interval(self.options.status_interval);
+        writing.report(&mut stream)?;
+        let ended = self.stream(&mut stream, &mut writing, stop).await;
+        // Whatever has come is kept, also when the connection is lost.
+        let closed = self.close(&mut stream, writing).await;
+        if let Ok((flushed, _)) = &closed {
+            self.has_reached(timeline, *flushed);
+        }
+        let ended = ended.map_err(|error| match error {
+            ReceiveError::Connection(error) => {
+                let server = stream.server_end().max(self.server_position);
+                explain(error, stream.received(), timeline, server, self.options.slot.as_deref())
+            }
+            other => other,
+        })?;
+        let (flushed, partial) = closed?;
+        let received = stream.received();
+        let finish = timeout(FINISH_TIMEOUT, stream.finish());
+        match ended {
+            Ended::Stop => {
+                // The archive is in order; whether the server says goodbye does not matter.
+                let _ = finish.await;
+                Ok(Next::Stopped(self.stopped_at(flushed, timeline, partial)))
+            }
+            Ended::ByServer => {
+                let late =
+                    Error::Timeout { phase: "waiting for the end of the stream", after: FINISH_TIMEOUT };
+                match finish.await.map_err(|_| late)?? {
+                    StreamEnd::EndOfTimeline(connection, next) => {
+                        check_next(timeline, received, next)?;
+                        Ok(Next::Timeline(connection, next))
+                    }
+                    StreamEnd::Stopped(_) | StreamEnd::ServerShutdown => Err(ReceiveError::ServerShutdown),
+                }
+            }
+        }
+    }
+
+    /// Moves WAL from the stream to the disk until one of them ends.
+    async fn stream(
+        &mut self,
+        stream: &mut WalStream,
+        writing: &mut Writing,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Ended, ReceiveError> {
+        let (limit, ask_after) = (self.options.receive_timeout, self.options.ask_after);
+        let mut silence = Silence::new(limit, ask_after);
+        loop {
+            // Before the first message as well: an idle server has none for us.
+            if self.options.end_position.is_some_and(|end| stream.received() >= end) {
+                return Ok(Ended::Stop);
+            }
+            let has_room = writing.has_room();
+            self.progress.waits_for_disk(!has_room);
+            let (can_start, gathers_until) = (writing.can_start(), writing.gathers_until());
+            let retry_at = writing.retry_at();
+            let (disk, to, room) = writing.disk_and_room();
+            tokio::select! {
+                // In this order: a job begins when there is nothing more to be read at once.
+                biased;
+                () = stopped(stop) => return Ok(Ended::Stop),
+                done = job_done(disk) => self.on_job_done(stream, writing, done?).await?,
+                () = at(retry_at), if retry_at.is_some() => writing.retry(),
+                arrived = next(stream, to, room) => {
+                    match arrived? {
+                        None => return Ok(Ended::ByServer),
+                        Some(WalArrival::Data { len, wal_end, sent_at }) => {
+                            writing.append(len).map_err(ReceiveError::Damage)?;
+                            self.bytes += len as u64;
+                            self.progress.heard(len, writing.received(), wal_end, sent_at);
+                        }
+                        Some(WalArrival::Keepalive(keepalive)) => {
+                            self.progress.heard(0, writing.received(), keepalive.wal_end, keepalive.sent_at);
+                            if keepalive.reply_requested {
+                                writing.want_reply();
+                            }
+                        }
+                    }
+                    silence = Silence::new(limit, ask_after);
+                }
+                () = silence.next_step(), if has_room => match silence.asked {
+                    false => {
+                        silence.asked = true;
+                        stream.request_keepalive().await?;
+                    }
+                    true => return Err(silence.timeout().into()),
+                },
+                CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
+                    (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
+                }
+                () = at(gathers_until), if can_start => {
+                    writing.start_job();
+                    continue;
+                }
+            }
+            if !has_room {
+                silence = Silence::new(limit, ask_after);
+            }
+        }
+    }
+
+    /// Takes a job's result over and tells the server what it may know.
+    async fn on_job_done(
+        &mut self,
+        stream: &mut WalStream,
+        writing: &mut Writing,
+        done: Done,
+    ) -> Result<(), ReceiveError> {
+        self.announce(&done);
+        if let Some(out_of_space) = writing.take_over(done) {
+            let Some(retry_in) = writing.wait_for_space().filter(|_| !self.options.no_loop) else {
+                return Err(out_of_space.into());
+            };
+            self.progress.enter(ReceiverState::OutOfSpace);
+            (self.on_event)(ReceiverEvent::OutOfSpace { error: &out_of_space, retry_in });
+        } else {
+            self.progress.has_space();
+        }
+        self.progress.stored(writing.written(), writing.safe());
+        writing.report(stream)?;
+        if writing.has_news() {
+            stream.send_status().await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left, makes it durable and leaves the segment in progress as a partial file. How far it
+    /// is durable, and whether there is a partial file.
+    async fn close(
+        &mut self,
+        stream: &mut WalStream,
+        mut writing: Writing,
+    ) -> Result<(Lsn, bool), ReceiveError> {
+        while let Some(done) = writing.last_job().await? {
+            self.announce(&done);
+            writing.take_over(done);
+            self.progress.stored(writing.written(), writing.safe());
+        }
+        writing.report(stream)?;
+        // A lost connection, or a frozen server, cannot be told any more.
+        let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
+        let flushed = writing.safe();
+        let begun = writing.written();
+        let left = writing.close().await?;
+        if let Some(segment) = left.filter(|segment| begun > segment.start()) {
+            (self.on_event)(ReceiverEvent::SegmentLeft(segment));
+        }
+        Ok((flushed, left.is_some()))
+    }
+
+    fn announce(&mut self, done: &Done) {
+        if self.damage.is_some_and(|(damage, _)| done.proven > damage.lsn) {
+            self.damage = None;
+        }
+        self.segments += done.finished.len() as u64;
+        self.progress.finished(done.finished.len());
+        for segment in &done.finished {
+            (self.on_event)(ReceiverEvent::SegmentFinished(*segment));
+        }
+    }
+}
+
+/// What comes next, with WAL behind what `to` has. While there is no room because the disk is behind, the server hears
+/// from us but we do not listen.
+async fn next(stream: &mut WalStream, to: &mut Vec<u8>, room: usize) -> Result<Option<WalArrival>, Error> {
+    match room {
+        0 => match stream.keep_alive().await? {},
+        _ => stream.next_into(to, room).await,
+    }
+}
+
+/// Waits until then; at once is sooner than any time that a timer knows.
+async fn at(time: Option<Instant>) {
+    if let Some(time) = time {
+        sleep_until(time).await;
+    }
+}
+
+/// The next failure of the compressor; never without one.
+async fn compress_failure(compressor: &mut Option<Compressor>) -> CompressFailure {
+    match compressor {
+        Some(compressor) => compressor.failure().await,
+        None => core::future::pending().await,
+    }
+}
+
+/// Whether the next timeline can follow what was received of this one.
+fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result<(), Refusal> {
+    if next.timeline > timeline && next.switchpoint <= received {
+        return Ok(());
+    }
+    Err(Refusal::NextTimeline { timeline, received, next: next.timeline, switchpoint: next.switchpoint })
+}
+
+/// The time since the server's last message.
+struct Silence {
+    limit: Option<Duration>,
+    /// When to ask: at half of the limit, or earlier.
+    ask_after: Option<Duration>,
+    since: Instant,
+    /// Whether the server was asked.
+    asked: bool,
+}
+
+impl Silence {
+    fn new(limit: Option<Duration>, ask_after: Option<Duration>) -> Self {
+        let half = limit.map(|limit| limit / 2);
+        let ask_after = ask_after.into_iter().chain(half).min();
+        Self { limit, ask_after, since: Instant::now(), asked: false }
+    }
+
+    /// Returns when it is time to ask, and then when it is time to give up.
+    async fn next_step(&self) {
+        match if self.asked { self.limit } else { self.ask_after } {
+            Some(after) => sleep_until(self.since + after).await,
+            None => core::future::pending().await,
+        }
+    }
+
+    fn timeout(&self) -> Error {
+        Error::Timeout { phase: "streaming WAL", after: self.limit.unwrap_or_default() }
+    }
+}
