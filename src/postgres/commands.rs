@@ -1,4 +1,4 @@
-use std::string::{String, ToString as _};
+use std::prelude::v1::*;
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;

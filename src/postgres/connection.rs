@@ -1,6 +1,6 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::format;
-use std::string::String;
+use std::prelude::v1::*;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;

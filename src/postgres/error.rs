@@ -1,6 +1,6 @@
 use core::fmt;
 use core::time::Duration;
-use std::string::String;
+use std::prelude::v1::*;
 
 use crate::client::Error;
 use crate::conninfo::ConnInfoError;
@@ -30,7 +30,7 @@ pub enum PostgresError {
         /// How long ago the last heartbeat was answered, or the watch began.
         silent: Duration,
         /// What the heartbeat met.
-        source: std::boxed::Box<Self>,
+        source: Box<Self>,
     },
     /// Only a superuser may do this. No member raises it today; it is here because Barman has it.
     SuperuserRequired,
@@ -68,9 +68,9 @@ pub enum PostgresError {
     /// Stopping a backup of a standby failed or took too long, and so did switching WAL on its primary.
     Standby {
         /// What became of the backup.
-        source: std::boxed::Box<Self>,
+        source: Box<Self>,
         /// What became of the switch.
-        primary: std::boxed::Box<Self>,
+        primary: Box<Self>,
     },
     /// The stop of a backup waits for WAL that did not come in time.
     StopTimeout(Duration),

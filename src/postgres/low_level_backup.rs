@@ -1,5 +1,5 @@
 use std::format;
-use std::string::String;
+use std::prelude::v1::*;
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;

@@ -1,9 +1,8 @@
 use core::fmt::Display;
 use core::time::Duration;
 use std::format;
-use std::string::{String, ToString as _};
+use std::prelude::v1::*;
 use std::sync::Arc;
-use std::vec::Vec;
 
 use super::error::PostgresError;
 use super::reconnecting::{ConnectionGuard, Reconnectable, Reconnecting};

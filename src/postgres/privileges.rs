@@ -1,6 +1,5 @@
 use std::format;
-use std::string::String;
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 use super::sql::IS_SUPERUSER;
 use crate::types::ServerVersion;

@@ -1,7 +1,6 @@
 use core::str::FromStr;
 use std::format;
-use std::string::{String, ToString as _};
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;

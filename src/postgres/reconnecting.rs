@@ -5,10 +5,8 @@ use core::ops::{Deref, DerefMut};
 use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::boxed::Box;
-use std::string::{String, ToString as _};
+use std::prelude::v1::*;
 use std::sync::{Arc, Mutex as PlainMutex, PoisonError};
-use std::vec::Vec;
 
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 

@@ -1,8 +1,7 @@
 //! The objects that hold an open connection.
 
-use std::boxed::Box;
+use std::prelude::v1::*;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::vec::Vec;
 
 use core::pin::Pin;
 

@@ -1,6 +1,5 @@
 use core::time::Duration;
-use std::string::String;
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 use super::rows::{flag, lag, owned};
 use crate::client::{ColumnError, ResultSet, Row};

@@ -2,8 +2,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
-use std::string::{String, ToString as _};
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 use crate::client::{ColumnError, ColumnErrorKind, Row};
 use crate::types::{Lsn, PgTimestamp, TimelineId};

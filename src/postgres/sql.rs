@@ -4,8 +4,7 @@
 //! it. Nothing here depends on the session's settings.
 
 use std::format;
-use std::string::{String, ToString as _};
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 use super::name_map::NameMap;
 use super::privileges::{Privilege, backup_privileges, checkpoint_privileges, has, monitoring_privileges};

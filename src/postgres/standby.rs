@@ -1,6 +1,7 @@
 use core::ops::Deref;
 use core::time::Duration;
 use std::boxed::Box;
+use std::string::String;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -96,7 +97,7 @@ impl StandbyPostgreSQLConnection {
     ///
     /// # Errors
     /// As [`PostgreSQLConnection::switch_wal`], of the primary.
-    pub async fn switch_wal(&self) -> Result<Option<std::string::String>, PostgresError> {
+    pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
         self.primary.switch_wal().await
     }
 

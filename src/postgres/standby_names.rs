@@ -1,5 +1,4 @@
-use std::string::String;
-use std::vec::Vec;
+use std::prelude::v1::*;
 
 /// The names in a displayed `synchronous_standby_names`: what stands in the parentheses of
 /// `FIRST n (...)`, `ANY n (...)` and `n (...)`, or else in the whole text.

@@ -1,5 +1,5 @@
 use std::format;
-use std::string::ToString as _;
+use std::prelude::v1::*;
 use std::sync::Arc;
 
 use tokio::sync::Mutex;
@@ -179,7 +179,7 @@ fn config(
 ) -> Result<Config, crate::conninfo::ConnInfoError> {
     let mut config = effective.resolve(environment)?.config()?;
     if config.hosts.iter().any(|host| host.password.is_none()) {
-        let other: std::vec::Vec<_> = given.resolve(environment)?.config()?.hosts;
+        let other: Vec<_> = given.resolve(environment)?.config()?.hosts;
         for (host, other) in config.hosts.iter_mut().zip(other) {
             if host.password.is_none() {
                 (host.password, host.password_entry) = (other.password, other.password_entry);
@@ -192,7 +192,6 @@ fn config(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::String;
 
     fn changed(conninfo: &str) -> String {
         StreamingConnection::new(conninfo).unwrap().conninfo().to_string()
