@@ -54,12 +54,15 @@ fn the_table_of_barmans_members_is_true() {
     let files = [
         "low_level_backup.rs",
         "connection.rs",
+        "fetch_status.rs",
         "commands.rs",
         "keep_alive.rs",
         "registry.rs",
         "read.rs",
+        "slots.rs",
         "standby.rs",
         "streaming.rs",
+        "wal_senders.rs",
     ];
     for file in files {
         let text = fs::read_to_string(root().join("src/postgres").join(file)).unwrap();

@@ -60,6 +60,7 @@ mod members;
 mod output;
 mod postgres;
 mod receive_wal;
+mod rows;
 mod show;
 mod signals;
 mod slot;

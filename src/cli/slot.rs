@@ -3,12 +3,11 @@ use serde_json::{Value, json};
 
 use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
 use super::failure::Failure;
-use super::{output, usage};
-use tapster::client::Row;
-use tapster::postgres::{NameMap, PostgreSQL as _};
+use super::{output, rows, usage};
+use tapster::Error;
+use tapster::postgres::PostgreSQL as _;
 use tapster::replication::PhysicalSlot;
-use tapster::types::{ServerVersion, SqlState};
-use tapster::{Error, client};
+use tapster::types::SqlState;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -118,19 +117,15 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 async fn list(args: &LsArgs) -> Result<(), Failure> {
     let mut target = args.server.target()?;
     let target = target.postgres(None).await?;
-    let sets = {
-        let mut connection = target.postgres.connect().await?;
-        let query = slots_query(connection.server_version()?);
-        connection.simple_query(&query).await?
-    };
-    let slots = sets.first().map(read_slots).transpose()?.unwrap_or_default();
+    let slots = target.postgres.slots().await?;
     target.postgres.close().await;
     if args.json {
+        let slots: Value = slots.iter().map(rows::slot).collect();
         output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }));
     } else if slots.is_empty() {
         output::note("no replication slots");
     } else {
-        print_slots(&slots);
+        rows::print_slots(&slots);
     }
     Ok(())
 }
@@ -183,83 +178,4 @@ fn done(json: bool, name: &str, text: &str, verb: &str, did: bool) {
     } else {
         output::print(text);
     }
-}
-
-/// What is known about every slot, and how much WAL it keeps from being removed.
-pub(super) fn slots_query(version: ServerVersion) -> String {
-    // Servers from 13 on tell how close a slot is to being lost.
-    let availability = if version >= ServerVersion::release(13) {
-        "wal_status, safe_wal_size"
-    } else {
-        "NULL AS wal_status, NULL AS safe_wal_size"
-    };
-    format!(
-        "SELECT slot_name, slot_type, plugin, database, active, active_pid, restart_lsn, confirmed_flush_lsn, \
-         {availability}, {}({}, restart_lsn) AS retained_bytes \
-         FROM pg_catalog.pg_replication_slots ORDER BY slot_name",
-        lsn_difference(version),
-        own_position(version),
-    )
-}
-
-/// The function that takes one position from another.
-pub(super) fn lsn_difference(version: ServerVersion) -> &'static str {
-    if version < ServerVersion::release(10) {
-        "pg_catalog.pg_xlog_location_diff"
-    } else {
-        "pg_catalog.pg_wal_lsn_diff"
-    }
-}
-
-/// SQL for where a primary writes, or how far a standby has received.
-pub(super) fn own_position(version: ServerVersion) -> String {
-    let names = NameMap::new(version);
-    let name = |key: &'static str| names.get(key).unwrap_or(key);
-    let (received, written) = (name("pg_last_wal_receive_lsn"), name("pg_current_wal_lsn"));
-    format!(
-        "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.{received}() \
-         ELSE pg_catalog.{written}() END"
-    )
-}
-
-pub(super) fn read_slots(set: &client::ResultSet) -> Result<Vec<Value>, Error> {
-    set.rows().map(|row| Ok(slot(row)?)).collect()
-}
-
-fn slot(row: Row<'_>) -> Result<Value, client::ColumnError> {
-    Ok(json!({
-        "slot_name": row.text("slot_name")?,
-        "slot_type": row.text("slot_type")?,
-        "plugin": row.optional_text("plugin")?,
-        "database": row.optional_text("database")?,
-        "active": row.text("active")? == "t",
-        "active_pid": row.optional::<i64>("active_pid")?,
-        "restart_lsn": row.optional_text("restart_lsn")?,
-        "confirmed_flush_lsn": row.optional_text("confirmed_flush_lsn")?,
-        "wal_status": row.optional_text("wal_status")?,
-        "safe_wal_size": row.optional::<i64>("safe_wal_size")?,
-        "retained_bytes": row.optional::<i64>("retained_bytes")?,
-    }))
-}
-
-pub(super) fn print_slots(slots: &[Value]) {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-    let mut rows =
-        Vec::from([["SLOT", "type", "active", "keeps from", "keeps", "WAL"].map(String::from).to_vec()]);
-    for slot in slots {
-        let active = match slot["active_pid"].as_i64() {
-            Some(pid) => format!("pid {pid}"),
-            None => "no".to_string(),
-        };
-        let kept = slot["retained_bytes"].as_i64().and_then(|bytes| u64::try_from(bytes).ok());
-        rows.push(Vec::from([
-            text(&slot["slot_name"]),
-            text(&slot["slot_type"]),
-            active,
-            text(&slot["restart_lsn"]),
-            kept.map_or_else(|| "-".to_string(), output::bytes),
-            text(&slot["wal_status"]),
-        ]));
-    }
-    output::print_table(&rows);
 }

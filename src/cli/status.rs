@@ -2,13 +2,10 @@ use serde_json::{Value, json};
 
 use super::connection::ServerArgs;
 use super::failure::Failure;
-use super::slot::{lsn_difference, own_position, print_slots, read_slots, slots_query};
+use super::rows::{self, or_dash};
 use super::{members, output};
-use tapster::Error;
-use tapster::client::{ColumnError, ResultSet, Row};
 use tapster::postgres::{
-    NameMap, PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresStatus, StreamingConnection,
-    StreamingStatus,
+    Overview, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection, StreamingStatus,
 };
 use tapster::types::ServerVersion;
 
@@ -40,7 +37,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         streaming.close().await;
         match asked {
             Ok(mut answer) => {
-                answer.walsenders.retain(|client| own.is_none() || client["pid"].as_i64() != own);
+                answer.overview.wal_senders.retain(|client| Some(client.pid) != own);
                 break (answer, streaming_status);
             }
             Err(PostgresError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
@@ -48,15 +45,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         }
     };
     if args.json {
+        let overview = &postgres.overview;
         output::print_json(&json!({
             "schema": "tapster.status/1",
             "ok": true,
             "server": postgres.server,
             "version_num": postgres.version.num(),
-            "postgres": members::postgres_status(&postgres.status),
+            "postgres": members::postgres_status(&overview.status),
             "streaming": members::streaming_status(&streaming),
-            "walsenders": postgres.walsenders,
-            "slots": postgres.slots,
+            "walsenders": overview.wal_senders.iter().map(rows::wal_sender).collect::<Value>(),
+            "slots": overview.slots.iter().map(rows::slot).collect::<Value>(),
         }));
     } else {
         print(&postgres, &streaming);
@@ -64,11 +62,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The process of our own replication connection, which is no client to be told of.
-async fn own_process(streaming: &StreamingConnection, status: &StreamingStatus) -> Option<i64> {
+/// The process of the WAL sender that serves this command's own replication connection, which is not listed.
+async fn own_process(streaming: &StreamingConnection, status: &StreamingStatus) -> Option<i32> {
     status.streaming?;
-    let mut link = streaming.connect().await.ok()?;
-    Some(i64::from(link.connection().cancel_key()?.process_id))
+    let mut connection = streaming.connect().await.ok()?;
+    Some(connection.connection().cancel_key()?.process_id)
 }
 
 /// Tells the failure in a document of the usual form.
@@ -88,13 +86,11 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
     failure.already_told()
 }
 
-/// What the ordinary connection tells.
+/// What the ordinary connection gave.
 struct Answer {
     server: String,
     version: ServerVersion,
-    status: PostgresStatus,
-    walsenders: Vec<Value>,
-    slots: Vec<Value>,
+    overview: Overview,
 }
 
 async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
@@ -103,76 +99,23 @@ async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
         let version = connection.server_version().map_err(PostgresError::Connection)?;
         (connection.server().to_string(), version)
     };
-    let walsenders_sql = walsenders_query(version);
-    let (status, results) =
-        postgres.fetch_remote_status_with(&[&walsenders_sql, &slots_query(version)]).await;
-    let mut results = results.into_iter();
-    let mut next = || results.next().unwrap_or(Err(Error::Closed)).map_err(PostgresError::Connection);
-    let walsenders = next().and_then(|set| read_walsenders(&set).map_err(PostgresError::Connection))?;
-    let slots = next().and_then(|set| read_slots(&set).map_err(PostgresError::Connection))?;
-    Ok(Answer { server, version, status, walsenders, slots })
-}
-
-/// A role that may not see what others do gets rows with little more than a process in them.
-fn walsenders_query(version: ServerVersion) -> String {
-    let names = NameMap::new(version);
-    let name = |key: &'static str| names.get(key).unwrap_or(key);
-    let (sent, write, flush, replay) =
-        (name("sent_lsn"), name("write_lsn"), name("flush_lsn"), name("replay_lsn"));
-    let difference = lsn_difference(version);
-    format!(
-        "SELECT pid, usename, application_name, pg_catalog.host(client_addr) AS client_addr, client_port, \
-         state, sync_state, {sent} AS sent_lsn, {write} AS write_lsn, {flush} AS flush_lsn, \
-         {replay} AS replay_lsn, {difference}(position, {sent}) AS sent_lag_bytes, \
-         {difference}(position, {flush}) AS flush_lag_bytes, \
-         pg_catalog.date_part('epoch', pg_catalog.now() - backend_start)::pg_catalog.int8 AS age_s, \
-         (SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE active_pid = pid) AS slot_name \
-         FROM pg_catalog.pg_stat_replication, (SELECT {} AS position) AS here \
-         ORDER BY application_name, pid",
-        own_position(version)
-    )
-}
-
-fn read_walsenders(set: &ResultSet) -> Result<Vec<Value>, Error> {
-    set.rows().map(|row| Ok(walsender(row)?)).collect()
-}
-
-fn walsender(row: Row<'_>) -> Result<Value, ColumnError> {
-    Ok(json!({
-        "pid": row.parse::<i64>("pid")?,
-        "usename": row.optional_text("usename")?,
-        "application_name": row.optional_text("application_name")?,
-        "client_addr": row.optional_text("client_addr")?,
-        "client_port": row.optional::<i64>("client_port")?,
-        "state": row.optional_text("state")?,
-        "sync_state": row.optional_text("sync_state")?,
-        "sent_lsn": row.optional_text("sent_lsn")?,
-        "write_lsn": row.optional_text("write_lsn")?,
-        "flush_lsn": row.optional_text("flush_lsn")?,
-        "replay_lsn": row.optional_text("replay_lsn")?,
-        "sent_lag_bytes": row.optional::<i64>("sent_lag_bytes")?,
-        "flush_lag_bytes": row.optional::<i64>("flush_lag_bytes")?,
-        "age_s": row.optional::<i64>("age_s")?,
-        "slot_name": row.optional_text("slot_name")?,
-    }))
+    Ok(Answer { server, version, overview: postgres.fetch_overview().await? })
 }
 
 fn print(answer: &Answer, streaming: &StreamingStatus) {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-    let status = &answer.status;
+    let Overview { status, wal_senders, slots, .. } = &answer.overview;
     let role = match status.is_in_recovery {
         Some(true) => "standby",
         Some(false) => "primary",
         None => "role unknown",
     };
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".into());
     output::print(&format!(
         "{}: PostgreSQL {}, {role}, system {}, timeline {}, at {}",
         answer.server,
-        or_dash(status.server_txt_version.clone()),
-        or_dash(status.postgres_systemid.map(|id| id.to_string())),
-        or_dash(streaming.timeline.map(|timeline| timeline.to_string())),
-        or_dash(status.current_lsn.map(|lsn| lsn.to_string())),
+        or_dash(status.server_txt_version.as_deref()),
+        or_dash(status.postgres_systemid),
+        or_dash(streaming.timeline),
+        or_dash(status.current_lsn),
     ));
     for (key, error) in &status.errors {
         output::print(&format!("{key}: not known: {}", error.message));
@@ -184,58 +127,14 @@ fn print(answer: &Answer, streaming: &StreamingStatus) {
         }
         (None, None) => output::print("replication connections: no: what answers is no WAL sender"),
     }
-    if answer.walsenders.is_empty() {
+    if wal_senders.is_empty() {
         output::print("no replication clients");
     } else {
-        let lag = |value: &Value| {
-            let bytes = value.as_i64().map(|bytes| u64::try_from(bytes).unwrap_or_default());
-            bytes.map_or_else(|| "-".to_string(), output::bytes)
-        };
-        let headings =
-            ["CLIENT", "user", "address", "state", "sync", "sent lag", "flush lag", "slot", "since"];
-        let mut rows = Vec::from([headings.map(String::from).to_vec()]);
-        rows.extend(answer.walsenders.iter().map(|client| {
-            Vec::from([
-                text(&client["application_name"]),
-                text(&client["usename"]),
-                text(&client["client_addr"]),
-                text(&client["state"]),
-                text(&client["sync_state"]),
-                lag(&client["sent_lag_bytes"]),
-                lag(&client["flush_lag_bytes"]),
-                text(&client["slot_name"]),
-                client["age_s"].as_i64().map_or_else(|| "-".to_string(), age),
-            ])
-        }));
-        output::print_table(&rows);
+        rows::print_wal_senders(wal_senders);
     }
-    if answer.slots.is_empty() {
+    if slots.is_empty() {
         output::print("no replication slots");
     } else {
-        print_slots(&answer.slots);
-    }
-}
-
-/// Seconds as people read them, in the two largest units.
-fn age(seconds: i64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
-        (0, _, _) => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_its_two_largest_units() {
-        let texts = [0, 59, 60, 3599, 3600, 86_399, 86_400, 9 * 86_400 + 3600].map(age);
-        let expected =
-            ["0 s", "59 s", "1 min 0 s", "59 min 59 s", "1 h 0 min", "23 h 59 min", "1 d 0 h", "9 d 1 h"];
-        assert_eq!(texts, expected);
+        rows::print_slots(slots);
     }
 }

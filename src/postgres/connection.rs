@@ -170,6 +170,6 @@ impl PostgreSQL for PostgreSQLConnection {
     const CHECK_QUERY: &'static str = "SELECT 1";
 
     async fn fetch_remote_status(&self) -> PostgresStatus {
-        PostgresStatus::fetch(self, &[]).await.0
+        self.fetch_status().await
     }
 }

@@ -22,28 +22,34 @@
 mod commands;
 mod connection;
 mod error;
+mod fetch_status;
 mod keep_alive;
 mod low_level_backup;
 mod name_map;
 mod postgresql;
 mod privileges;
 mod read;
+mod readiness;
 mod reconnecting;
 mod registry;
 mod replication_stats;
 mod rows;
+mod slots;
 mod sql;
 mod standby;
 mod standby_names;
 mod status;
 mod streaming;
+mod wal_senders;
 
 pub use connection::{ConnectionOptions, PostgreSQLConnection};
 pub use error::PostgresError;
+pub use fetch_status::Overview;
 pub use keep_alive::PostgresKeepAlive;
 pub use name_map::NameMap;
 pub use postgresql::PostgreSQL;
 pub use privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
+pub use readiness::{Readiness, SlotAvailability};
 pub use reconnecting::{ConnectionGuard, Reconnectable};
 pub use registry::{close_all, live_connections};
 pub use replication_stats::{ClientType, ReplicationStats};
@@ -51,6 +57,8 @@ pub use rows::{
     ArchiverStats, ConfigurationFiles, ExclusiveBackup, ReplicationSlot, StartedBackup, StoppedBackup,
     Tablespace, XlogInfo,
 };
+pub use slots::SlotStatus;
 pub use standby::{StandbyOptions, StandbyPostgreSQLConnection};
 pub use status::{PostgresStatus, StatusError};
 pub use streaming::{StreamingConnection, StreamingStatus};
+pub use wal_senders::WalSender;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::error::PostgresError;
 use super::reconnecting::{ConnectionGuard, Reconnectable, Reconnecting};
+use crate::client::Connection;
 use crate::conninfo::ConnInfo;
 use crate::types::ServerVersion;
 
@@ -167,9 +168,7 @@ pub trait PostgreSQL: sealed::Object {
     fn server_txt_version(&self) -> impl Future<Output = Result<String, PostgresError>> + Send {
         async {
             let mut guard = self.reconnecting().connect().await?;
-            let connection = guard.connection();
-            let version = connection.server_version().map_err(PostgresError::Connection)?;
-            Ok(txt_version(version, connection.parameters().get("server_version").unwrap_or_default()))
+            Ok(versions(guard.connection())?.1)
         }
     }
 
@@ -246,6 +245,13 @@ pub(super) fn sorted(parameters: &ConnInfo) -> ConnInfo {
         let _ = sorted.set(keyword, value);
     }
     sorted
+}
+
+/// The server's version, and its text, from what the server told when the connection was made.
+pub(super) fn versions(connection: &Connection) -> Result<(ServerVersion, String), PostgresError> {
+    let version = connection.server_version().map_err(PostgresError::Connection)?;
+    let parameter = connection.parameters().get("server_version").unwrap_or_default();
+    Ok((version, txt_version(version, parameter)))
 }
 
 /// `15.18` of the parameter `15.18 (Debian 15.18-0+deb12u1)`. EnterpriseDB's servers up to 10 add a part.

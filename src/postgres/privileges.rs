@@ -1,7 +1,6 @@
 use std::format;
 use std::prelude::v1::*;
 
-use super::sql::IS_SUPERUSER;
 use crate::types::ServerVersion;
 
 /// One thing that a role needs, how to find out whether it has it, and how to give it.
@@ -11,7 +10,7 @@ pub struct Privilege {
     pub name: String,
     /// The statement that gives it, up to the name of the role.
     pub grant: String,
-    /// SQL that is true for a role that has it.
+    /// An SQL expression that is true for a role that has the privilege.
     pub(super) condition: String,
 }
 
@@ -73,15 +72,6 @@ pub fn checkpoint_privileges(version: ServerVersion) -> Vec<Privilege> {
         grant: "GRANT pg_checkpoint TO".into(),
         condition: "pg_catalog.pg_has_role('pg_checkpoint', 'USAGE')".into(),
     }])
-}
-
-/// SQL that is true for a superuser and for a role that has all of them.
-pub(super) fn has(privileges: &[Privilege]) -> String {
-    let conditions: Vec<&str> = privileges.iter().map(|privilege| privilege.condition.as_str()).collect();
-    match conditions.as_slice() {
-        [] => IS_SUPERUSER.into(),
-        conditions => format!("({IS_SUPERUSER} OR ({}))", conditions.join(" AND ")),
-    }
 }
 
 /// EXECUTE on one of these functions; the first is the one to grant.

@@ -9,7 +9,6 @@ use super::privileges::Privilege;
 use super::reconnecting::Sql;
 use super::replication_stats::{self, ClientType, ReplicationStats};
 use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace, XlogInfo};
-use super::status::PostgresStatus;
 use super::{sql, standby_names};
 use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
@@ -205,15 +204,6 @@ impl PostgreSQLConnection {
     pub async fn get_synchronous_standby_names(&self) -> Result<Vec<String>, PostgresError> {
         self.require(90_100, "9.1").await?;
         Ok(standby_names::parse(&self.get_setting("synchronous_standby_names").await?))
-    }
-
-    /// As [`fetch_remote_status`](PostgreSQL::fetch_remote_status), with further statements in the same round
-    /// trip; their results follow in order. There are none if the connection fails.
-    pub async fn fetch_remote_status_with(
-        &self,
-        statements: &[&str],
-    ) -> (PostgresStatus, Vec<Result<ResultSet, Error>>) {
-        PostgresStatus::fetch(self, statements).await
     }
 
     /// Which of these privileges the role lacks; none for a superuser.

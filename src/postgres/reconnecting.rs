@@ -258,20 +258,19 @@ impl Reconnecting<Connection> {
     ) -> Result<ResultSet, PostgresError> {
         let connection = self.connect().await?;
         let sql = sql(connection.server_version().map_err(PostgresError::Connection)?);
-        drop(connection);
-        let results = self.read_all(what, &[(&sql, params)]).await?;
+        let results = self.read_on(connection, what, &[(&sql, params)]).await?;
         let result = results.into_iter().next().unwrap_or(Err(Error::Closed));
         result.map_err(|error| PostgresError::failed(what, error))
     }
 
-    /// Runs statements that only read in one round trip, each with a result of its own. If the connection turns
-    /// out to be lost, runs them once more on a new one.
-    pub(super) async fn read_all(
+    /// Runs statements that only read in one round trip, each with a result of its own. If `connection` turns out
+    /// to be lost, runs them once more on a new one.
+    pub(super) async fn read_on(
         &self,
+        mut connection: ConnectionGuard<'_, Connection>,
         what: &'static str,
         statements: &[Statement<'_>],
     ) -> Result<Vec<Result<ResultSet, Error>>, PostgresError> {
-        let mut connection = self.connect().await?;
         match run(&mut connection, statements).await {
             Err(error) if connection.may_repeat(&error) => {}
             result => return result.map_err(|error| PostgresError::failed(what, error)),

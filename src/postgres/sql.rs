@@ -7,7 +7,7 @@ use std::format;
 use std::prelude::v1::*;
 
 use super::name_map::NameMap;
-use super::privileges::{Privilege, backup_privileges, checkpoint_privileges, has, monitoring_privileges};
+use super::privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
 use super::replication_stats::ClientType;
 use crate::types::ServerVersion;
 
@@ -31,18 +31,27 @@ pub(super) fn scalar(expression: &str) -> String {
 }
 
 pub(super) fn has_monitoring_privileges(version: ServerVersion) -> String {
-    has(&monitoring_privileges(version))
+    has_all(&monitoring_privileges(version))
 }
 
 pub(super) fn has_backup_privileges(version: ServerVersion) -> String {
-    has(&backup_privileges(version))
+    has_all(&backup_privileges(version))
 }
 
 pub(super) fn has_checkpoint_privileges(version: ServerVersion) -> String {
-    has(&checkpoint_privileges(version))
+    has_all(&checkpoint_privileges(version))
 }
 
-/// One row with a boolean for each of them, in order.
+/// An expression that is true for a superuser and for a role that has all of these privileges.
+fn has_all(privileges: &[Privilege]) -> String {
+    let conditions: Vec<&str> = privileges.iter().map(|privilege| privilege.condition.as_str()).collect();
+    match conditions.as_slice() {
+        [] => IS_SUPERUSER.into(),
+        conditions => format!("({IS_SUPERUSER} OR ({}))", conditions.join(" AND ")),
+    }
+}
+
+/// One row with a boolean for each of these privileges, in order.
 pub(super) fn each_privilege(privileges: &[Privilege]) -> String {
     let columns = privileges.iter().map(|privilege| format!("({IS_SUPERUSER} OR {})", privilege.condition));
     format!("SELECT {}", columns.collect::<Vec<_>>().join(", "))
@@ -149,6 +158,67 @@ pub(super) fn archiver_stats() -> String {
 pub(super) const REPLICATION_SLOT: &str = "SELECT slot_name, active, restart_lsn \
      FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' \
      AND slot_name::pg_catalog.text = $1::pg_catalog.text";
+
+/// How many bytes of WAL lie between `position` and this server's own: where a primary writes, or how far a standby
+/// has received.
+fn bytes_behind(position: &str) -> String {
+    format!("own.position OPERATOR(pg_catalog.-) {position}")
+}
+
+/// The server's own position as the only row of a table `own`.
+fn own_position(version: ServerVersion) -> String {
+    format!("(SELECT {} AS position) AS own", position(version, "pg_last_wal_receive_lsn"))
+}
+
+/// A row for each replication slot of any kind, with the WAL that it keeps from being removed.
+pub(super) fn slots(version: ServerVersion) -> String {
+    let availability = if version >= V13 {
+        "wal_status, safe_wal_size"
+    } else {
+        "NULL AS wal_status, NULL AS safe_wal_size"
+    };
+    format!(
+        "SELECT slot_name, slot_type, plugin, database, active, active_pid, restart_lsn, confirmed_flush_lsn, \
+         {availability}, {} AS retained_bytes \
+         FROM pg_catalog.pg_replication_slots, {} ORDER BY slot_name",
+        bytes_behind("restart_lsn"),
+        own_position(version),
+    )
+}
+
+/// A row for each replication client. A role that may not see what others do gets rows with little more than a
+/// process in them.
+pub(super) fn wal_senders(version: ServerVersion) -> String {
+    let names = NameMap::new(version);
+    let [sent, write, flush, replay] =
+        ["sent_lsn", "write_lsn", "flush_lsn", "replay_lsn"].map(|key| names.name(key));
+    format!(
+        "SELECT pid, usename, application_name, pg_catalog.host(client_addr) AS client_addr, client_port, \
+         state, sync_state, {sent} AS sent_lsn, {write} AS write_lsn, {flush} AS flush_lsn, \
+         {replay} AS replay_lsn, {} AS sent_lag_bytes, {} AS flush_lag_bytes, \
+         pg_catalog.date_part('epoch', pg_catalog.now() - backend_start)::pg_catalog.int8 AS age_s, \
+         (SELECT slot_name FROM pg_catalog.pg_replication_slots WHERE active_pid = pid) AS slot_name \
+         FROM pg_catalog.pg_stat_replication, {} ORDER BY application_name, pid",
+        bytes_behind(sent),
+        bytes_behind(flush),
+        own_position(version),
+    )
+}
+
+/// One row of what decides whether a role can receive WAL from the server and take backups of it.
+pub(super) const READINESS: &str = "SELECT pg_catalog.quote_ident(CURRENT_USER) AS role, \
+     pg_catalog.host(pg_catalog.inet_client_addr()) AS client_addr, \
+     pg_catalog.current_setting('password_encryption') AS password_encryption, \
+     (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER) \
+     AS may_replicate, \
+     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication) AS wal_senders, \
+     (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) AS slots, \
+     (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout') AS wal_sender_timeout_ms, \
+     pg_catalog.current_setting('archive_mode') AS archive_mode";
+
+/// How close the slot named `$1` is to being lost (servers from 13 on).
+pub(super) const SLOT_AVAILABILITY: &str = "SELECT wal_status, safe_wal_size \
+     FROM pg_catalog.pg_replication_slots WHERE slot_name::pg_catalog.text = $1::pg_catalog.text";
 
 /// `allowed`, and if that is true a row for each client, or one of NULLs if there is none.
 pub(super) fn replication_stats(version: ServerVersion, clients: ClientType) -> String {

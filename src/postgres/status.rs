@@ -1,13 +1,8 @@
 use core::str::FromStr;
 use std::prelude::v1::*;
 
-use super::connection::PostgreSQLConnection;
-use super::error::PostgresError;
-use super::postgresql::{PostgreSQL, first_line};
 use super::rows::{ConfigurationFiles, ReplicationSlot};
-use super::sql::{self, StatusPart};
 use super::standby_names;
-use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet};
 use crate::types::{Lsn, SqlState, SystemId};
 
@@ -21,7 +16,7 @@ pub struct StatusError {
     pub sqlstate: Option<SqlState>,
 }
 
-/// What [`PostgreSQLConnection`] tells of a server, as of one moment.
+/// What [`PostgreSQLConnection`](super::PostgreSQLConnection) tells of a server, as of one moment.
 ///
 /// Settings are as `SHOW` prints them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,67 +80,9 @@ pub struct PostgresStatus {
     pub postgres_systemid: Option<SystemId>,
 }
 
-const WHAT: &str = "asking for the status";
-
 impl PostgresStatus {
-    pub(super) async fn fetch(
-        postgres: &PostgreSQLConnection,
-        statements: &[&str],
-    ) -> (Self, Vec<Result<ResultSet, Error>>) {
-        let mut status = Self::default();
-        match status.gather(postgres, statements).await {
-            Ok(results) => (status, results),
-            Err(error) => {
-                (Self { connection_error: Some(status_error(&error)), ..Self::default() }, Vec::new())
-            }
-        }
-    }
-
-    async fn gather(
-        &mut self,
-        postgres: &PostgreSQLConnection,
-        statements: &[&str],
-    ) -> Result<Vec<Result<ResultSet, Error>>, PostgresError> {
-        self.server_txt_version = Some(postgres.server_txt_version().await?);
-        self.version_supported = Some(postgres.is_minimal_postgres_version().await?);
-        self.replication_slot_support = Some(true);
-        let params: Vec<Option<&str>> = postgres.slot_name().map(Some).into_iter().collect();
-        let version = postgres.server_version().await?;
-        let parts = sql::status_parts(version, !params.is_empty());
-        let whole = sql::status(&parts);
-        let mut batch = Vec::from([(whole.as_str(), params.as_slice())]);
-        batch.extend(statements.iter().map(|statement| (*statement, &[][..])));
-        let mut results = postgres.reconnecting.read_all(WHAT, &batch).await?.into_iter();
-        match results.next() {
-            Some(Ok(set)) => self.take(&set),
-            _ => self.gather_parts(postgres, &parts, &params).await?,
-        }
-        Ok(results.collect())
-    }
-
-    /// The server did not like a part: the others, and for that one the reason.
-    async fn gather_parts(
-        &mut self,
-        postgres: &PostgreSQLConnection,
-        parts: &[StatusPart],
-        params: &[Option<&str>],
-    ) -> Result<(), PostgresError> {
-        let with_params = |part: &StatusPart| if part.sql.contains("$1") { params } else { &[] };
-        let batch: Vec<_> = parts.iter().map(|part| (part.sql.as_str(), with_params(part))).collect();
-        let results = postgres.reconnecting.read_all(WHAT, &batch).await?;
-        for (part, result) in parts.iter().zip(results) {
-            match result {
-                Ok(set) => self.take(&set),
-                Err(error) => {
-                    let error = status_error(&error);
-                    self.errors.extend(part.keys.iter().map(|key| (*key, error.clone())));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, set: &ResultSet) {
+    /// Takes the rows of `sql::StatusPart`s.
+    pub(super) fn take(&mut self, set: &ResultSet) {
         for row in set.rows() {
             let pair = row.text("key").and_then(|key| Ok((key, row.optional_text("value")?)));
             match pair {
@@ -223,24 +160,4 @@ fn parse<T: FromStr>(
 
 fn column_error(error: &ColumnError) -> StatusError {
     StatusError { message: error.to_string(), sqlstate: None }
-}
-
-trait HasSqlState: core::error::Error {
-    fn state(&self) -> Option<SqlState>;
-}
-
-impl HasSqlState for PostgresError {
-    fn state(&self) -> Option<SqlState> {
-        self.sqlstate()
-    }
-}
-
-impl HasSqlState for Error {
-    fn state(&self) -> Option<SqlState> {
-        self.sqlstate()
-    }
-}
-
-fn status_error(error: &impl HasSqlState) -> StatusError {
-    StatusError { message: first_line(error), sqlstate: error.state() }
 }

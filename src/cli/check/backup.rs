@@ -1,18 +1,17 @@
 //! What backups need.
 
-use super::facts::Facts;
 use super::render::Check;
-use tapster::postgres::{PostgresStatus, Privilege};
+use tapster::postgres::{PostgresStatus, Privilege, Readiness};
 use tapster::types::ServerVersion;
 
 pub(super) fn checks(
     missing: &[Privilege],
     status: &PostgresStatus,
-    facts: &Facts,
+    readiness: &Readiness,
     version: ServerVersion,
     checks: &mut Vec<Check>,
 ) {
-    let role = &facts.role;
+    let role = &readiness.role;
     if status.has_backup_privileges == Some(true) {
         checks.push(Check::ok("backup privileges", ""));
     } else if missing.is_empty() {
@@ -24,15 +23,15 @@ pub(super) fn checks(
         let text = format!("missing: {}", names.join("; "));
         checks.push(Check::failed("backup privileges", text, hints));
     }
-    match facts.archive_mode.as_str() {
+    match readiness.archive_mode.as_str() {
         "off" => checks.push(Check::ok("archive_mode", "off: the backup's WAL has to be received")),
         mode => checks.push(Check::ok("archive_mode", format!("{mode}: the end of a backup waits for it"))),
     }
 }
 
-pub(super) fn checkpoint(missing: &[Privilege], facts: &Facts) -> Option<Check> {
+pub(super) fn checkpoint(missing: &[Privilege], readiness: &Readiness) -> Option<Check> {
     let privilege = missing.first()?;
     let text = format!("missing: {}, for the command checkpoint", privilege.name);
-    let hint = format!("{} {};", privilege.grant, facts.role);
+    let hint = format!("{} {};", privilege.grant, readiness.role);
     Some(Check::warning("checkpoint", text, [hint]))
 }

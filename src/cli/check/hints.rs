@@ -1,11 +1,13 @@
 //! Texts that can be pasted: statements end with a semicolon, what is for a file or for a person does not.
 
 use super::super::failure::Failure;
-use super::facts::SCRAM;
 use tapster::client;
+use tapster::postgres::Readiness;
 use tapster::types::SqlState;
 
 pub(super) const RELOAD: &str = "SELECT pg_reload_conf();";
+/// The method of `pg_hba.conf` for passwords stored as SCRAM verifiers.
+const SCRAM: &str = "scram-sha-256";
 pub(super) const RESTART: &str = "then restart the server";
 
 /// What pg_hba.conf or the role lacks for an ordinary connection.
@@ -34,6 +36,12 @@ fn client_in(message: &str) -> Option<&str> {
     let (_, rest) = message.split_once("host \"")?;
     let (host, _) = rest.split_once('"')?;
     Some(host).filter(|host| *host != "[local]")
+}
+
+/// The method of `pg_hba.conf` that takes passwords as this server stores them. Before 14 that is MD5 unless told;
+/// the method `md5` takes SCRAM as well.
+pub(super) fn password_method(readiness: &Readiness) -> &'static str {
+    if readiness.password_encryption == SCRAM { SCRAM } else { "md5" }
 }
 
 /// The line that lets the role in from this address, or over the Unix socket. The first line that fits counts.

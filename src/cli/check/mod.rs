@@ -1,7 +1,6 @@
 //! `check`: whether a server is ready, and what mends it where it is not.
 
 mod backup;
-mod facts;
 mod hints;
 mod receive;
 mod render;
@@ -10,17 +9,14 @@ use core::time::Duration;
 use std::ffi::OsString;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::output;
 use super::postgres::Postgres;
-use facts::Facts;
-use render::{Check, Outcome};
-use tapster::Error;
-use tapster::postgres::{PostgreSQL as _, PostgresError, backup_privileges, checkpoint_privileges};
-use tapster::types::ServerVersion;
+use render::{Check, Outcome, Server};
+use tapster::postgres::{PostgreSQL as _, backup_privileges, checkpoint_privileges};
 
 pub(super) const AFTER_HELP: &str = "Examples:
   tapster check service=db1 --slot tap
@@ -98,7 +94,7 @@ async fn check(args: &Args) -> Result<(), Failure> {
             let server = checks_of(args, &postgres, &mut checks).await?;
             postgres.postgres.close().await;
             postgres.streaming.close().await;
-            (server, checks)
+            (Some(server), checks)
         }
         Err(failure) if failure.is_usage() => return Err(failure),
         Err(failure) => {
@@ -108,18 +104,18 @@ async fn check(args: &Args) -> Result<(), Failure> {
                 ["user", "dbname"].map(|keyword| resolved.get(keyword).unwrap_or_default());
             let database = if database.is_empty() { user } else { database };
             let hints = hints::connection(&failure, &message, user, database);
-            (json!({}), Vec::from([Check::failed("connection", message, hints)]))
+            (None, Vec::from([Check::failed("connection", message, hints)]))
         }
     };
     let worst = checks.iter().map(|check| check.outcome as u8).max().unwrap_or_default();
     if args.nagios {
-        render::nagios(&server, &checks);
+        render::nagios(server.as_ref(), &checks);
         return Failure::exit(worst);
     }
     if args.json {
-        render::json(&server, &checks);
+        render::json(server.as_ref(), &checks);
     } else {
-        render::text(&server, &checks);
+        render::text(server.as_ref(), &checks);
     }
     Failure::exit(u8::from(worst == Outcome::Failed as u8))
 }
@@ -135,11 +131,11 @@ async fn connected_in(elapsed: Duration, target: &Postgres) -> Result<Check, Fai
         session.authentication,
         elapsed.as_millis()
     );
-    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
     let auth = session.authentication.to_string();
-    Ok(Check::ok("connection", text).with(json!({
-        "tls": tls, "auth": auth, "channel_binding": session.channel_bound, "ms": milliseconds,
-    })))
+    let detail =
+        json!({ "tls": tls, "auth": auth, "channel_binding": session.channel_bound, "ms": milliseconds });
+    Ok(Check::ok("connection", text).with(detail).measured(Some(milliseconds)))
 }
 
 /// Neither standbys nor backups can use WAL without what `replica` adds to it.
@@ -162,21 +158,10 @@ fn host_and_port(server: &str) -> (Option<&str>, Option<u16>) {
 }
 
 /// Adds all checks to the first, and gives what identifies the server.
-async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> Result<Value, Failure> {
+async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> Result<Server, Failure> {
     let postgres = &target.postgres;
     let version = postgres.server_version().await?;
-    let mut statements = Vec::from([facts::FACTS]);
-    if version >= ServerVersion::release(13) {
-        statements.push(facts::SLOTS);
-    }
-    let (status, results) = postgres.fetch_remote_status_with(&statements).await;
-    let mut sets = Vec::new();
-    for result in results {
-        sets.push(result.map_err(PostgresError::Connection)?);
-    }
-    let facts = sets.first().ok_or(PostgresError::NoConnection)?;
-    let facts = Facts::read(facts, sets.get(1), args.slot.as_deref())
-        .map_err(|error| PostgresError::Connection(Error::Column(error)))?;
+    let (status, readiness) = postgres.fetch_readiness().await?;
     let streaming = target.streaming.fetch_remote_status().await;
 
     checks.push(match status.version_supported {
@@ -192,30 +177,29 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
     }
     checks.push(wal_level(status.wal_level.as_deref()));
     if args.purpose != Purpose::Backup {
-        receive::checks(args.slot.as_deref(), &status, &streaming, &facts, version, checks);
+        receive::checks(args.slot.as_deref(), &status, &streaming, &readiness, version, checks);
     }
     if args.purpose != Purpose::Receive {
         let missing = postgres.missing_privileges(backup_privileges(version)).await?;
-        backup::checks(&missing, &status, &facts, version, checks);
+        backup::checks(&missing, &status, &readiness, version, checks);
         let missing = postgres.missing_privileges(checkpoint_privileges(version)).await?;
-        if let Some(check) = backup::checkpoint(&missing, &facts) {
+        if let Some(check) = backup::checkpoint(&missing, &readiness) {
             checks.push(check);
         }
-        if facts.archive_mode != "off" && !postgres.get_archiver_stats().await?.is_archiving {
+        if readiness.archive_mode != "off" && !postgres.get_archiver_stats().await?.is_archiving {
             let hint = "look at archive_command and at the server's log: WAL piles up in its pg_wal";
             checks.push(Check::failed("archiving", "the last attempt failed", [hint]));
         }
     }
     let (host, port) = host_and_port(&target.server);
-    Ok(json!({
-        "host": host,
-        "port": port,
-        "version": version.to_string(),
-        "version_num": version.num(),
-        "in_recovery": status.is_in_recovery,
-        "timeline": streaming.timeline.map(tapster::types::TimelineId::get),
-        "system_identifier": status.postgres_systemid.map(|id| id.to_string()),
-    }))
+    Ok(Server {
+        host: host.map(str::to_string),
+        port,
+        version,
+        in_recovery: status.is_in_recovery,
+        timeline: streaming.timeline,
+        system_identifier: status.postgres_systemid,
+    })
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use serde_json::json;
 
 use super::super::output;
-use super::facts::Facts;
-use super::hints::{RELOAD, RESTART, hba_line};
+use super::hints::{RELOAD, RESTART, hba_line, password_method};
 use super::render::Check;
-use tapster::postgres::{PostgresStatus, StreamingStatus};
+use tapster::postgres::{PostgresStatus, Readiness, SlotAvailability, StreamingStatus};
 use tapster::types::{ServerVersion, SqlState};
 
 /// How many WAL senders and slots PostgreSQL has unless told.
@@ -16,11 +15,11 @@ pub(super) fn checks(
     slot: Option<&str>,
     status: &PostgresStatus,
     streaming: &StreamingStatus,
-    facts: &Facts,
+    readiness: &Readiness,
     version: ServerVersion,
     checks: &mut Vec<Check>,
 ) {
-    checks.push(replication_login(streaming, facts));
+    checks.push(replication_login(streaming, readiness));
     match (status.postgres_systemid, streaming.streaming_systemid) {
         (Some(one), Some(other)) if one != other => checks.push(Check::failed(
             "system identifier",
@@ -30,20 +29,22 @@ pub(super) fn checks(
         _ => {}
     }
     let most = status.max_wal_senders.unwrap_or_default();
-    let in_use = format!("{} of {most} in use", facts.senders);
-    let more = format!("ALTER SYSTEM SET max_wal_senders = {};", (most.max(facts.senders) + 5).max(DEFAULT));
+    let in_use = format!("{} of {most} in use", readiness.wal_senders);
+    let more =
+        format!("ALTER SYSTEM SET max_wal_senders = {};", (most.max(readiness.wal_senders) + 5).max(DEFAULT));
     let hints = [more.as_str(), RESTART];
-    let senders = match facts.senders {
+    let senders = match readiness.wal_senders {
         _ if most == 0 => Check::failed("wal senders", "none are allowed", hints),
         used if used >= most => Check::failed("wal senders", in_use, hints),
         _ => Check::ok("wal senders", in_use),
     };
-    checks.push(senders.with(json!({ "used": facts.senders, "max": most })));
+    let detail = json!({ "used": readiness.wal_senders, "max": most });
+    checks.push(senders.with(detail).measured(Some(readiness.wal_senders.into())));
     checks.push(match slot {
-        Some(slot) => slot_check(slot, status, facts, version),
-        None => slots_check(status, facts),
+        Some(slot) => slot_check(slot, status, readiness, version),
+        None => slots_check(status, readiness),
     });
-    let milliseconds = facts.wal_sender_timeout_ms.unwrap_or_default();
+    let milliseconds = readiness.wal_sender_timeout_ms.unwrap_or_default();
     let text = format!("{} s (receive-wal reports every 10 s)", milliseconds / 1000);
     checks.push(match milliseconds {
         0 => Check::warning(
@@ -59,7 +60,7 @@ pub(super) fn checks(
     });
 }
 
-fn replication_login(streaming: &StreamingStatus, facts: &Facts) -> Check {
+fn replication_login(streaming: &StreamingStatus, readiness: &Readiness) -> Check {
     const NAME: &str = "replication login";
     let Some(error) = &streaming.connection_error else {
         return match streaming.streaming {
@@ -71,14 +72,19 @@ fn replication_login(streaming: &StreamingStatus, facts: &Facts) -> Check {
             ),
         };
     };
-    let role = &facts.role;
+    let role = &readiness.role;
     let mut hints = Vec::new();
     // pg_hba.conf is looked at before the role's attribute.
     if error.sqlstate == Some(SqlState::INVALID_AUTHORIZATION) {
-        hints.push(hba_line("replication", role, facts.client.as_deref(), facts.password_method));
+        hints.push(hba_line(
+            "replication",
+            role,
+            readiness.client_addr.as_deref(),
+            password_method(readiness),
+        ));
         hints.push(RELOAD.into());
     }
-    if !facts.may_replicate {
+    if !readiness.may_replicate {
         hints.push(format!("ALTER ROLE {role} REPLICATION;"));
     }
     if hints.is_empty() {
@@ -91,25 +97,32 @@ fn replication_login(streaming: &StreamingStatus, facts: &Facts) -> Check {
     Check::failed(NAME, error.message.clone(), hints)
 }
 
-fn slot_check(name: &str, status: &PostgresStatus, facts: &Facts, version: ServerVersion) -> Check {
+fn slot_check(name: &str, status: &PostgresStatus, readiness: &Readiness, version: ServerVersion) -> Check {
     let slot = status.replication_slot.as_ref();
-    judge_slot(name, status, facts, version).with(json!({
+    let availability = readiness.slot.as_ref();
+    let safe_wal_size = availability.and_then(|availability| availability.safe_wal_size);
+    let detail = json!({
         "slot": name,
         "active": slot.map(|slot| slot.active),
         "restart_lsn": slot.and_then(|slot| slot.restart_lsn).map(|lsn| lsn.to_string()),
-        "wal_status": facts.wal_status,
-        "safe_wal_size": facts.safe_wal_size,
-    }))
+        "wal_status": availability.and_then(|availability| availability.wal_status.as_deref()),
+        "safe_wal_size": safe_wal_size,
+    });
+    judge_slot(name, status, readiness, version).with(detail).measured(safe_wal_size)
 }
 
-fn judge_slot(name: &str, status: &PostgresStatus, facts: &Facts, version: ServerVersion) -> Check {
+fn judge_slot(name: &str, status: &PostgresStatus, readiness: &Readiness, version: ServerVersion) -> Check {
     const NAME: &str = "slot";
     let Some(slot) = &status.replication_slot else {
         let hint = format!("tapster slot create {name}");
         return Check::failed(NAME, format!("there is no physical slot {name}"), [hint]);
     };
-    let left = facts.safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()).map(output::bytes);
-    match facts.wal_status.as_deref() {
+    let (wal_status, safe_wal_size) = match &readiness.slot {
+        Some(SlotAvailability { wal_status, safe_wal_size, .. }) => (wal_status.as_deref(), *safe_wal_size),
+        None => (None, None),
+    };
+    let left = safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()).map(output::bytes);
+    match wal_status {
         Some("lost") => {
             let hint = format!("WAL is missing: drop {name}, create it again, and take a new backup");
             return Check::failed(NAME, format!("{name} is lost"), [hint]);
@@ -133,7 +146,7 @@ fn judge_slot(name: &str, status: &PostgresStatus, facts: &Facts, version: Serve
         }
         (false, Some(lsn)) => {
             let mut hint = format!("tapster receive-wal -S {name}");
-            if version >= ServerVersion::release(13) && facts.safe_wal_size.is_none() {
+            if version >= ServerVersion::release(13) && safe_wal_size.is_none() {
                 hint.push_str("; until then WAL piles up, without a limit in max_slot_wal_keep_size");
             }
             Check::warning(NAME, format!("nobody uses {name}, which keeps WAL from {lsn} on"), [hint])
@@ -141,12 +154,12 @@ fn judge_slot(name: &str, status: &PostgresStatus, facts: &Facts, version: Serve
     }
 }
 
-fn slots_check(status: &PostgresStatus, facts: &Facts) -> Check {
+fn slots_check(status: &PostgresStatus, readiness: &Readiness) -> Check {
     let most = status.max_replication_slots.unwrap_or_default();
-    let text = format!("{} of {most} in use", facts.slots);
-    if facts.slots < most {
+    let text = format!("{} of {most} in use", readiness.slots);
+    if readiness.slots < most {
         return Check::ok("slots", text);
     }
-    let more = format!("ALTER SYSTEM SET max_replication_slots = {};", (facts.slots + 5).max(DEFAULT));
+    let more = format!("ALTER SYSTEM SET max_replication_slots = {};", (readiness.slots + 5).max(DEFAULT));
     Check::warning("slots", text, [more.as_str(), RESTART])
 }

@@ -3,6 +3,39 @@
 use serde_json::{Map, Value, json};
 
 use super::super::output;
+use super::super::rows::or_dash;
+use tapster::types::{ServerVersion, SystemId, TimelineId};
+
+/// The server that was checked.
+#[derive(Debug)]
+pub(super) struct Server {
+    /// The host, or the directory of the socket.
+    pub(super) host: Option<String>,
+    pub(super) port: Option<u16>,
+    pub(super) version: ServerVersion,
+    pub(super) in_recovery: Option<bool>,
+    pub(super) timeline: Option<TimelineId>,
+    pub(super) system_identifier: Option<SystemId>,
+}
+
+impl Server {
+    /// `db1:5432`.
+    fn address(&self) -> Option<String> {
+        Some(format!("{}:{}", self.host.as_deref()?, self.port?))
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "host": self.host,
+            "port": self.port,
+            "version": self.version.to_string(),
+            "version_num": self.version.num(),
+            "in_recovery": self.in_recovery,
+            "timeline": self.timeline.map(TimelineId::get),
+            "system_identifier": self.system_identifier.map(|id| id.to_string()),
+        })
+    }
+}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -29,14 +62,23 @@ pub(super) struct Check {
     pub(super) outcome: Outcome,
     pub(super) text: String,
     /// The same for programs: an object, or nothing.
-    pub(super) detail: Value,
+    detail: Value,
+    /// The number that monitoring draws over time.
+    measured: Option<i64>,
     /// What mends it: statements, settings, lines of files.
     pub(super) hints: Vec<String>,
 }
 
 impl Check {
     pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
-        Self { name, outcome: Outcome::Ok, text: text.into(), detail: Value::Null, hints: Vec::new() }
+        Self {
+            name,
+            outcome: Outcome::Ok,
+            text: text.into(),
+            detail: Value::Null,
+            measured: None,
+            hints: Vec::new(),
+        }
     }
 
     pub(super) fn warning<H: Into<String>>(
@@ -59,25 +101,26 @@ impl Check {
     pub(super) fn with(self, detail: Value) -> Self {
         Self { detail, ..self }
     }
+
+    pub(super) fn measured(self, measured: Option<i64>) -> Self {
+        Self { measured, ..self }
+    }
 }
 
 fn count(checks: &[Check], outcome: Outcome) -> usize {
     checks.iter().filter(|check| check.outcome == outcome).count()
 }
 
-/// `db1:5432`, of a server that was reached.
-fn address(server: &Value) -> Option<String> {
-    Some(format!("{}:{}", server["host"].as_str()?, server["port"].as_u64()?))
-}
-
-pub(super) fn text(server: &Value, checks: &[Check]) {
-    if let Some(address) = address(server) {
-        let role = if server["in_recovery"] == true { "standby" } else { "primary" };
-        let system = server["system_identifier"].as_str().unwrap_or("-");
-        let version = server["version"].as_str().unwrap_or("-");
-        let timeline = server["timeline"].as_u64().map_or_else(|| "-".into(), |number| number.to_string());
+pub(super) fn text(server: Option<&Server>, checks: &[Check]) {
+    if let Some(server) = server
+        && let Some(address) = server.address()
+    {
         output::print(&format!(
-            "{address}: PostgreSQL {version}, {role}, timeline {timeline}, system {system}"
+            "{address}: PostgreSQL {}, {}, timeline {}, system {}",
+            server.version,
+            if server.in_recovery == Some(true) { "standby" } else { "primary" },
+            or_dash(server.timeline),
+            or_dash(server.system_identifier),
         ));
     }
     let mut rows = Vec::new();
@@ -94,7 +137,7 @@ pub(super) fn text(server: &Value, checks: &[Check]) {
     output::print(&format!("{failed} failed, {warnings} warning{plural}, {ok} ok"));
 }
 
-pub(super) fn json(server: &Value, checks: &[Check]) {
+pub(super) fn json(server: Option<&Server>, checks: &[Check]) {
     let check = |check: &Check| {
         let mut value = Map::new();
         value.insert("name".into(), check.name.replace(' ', "_").into());
@@ -111,7 +154,7 @@ pub(super) fn json(server: &Value, checks: &[Check]) {
     output::print_json(&json!({
         "schema": "tapster.check/1",
         "ok": count(checks, Outcome::Failed) == 0,
-        "server": server,
+        "server": server.map_or_else(|| json!({}), Server::to_json),
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "counts": {
             "ok": count(checks, Outcome::Ok),
@@ -121,7 +164,7 @@ pub(super) fn json(server: &Value, checks: &[Check]) {
     }));
 }
 
-pub(super) fn nagios(server: &Value, checks: &[Check]) {
+pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) {
     let (word, told) = match (count(checks, Outcome::Failed), count(checks, Outcome::Warning)) {
         (0, 0) => ("OK", Outcome::Ok),
         (0, _) => ("WARNING", Outcome::Warning),
@@ -133,21 +176,22 @@ pub(super) fn nagios(server: &Value, checks: &[Check]) {
         .map(|check| format!("{}: {}", check.name, plugin_text(&check.text)))
         .collect();
     let text = if texts.is_empty() { format!("{} checks", checks.len()) } else { texts.join("; ") };
-    let server = address(server).map_or_else(String::new, |address| format!("{address}: "));
+    let address = server.and_then(Server::address);
+    let server = address.map_or_else(String::new, |address| format!("{address}: "));
     let text = plugin_text(&format!("{server}{text}"));
     output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "));
 }
 
-/// What is drawn over time.
+/// The numbers that monitoring draws over time.
 fn numbers(checks: &[Check]) -> String {
     let known = [
-        ("connection", "ms", "connect_ms", ""),
-        ("wal senders", "used", "wal_senders", ""),
-        ("slot", "safe_wal_size", "slot_safe_wal", "B"),
+        ("connection", "connect_ms", ""),
+        ("wal senders", "wal_senders", ""),
+        ("slot", "slot_safe_wal", "B"),
     ];
-    let number = |(name, key, label, unit)| {
+    let number = |(name, label, unit)| {
         let check = checks.iter().find(|check: &&Check| check.name == name)?;
-        Some(format!("{label}={}{unit}", check.detail[key].as_i64()?))
+        Some(format!("{label}={}{unit}", check.measured?))
     };
     known.into_iter().filter_map(number).collect::<Vec<_>>().join(" ")
 }
