@@ -40,6 +40,8 @@ pub mod compression;
 #[cfg(feature = "conninfo")]
 pub mod conninfo;
 #[cfg(feature = "client")]
+mod deadline;
+#[cfg(feature = "client")]
 mod net;
 #[cfg(feature = "postgres")]
 pub mod postgres;

@@ -6,9 +6,9 @@ use std::vec::Vec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
-use super::connect::Route;
 use super::connection::Connection;
 use super::error::{ConnectAttempt, ConnectFailure, Error};
+use super::route::Route;
 use crate::codec::{CancelRequest, StartupPacket};
 use crate::session::{CancelKey, HandshakeError};
 

@@ -2,15 +2,14 @@ use core::fmt;
 use core::time::Duration;
 use std::boxed::Box;
 use std::sync::Arc;
-use std::vec::Vec;
 
-use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
-
-use super::connect::Route;
 use super::error::Error;
 use super::notification::Notifications;
-use super::prepared::Dropped;
-use crate::codec::{BackendFraming, FrontendMessage, ServerError, TransactionStatus};
+use super::route::Route;
+use super::statement::Dropped;
+use super::turn::Turn;
+use super::wire::Wire;
+use crate::codec::{ServerError, TransactionStatus};
 use crate::net::{ReadBuffer, Stream};
 use crate::session::{CancelKey, Session, SessionParameters};
 use crate::types::ServerVersion;
@@ -26,19 +25,8 @@ pub type NoticeHandler = Box<dyn FnMut(&ServerError) + Send>;
 /// (an error while reading or writing) the connection is closed and every call returns
 /// [`Error::Closed`].
 pub struct Connection {
-    pub(super) stream: Stream,
-    pub(super) input: ReadBuffer,
-    /// Bytes of the message that was lent last. They are given up at the *start* of the next call, which
-    /// makes reading cancel-safe.
-    pub(super) lent: usize,
-    /// Bytes to come of a message of which only the beginning was taken.
-    pub(super) rest: usize,
-    pub(super) output: Vec<u8>,
-    /// How much of `output` is written.
-    pub(super) sent: usize,
-    /// The rules for what the server sends.
-    pub(super) framing: BackendFraming,
-    pub(super) phase: Phase,
+    pub(super) wire: Wire,
+    pub(super) turn: Turn,
     pub(super) session: Session,
     pub(super) route: Arc<Route>,
     pub(super) on_notice: NoticeHandler,
@@ -47,49 +35,12 @@ pub struct Connection {
     pub(super) read_timeout: Option<Duration>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Phase {
-    /// The server waits for a command.
-    Ready,
-    /// An answer is under way.
-    Busy(Answer),
-    /// Out of step or closed; never used again.
-    Closed,
-}
-
-/// What is still to come of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Answer {
-    /// How many `ReadyForQuery`; with the last one the answer is complete.
-    pub(super) ends: u32,
-    /// Whether the command went out in the extended protocol.
-    pub(super) is_extended: bool,
-    /// Whether the server has asked for the data of a COPY, and now waits for us.
-    pub(super) awaits_copy: bool,
-}
-
-impl Answer {
-    /// The answer to a simple query.
-    pub(super) const SIMPLE: Self = Self { ends: 1, is_extended: false, awaits_copy: false };
-
-    /// The answer to that many statements of the extended protocol, each with its own `Sync`.
-    pub(super) const fn extended(ends: u32) -> Self {
-        Self { ends, is_extended: true, awaits_copy: false }
-    }
-}
-
 impl Connection {
     pub(super) fn new(stream: Stream, input: ReadBuffer, session: Session, route: Route) -> Self {
         let on_notice = Box::new(|notice: &ServerError| log::info!("{notice}"));
         let mut connection = Self {
-            stream,
-            input,
-            lent: 0,
-            rest: 0,
-            output: Vec::new(),
-            sent: 0,
-            framing: BackendFraming::READY,
-            phase: Phase::Ready,
+            wire: Wire::new(stream, input),
+            turn: Turn::new(),
             session,
             route: Arc::new(route),
             on_notice,
@@ -141,7 +92,7 @@ impl Connection {
     /// Whether the session is in TLS.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.stream.is_tls()
+        self.wire.is_tls()
     }
 
     /// What cancels this session's statements; some poolers give none.
@@ -153,7 +104,7 @@ impl Connection {
     /// Whether the connection can take a command, as far as can be known without asking.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.phase != Phase::Closed
+        self.turn.is_open()
     }
 
     /// Takes the server's notices from now on. Without one they go to the `log` crate at level info.
@@ -173,34 +124,15 @@ impl Connection {
     /// Takes rows and data of COPY of so many bytes at most from now on, instead of nearly 1 GiB.
     #[cfg(feature = "replication")]
     pub(crate) fn limit_data(&mut self, bytes: u32) {
-        let limits = &mut self.framing.limits;
-        (limits.copy_data, limits.data_row) = (bytes, bytes);
-    }
-
-    /// Ends the session in good order.
-    ///
-    /// # Errors
-    /// If the goodbye cannot be written; the connection is closed all the same.
-    pub async fn close(mut self) -> Result<(), Error> {
-        if self.phase == Phase::Closed {
-            return Ok(());
-        }
-        self.push(|out| FrontendMessage::Terminate.encode(out))?;
-        self.flush("closing the connection").await?;
-        self.phase = Phase::Closed;
-        self.stream.shutdown().await.map_err(|source| Error::Io { during: "closing the connection", source })
+        self.wire.limit_data(bytes);
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         // A goodbye spares the server a line in its log. Best effort: only if it can be written at once.
-        if self.phase != Phase::Closed && self.output.is_empty() {
-            let mut goodbye = Vec::new();
-            if FrontendMessage::Terminate.encode(&mut goodbye).is_ok() {
-                let mut context = core::task::Context::from_waker(core::task::Waker::noop());
-                let _ = core::pin::Pin::new(&mut self.stream).poll_write(&mut context, &goodbye);
-            }
+        if self.turn.is_open() {
+            self.wire.say_goodbye();
         }
     }
 }
@@ -209,7 +141,7 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("server", &self.route.server)
-            .field("phase", &self.phase)
+            .field("turn", &self.turn)
             .finish_non_exhaustive()
     }
 }

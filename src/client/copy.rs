@@ -1,6 +1,6 @@
 use super::connection::Connection;
 use super::error::Error;
-use crate::codec::{BackendMessage, CopyData, CopyResponse, Format};
+use crate::codec::{BackendMessage, BackendTag, CopyData, CopyResponse, Format};
 
 const OUT: &str = "reading the data of a COPY";
 const IN: &str = "sending the data of a COPY";
@@ -22,7 +22,9 @@ impl Connection {
     /// If the future or the [`CopyOut`] is dropped, the COPY goes on in the server; the next call reads what
     /// is left and throws it away. For a large table a [`CancelToken`](super::CancelToken) is quicker.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>, Error> {
-        let layout = self.begin_copy(sql, b'H', "the SQL holds no COPY ... TO STDOUT").await?;
+        let layout = self
+            .begin_copy(sql, BackendTag::COPY_OUT_RESPONSE, "the SQL holds no COPY ... TO STDOUT")
+            .await?;
         Ok(CopyOut { connection: self, layout, state: Out::Data, rows: 0 })
     }
 
@@ -38,17 +40,28 @@ impl Connection {
     /// # Cancel safety
     /// If the future or the [`CopyIn`] is dropped, the next call makes the COPY fail.
     pub async fn copy_in(&mut self, sql: &str) -> Result<CopyIn<'_>, Error> {
-        let layout = self.begin_copy(sql, b'G', "the SQL holds no COPY ... FROM STDIN").await?;
+        let layout = self
+            .begin_copy(sql, BackendTag::COPY_IN_RESPONSE, "the SQL holds no COPY ... FROM STDIN")
+            .await?;
         Ok(CopyIn { connection: self, layout, has_failed: false })
     }
 
-    async fn begin_copy(&mut self, sql: &str, tag: u8, missing: &'static str) -> Result<CopyLayout, Error> {
+    async fn begin_copy(
+        &mut self,
+        sql: &str,
+        tag: BackendTag,
+        missing: &'static str,
+    ) -> Result<CopyLayout, Error> {
         self.send_query(sql).await?;
         loop {
             match self.advance("waiting for a COPY to begin").await? {
                 Some(found) if found == tag => break,
-                Some(b'G') => self.refuse_copy("this COPY goes in the other direction")?,
-                Some(b'W') => return Err(self.unexpected("a COPY in one direction", "CopyBothResponse")),
+                Some(BackendTag::COPY_IN_RESPONSE) => {
+                    self.refuse_copy("this COPY goes in the other direction")?
+                }
+                Some(BackendTag::COPY_BOTH_RESPONSE) => {
+                    return Err(self.unexpected("a COPY in one direction", "CopyBothResponse"));
+                }
                 Some(_) => {}
                 None => return Err(Error::Usage(missing)),
             }
@@ -70,10 +83,12 @@ impl Connection {
         let mut rows = None;
         while let Some(tag) = self.advance("waiting for a COPY to end").await? {
             match (tag, self.current()?) {
-                (b'C', BackendMessage::CommandComplete { tag }) => {
+                (BackendTag::COMMAND_COMPLETE, BackendMessage::CommandComplete { tag }) => {
                     rows = rows.or_else(|| Some(copied(tag)));
                 }
-                (b'G', _) => self.refuse_copy("only one COPY is possible in a call")?,
+                (BackendTag::COPY_IN_RESPONSE, _) => {
+                    self.refuse_copy("only one COPY is possible in a call")?
+                }
                 _ => {}
             }
         }
@@ -139,8 +154,8 @@ impl CopyOut<'_> {
         // A piece borrows the connection, so it is lent only after the loop has found that there is one.
         while self.state == Out::Data {
             match self.connection.advance(OUT).await.inspect_err(|_| self.state = Out::Ended)? {
-                Some(b'd') => break,
-                Some(b'c') => self.state = Out::Done,
+                Some(BackendTag::COPY_DATA) => break,
+                Some(BackendTag::COPY_DONE) => self.state = Out::Done,
                 _ => return Err(self.connection.unexpected("CopyData", "something else")),
             }
         }
@@ -191,7 +206,7 @@ impl CopyIn<'_> {
         for piece in data.chunks(LONGEST) {
             self.connection.push(|out| CopyData { data: piece }.encode(out))?;
         }
-        if self.connection.output.len() < ENOUGH {
+        if self.connection.wire.pushed() < ENOUGH {
             return Ok(());
         }
         self.connection.flush_and_listen(IN).await.inspect_err(|_| self.has_failed = true)

@@ -45,8 +45,8 @@ pub enum Error {
     },
     /// The server did not answer in time. The connection is closed.
     Timeout {
-        /// What was waited for.
-        phase: &'static str,
+        /// What the connection was doing.
+        during: &'static str,
         /// For how long.
         after: Duration,
     },
@@ -210,7 +210,7 @@ impl fmt::Display for Error {
             Self::Unexpected { expected, got } => {
                 write!(f, "the server broke the protocol: expected {expected}, got {got}")
             }
-            Self::Timeout { phase, after } => write!(f, "no answer within {after:?} while {phase}"),
+            Self::Timeout { during, after } => write!(f, "no answer within {after:?} while {during}"),
             Self::Closed => f.write_str("the connection is closed"),
             Self::Column(_) => f.write_str("the server's answer cannot be read"),
             Self::Usage(what) => f.write_str(what),

@@ -1,10 +1,11 @@
 use std::boxed::Box;
 use std::vec::Vec;
 
-use super::connection::{Answer, Connection};
+use super::connection::Connection;
 use super::error::Error;
 use super::query::Query;
 use super::row::ResultSet;
+use super::turn::Answer;
 use crate::codec::{BackendMessage, Bind, EncodeError, Execute, FrontendMessage, Oids, Parse, Target};
 
 const DURING: &str = "reading the answer to a query";
@@ -25,7 +26,7 @@ impl Connection {
     pub async fn query_params(&mut self, sql: &str, params: &[Option<&str>]) -> Result<ResultSet, Error> {
         self.ready().await?;
         self.push(|out| encode_statement(sql, params, out))?;
-        self.expect(Answer::extended(1));
+        self.turn.expect(Answer::extended(1));
         self.read_result().await?
     }
 
@@ -44,7 +45,7 @@ impl Connection {
     ) -> Result<Query<'_>, Error> {
         self.ready().await?;
         self.push(|out| encode_statement(sql, params, out))?;
-        self.expect(Answer::extended(1));
+        self.turn.expect(Answer::extended(1));
         self.flush("sending a command").await?;
         Ok(Query::new(self))
     }
@@ -81,7 +82,7 @@ impl Connection {
         let mut set = ResultSet::default();
         let mut outcome = None;
         loop {
-            self.advance_raw(DURING).await?;
+            let tag = self.advance_raw(DURING).await?;
             match self.current()? {
                 BackendMessage::RowDescription(columns) => set = ResultSet::new(&columns),
                 BackendMessage::DataRow(row) => set.push(&row),
@@ -98,10 +99,7 @@ impl Connection {
                     outcome = Some(Err(Error::Server(Box::new(error))));
                 }
                 BackendMessage::ReadyForQuery(_) => break,
-                other => {
-                    let name = other.name();
-                    self.pass_over(name)?;
-                }
+                _ => self.pass_over(tag)?,
             }
         }
         Ok((set, outcome))
@@ -165,7 +163,7 @@ impl Pipeline<'_> {
             out.extend_from_slice(&messages);
             Ok(())
         })?;
-        connection.expect(Answer::extended(statements));
+        connection.turn.expect(Answer::extended(statements));
         let mut results = Vec::new();
         for _ in 0..statements {
             results.push(connection.read_result().await?);

@@ -35,18 +35,22 @@
 mod cancel;
 mod connect;
 mod connection;
-mod conversation;
 mod copy;
+mod ending;
 mod error;
 mod extended;
-mod liveness;
+mod listen;
 mod notification;
-#[cfg(feature = "replication")]
-mod pieces;
 mod prepared;
 mod query;
 mod quote;
+mod receive;
+mod route;
 mod row;
+mod send;
+mod statement;
+mod turn;
+mod wire;
 
 pub use cancel::CancelToken;
 pub use connect::Connector;
@@ -55,7 +59,7 @@ pub use copy::{CopyIn, CopyLayout, CopyOut};
 pub use error::{ConnectAttempt, ConnectFailure, Error};
 pub use extended::Pipeline;
 pub use notification::Notification;
-pub use prepared::Statement;
 pub use query::{Query, QueryEvent};
 pub use quote::{quote_ident, quote_literal};
 pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};
+pub use statement::Statement;

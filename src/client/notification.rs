@@ -1,8 +1,8 @@
+//! Notifications, and the queue in which they wait until the caller asks for them.
+
 use std::collections::VecDeque;
 use std::string::String;
 
-use super::connection::Connection;
-use super::error::Error;
 use crate::codec::NotificationResponse;
 
 /// What a session said with `NOTIFY`.
@@ -16,48 +16,14 @@ pub struct Notification {
     pub payload: String,
 }
 
-impl Connection {
-    /// The next notification, oldest first, on a channel that the session listens to by `LISTEN`. Waits for
-    /// as long as it takes: the [read timeout](Self::set_read_timeout) is for answers.
-    ///
-    /// Notifications also come along with the answers to other calls, outside of a transaction; those wait
-    /// here, up to 10,000 of them or 4 MiB. Of more the oldest are dropped, which
-    /// [`dropped_notifications`](Self::dropped_notifications) tells.
-    ///
-    /// # Errors
-    /// The server's error that ends the session, or a loss of the connection.
-    ///
-    /// # Cancel safety
-    /// No notification is lost when the future is dropped.
-    pub async fn notification(&mut self) -> Result<Notification, Error> {
-        self.ready().await?;
-        loop {
-            if let Some(notification) = self.notifications.pop() {
-                return Ok(notification);
-            }
-            self.listen("waiting for a notification").await?;
-        }
-    }
-
-    /// A notification that is here already.
-    pub fn queued_notification(&mut self) -> Option<Notification> {
-        self.notifications.pop()
-    }
-
-    /// How many notifications were dropped because nobody took them.
-    #[must_use]
-    pub fn dropped_notifications(&self) -> u64 {
-        self.notifications.dropped
-    }
-}
-
 /// Notifications that nobody has asked for yet.
 #[derive(Debug, Default)]
 pub(super) struct Notifications {
     queue: VecDeque<Notification>,
     /// The sum of [`size`] over the queue.
     bytes: usize,
-    dropped: u64,
+    /// How many were dropped because nobody took them.
+    pub(super) dropped: u64,
 }
 
 const MAX_COUNT: usize = 10_000;
@@ -80,7 +46,8 @@ impl Notifications {
         }
     }
 
-    fn pop(&mut self) -> Option<Notification> {
+    /// The oldest.
+    pub(super) fn pop(&mut self) -> Option<Notification> {
         let notification = self.queue.pop_front()?;
         self.bytes -= size(&notification);
         Some(notification)

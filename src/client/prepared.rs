@@ -1,59 +1,12 @@
-use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
-use std::format;
-use std::string::String;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::vec::Vec;
 
-use super::connection::{Answer, Connection};
+use super::connection::Connection;
 use super::error::Error;
 use super::extended::{Pipeline, encode_execution};
 use super::row::ResultSet;
+use super::statement::Statement;
+use super::turn::Answer;
 use crate::codec::{EncodeError, FrontendMessage, Oids, Parse, Target};
-
-/// A statement that the server has parsed and keeps for the session under a name; see
-/// [`Connection::prepare`].
-///
-/// When it is dropped, the connection has the server forget it together with its next prepared statement;
-/// [`Connection::close_statement`] does so at once.
-pub struct Statement {
-    name: String,
-    dropped: Dropped,
-}
-
-/// The names that a connection's server may forget.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Dropped(Arc<Mutex<Vec<String>>>);
-
-impl Dropped {
-    fn add(&self, names: impl IntoIterator<Item = String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
-    }
-
-    fn take(&self) -> Vec<String> {
-        core::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Statement {
-    /// One with a name that no other connection of this process has, so that it is never taken for another.
-    fn new(dropped: Dropped) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self { name: format!("tapster_{}", NEXT.fetch_add(1, Ordering::Relaxed)), dropped }
-    }
-}
-
-impl Drop for Statement {
-    fn drop(&mut self) {
-        self.dropped.add([core::mem::take(&mut self.name)]);
-    }
-}
-
-impl fmt::Debug for Statement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Statement").field(&self.name).finish()
-    }
-}
 
 impl Connection {
     /// Has the server parse a statement once, to be run many times with the parameters `$1`, `$2`, ...
@@ -80,7 +33,7 @@ impl Connection {
         // From here on it is forgotten again if this call comes to nothing.
         let statement = Statement::new(self.dropped_statements.clone());
         self.push_prepared(|out| {
-            let name = statement.name.as_bytes();
+            let name = statement.name();
             Parse { statement: name, query: sql.as_bytes(), parameter_types: Oids::EMPTY }.encode(out)?;
             FrontendMessage::Sync.encode(out)
         })?;
@@ -101,7 +54,7 @@ impl Connection {
         params: &[Option<&str>],
     ) -> Result<ResultSet, Error> {
         self.ready().await?;
-        self.push_prepared(|out| encode_execution(statement.name.as_bytes(), params, out))?;
+        self.push_prepared(|out| encode_execution(statement.name(), params, out))?;
         self.read_result().await?
     }
 
@@ -132,7 +85,7 @@ impl Connection {
             encode(out)
         });
         match pushed {
-            Ok(()) => self.expect(Answer::extended(1)),
+            Ok(()) => self.turn.expect(Answer::extended(1)),
             Err(_) => self.dropped_statements.add(dropped),
         }
         pushed
@@ -145,6 +98,6 @@ impl Pipeline<'_> {
     /// # Errors
     /// As [`query`](Self::query).
     pub fn query_prepared(&mut self, statement: &Statement, params: &[Option<&str>]) -> Result<(), Error> {
-        self.add(|out| encode_execution(statement.name.as_bytes(), params, out))
+        self.add(|out| encode_execution(statement.name(), params, out))
     }
 }

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::connection::Connection;
 use super::error::Error;
 use super::row::{ResultSet, Row};
-use crate::codec::{BackendMessage, ColumnsBuf};
+use crate::codec::{BackendMessage, BackendTag, ColumnsBuf};
 
 /// What a row or a result takes beside its values, at most.
 const ITEM_BYTES: usize = 128;
@@ -35,7 +35,7 @@ impl Connection {
         let mut current: Option<ResultSet> = None;
         let mut taken = 0_usize;
         self.send_query(sql).await?;
-        while self.advance(DURING).await?.is_some() {
+        while let Some(tag) = self.advance(DURING).await? {
             match self.current()? {
                 BackendMessage::RowDescription(columns) => current = Some(ResultSet::new(&columns)),
                 BackendMessage::DataRow(row) => match &mut current {
@@ -55,10 +55,7 @@ impl Connection {
                     sets.push(ResultSet::default());
                     taken += ITEM_BYTES;
                 }
-                other => {
-                    let name = other.name();
-                    self.pass_over(name)?;
-                }
+                _ => self.pass_over(tag)?,
             }
             if taken > limit {
                 return Err(self.unexpected("a short answer", format!("more than {limit} bytes")));
@@ -69,12 +66,19 @@ impl Connection {
 
     /// Messages of an answer that carry no result, and COPY inside a query that is not a COPY call: data from
     /// the server are passed over, data from us are refused, so that the query ends with an error.
-    pub(super) fn pass_over(&mut self, message: &'static str) -> Result<(), Error> {
-        match message {
-            "ParseComplete" | "BindComplete" | "CloseComplete" | "NoData" => Ok(()),
-            "CopyOutResponse" | "CopyData" | "CopyDone" => Ok(()),
-            "CopyInResponse" => self.refuse_copy("COPY FROM STDIN is not possible in a query here"),
-            other => Err(self.unexpected("the answer to a query", other)),
+    pub(super) fn pass_over(&mut self, tag: BackendTag) -> Result<(), Error> {
+        match tag {
+            BackendTag::PARSE_COMPLETE
+            | BackendTag::BIND_COMPLETE
+            | BackendTag::CLOSE_COMPLETE
+            | BackendTag::NO_DATA
+            | BackendTag::COPY_OUT_RESPONSE
+            | BackendTag::COPY_DATA
+            | BackendTag::COPY_DONE => Ok(()),
+            BackendTag::COPY_IN_RESPONSE => {
+                self.refuse_copy("COPY FROM STDIN is not possible in a query here")
+            }
+            other => Err(self.unexpected("the answer to a query", other.name().unwrap_or_default())),
         }
     }
 
@@ -130,7 +134,7 @@ impl<'c> Query<'c> {
                 self.done = true;
                 return Ok(None);
             };
-            if tag == b'D' {
+            if tag == BackendTag::DATA_ROW {
                 break;
             }
             match self.connection.current()? {
@@ -139,10 +143,7 @@ impl<'c> Query<'c> {
                     return Ok(Some(QueryEvent::Complete(String::from_utf8_lossy(tag).into_owned())));
                 }
                 BackendMessage::EmptyQueryResponse => return Ok(Some(QueryEvent::Complete(String::new()))),
-                other => {
-                    let name = other.name();
-                    self.connection.pass_over(name)?;
-                }
+                _ => self.connection.pass_over(tag)?,
             }
         }
         match (self.done, self.connection.current()?) {

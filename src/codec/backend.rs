@@ -14,6 +14,7 @@ use super::row::{DataRow, RowDescription};
 use super::status::{
     BackendKeyData, NegotiateProtocolVersion, NotificationResponse, ParameterStatus, TransactionStatus,
 };
+use super::tag::BackendTag;
 use super::writer::{framed, write};
 
 /// A message from a server, borrowing the bytes of its frame.
@@ -100,7 +101,7 @@ impl<'a> BackendMessage<'a> {
 
     #[inline(never)]
     fn parse_other(tag: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
-        let name = Self::name_of(tag)?;
+        let name = BackendTag::name_of(tag)?;
         let empty = |message| Reader::new(name, body).finish().map(|()| message);
         match tag {
             b'R' => Authentication::parse(body).map(Self::Authentication),
@@ -214,38 +215,6 @@ impl<'a> BackendMessage<'a> {
             Self::RowDescription(_) => "RowDescription",
         }
     }
-
-    /// The name that belongs to a type byte.
-    #[inline]
-    pub(crate) const fn name_of(tag: u8) -> Result<&'static str, DecodeError> {
-        Ok(match tag {
-            b'd' => "CopyData",
-            b'D' => "DataRow",
-            b'R' => "Authentication",
-            b'K' => "BackendKeyData",
-            b'2' => "BindComplete",
-            b'3' => "CloseComplete",
-            b'C' => "CommandComplete",
-            b'W' => "CopyBothResponse",
-            b'c' => "CopyDone",
-            b'G' => "CopyInResponse",
-            b'H' => "CopyOutResponse",
-            b'I' => "EmptyQueryResponse",
-            b'E' => "ErrorResponse",
-            b'V' => "FunctionCallResponse",
-            b'v' => "NegotiateProtocolVersion",
-            b'n' => "NoData",
-            b'N' => "NoticeResponse",
-            b'A' => "NotificationResponse",
-            b't' => "ParameterDescription",
-            b'S' => "ParameterStatus",
-            b'1' => "ParseComplete",
-            b's' => "PortalSuspended",
-            b'Z' => "ReadyForQuery",
-            b'T' => "RowDescription",
-            _ => return Err(DecodeError::new("BackendMessage", "type", DecodeErrorKind::UnknownType(tag))),
-        })
-    }
 }
 
 impl fmt::Debug for BackendMessage<'_> {
@@ -313,7 +282,7 @@ mod tests {
         let mut known = 0;
         for tag in 0..=u8::MAX {
             let parsed = BackendMessage::parse(tag, b"");
-            match BackendMessage::name_of(tag) {
+            match BackendTag::name_of(tag) {
                 Ok(name) => {
                     known += 1;
                     match parsed {

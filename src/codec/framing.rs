@@ -3,6 +3,7 @@
 use super::error::{DecodeError, DecodeErrorKind};
 use super::limits::Limits;
 use super::reader::find_nul;
+use super::tag::BackendTag;
 use super::{BackendMessage, FrontendMessage, StartupPacket};
 
 /// What stands at the beginning of a buffer.
@@ -61,7 +62,7 @@ impl BackendFraming {
         }
         match total(*length, self.limits.backend(tag, self.ready)) {
             Ok(total) => Ok(frame(total.saturating_add(1), input.len())),
-            Err(kind) => Err(DecodeError::new(BackendMessage::name_of(tag)?, "length", kind)),
+            Err(kind) => Err(DecodeError::new(BackendTag::name_of(tag)?, "length", kind)),
         }
     }
 
@@ -69,7 +70,7 @@ impl BackendFraming {
     fn need_header(&self, input: &[u8]) -> Result<Need, DecodeError> {
         // Garbage is refused at its first byte: it may never send five.
         if let Some(&tag) = input.first() {
-            BackendMessage::name_of(tag)?;
+            BackendTag::name_of(tag)?;
         }
         if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
@@ -88,7 +89,7 @@ impl BackendFraming {
         if self.is_old_style_error(frame) {
             return BackendMessage::parse_old_style_error(frame);
         }
-        let (tag, body) = split(frame, BackendMessage::name_of)?;
+        let (tag, body) = split(frame, BackendTag::name_of)?;
         BackendMessage::parse(tag, body)
     }
 

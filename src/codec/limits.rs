@@ -114,14 +114,14 @@ impl Default for Limits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{BackendMessage, FrontendMessage};
+    use crate::codec::{BackendTag, FrontendMessage};
 
     #[test]
     fn every_known_type_has_a_limit_and_no_other() {
         for tag in 0..=u8::MAX {
             for ready in [false, true] {
                 let limits = Limits::DEFAULT;
-                assert_eq!(limits.backend(tag, ready).is_some(), BackendMessage::name_of(tag).is_ok());
+                assert_eq!(limits.backend(tag, ready).is_some(), BackendTag::name_of(tag).is_ok());
                 assert_eq!(limits.frontend(tag, ready).is_some(), FrontendMessage::name_of(tag).is_ok());
             }
         }

@@ -64,6 +64,7 @@ mod replication;
 mod row;
 mod startup;
 mod status;
+mod tag;
 #[cfg(test)]
 mod test_support;
 mod writer;
@@ -94,3 +95,5 @@ pub use startup::{
 pub use status::{
     BackendKeyData, NegotiateProtocolVersion, NotificationResponse, ParameterStatus, TransactionStatus,
 };
+#[cfg(any(feature = "client", test))]
+pub(crate) use tag::BackendTag;

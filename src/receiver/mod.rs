@@ -355,7 +355,7 @@ async fn within<T>(
     match limit {
         Some(after) => match tokio::time::timeout(after, work).await {
             Ok(result) => result,
-            Err(_) => Err(Error::Timeout { phase, after }.into()),
+            Err(_) => Err(Error::Timeout { during: phase, after }.into()),
         },
         None => work.await,
     }

@@ -177,7 +177,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             Ended::ByServer => {
                 let late =
-                    Error::Timeout { phase: "waiting for the end of the stream", after: FINISH_TIMEOUT };
+                    Error::Timeout { during: "waiting for the end of the stream", after: FINISH_TIMEOUT };
                 match finish.await.map_err(|_| late)?? {
                     StreamEnd::EndOfTimeline(connection, next) => {
                         check_next(timeline, received, next)?;
@@ -371,6 +371,6 @@ impl Silence {
     }
 
     fn timeout(&self) -> Error {
-        Error::Timeout { phase: "streaming WAL", after: self.limit.unwrap_or_default() }
+        Error::Timeout { during: "streaming WAL", after: self.limit.unwrap_or_default() }
     }
 }

@@ -2,7 +2,7 @@ use core::convert::Infallible;
 use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::format;
-use std::string::{String, ToString as _};
+use std::string::String;
 use std::time::SystemTime;
 use std::vec::Vec;
 
@@ -13,9 +13,10 @@ use super::connection::ReplicationConnection;
 use crate::client::Error;
 use crate::client::ResultSet;
 use crate::codec::{
-    BackendMessage, CopyData, FrontendMessage, PrimaryKeepalive, ReplicationMessage, StandbyMessage,
-    StandbyStatusUpdate, XLogData,
+    BackendMessage, BackendTag, CopyData, FrontendMessage, PrimaryKeepalive, ReplicationMessage,
+    StandbyMessage, StandbyStatusUpdate, XLogData,
 };
+use crate::deadline::{sleep_until, until};
 use crate::types::{Lsn, PgTimestamp, TimelineId};
 
 #[cfg(test)]
@@ -151,7 +152,7 @@ impl ReplicationConnection {
         let command = start_physical(start.slot.as_deref(), start.start, start.timeline)?;
         self.connection.send_query(&command).await?;
         match self.connection.advance("starting replication").await? {
-            Some(b'W') => Ok(StartedStream::Streaming(WalStream {
+            Some(BackendTag::COPY_BOTH_RESPONSE) => Ok(StartedStream::Streaming(WalStream {
                 connection: self,
                 received: start.start,
                 server_end: Lsn::INVALID,
@@ -163,7 +164,7 @@ impl ReplicationConnection {
                 to_come: None,
                 state: State::Streaming,
             })),
-            Some(b'T') => match self.next_timeline().await? {
+            Some(BackendTag::ROW_DESCRIPTION) => match self.next_timeline().await? {
                 Some(next) => Ok(StartedStream::EndOfTimeline(self, next)),
                 None => Err(self.connection.unexpected("the next timeline", "no row")),
             },
@@ -269,10 +270,7 @@ impl WalStream {
     pub async fn keep_alive(&mut self) -> Result<Infallible, Error> {
         loop {
             self.send_status_if_due().await?;
-            match self.next_status {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => core::future::pending().await,
-            }
+            sleep_until(self.next_status).await;
         }
     }
 
@@ -347,7 +345,7 @@ impl WalStream {
             let advance = self.connection.connection.advance_to(enough, None, DURING);
             let Some(tag) = until(self.next_status, advance).await else { continue };
             let tag = tag?;
-            if tag == b'd' {
+            if tag == BackendTag::COPY_DATA {
                 if self.take_data().await? {
                     return Ok(true);
                 }
@@ -377,16 +375,16 @@ impl WalStream {
         let mut is_done = self.state == State::CopyDone;
         loop {
             match self.connection.connection.advance("ending the stream").await? {
-                Some(b'd') => {}
-                Some(b'c') => is_done = true,
-                Some(b'T') => {
+                Some(BackendTag::COPY_DATA) => {}
+                Some(BackendTag::COPY_DONE) => is_done = true,
+                Some(BackendTag::ROW_DESCRIPTION) => {
                     return match self.connection.next_timeline().await? {
                         Some(next) => Ok(StreamEnd::EndOfTimeline(self.connection, next)),
                         None => Ok(StreamEnd::Stopped(self.connection)),
                     };
                 }
                 // Without CopyDone before it, this is the last word of a server that shuts down.
-                Some(b'C') if !is_done => return Ok(StreamEnd::ServerShutdown),
+                Some(BackendTag::COMMAND_COMPLETE) if !is_done => return Ok(StreamEnd::ServerShutdown),
                 Some(_) => {}
                 None => return Ok(StreamEnd::Stopped(self.connection)),
             }
@@ -439,11 +437,11 @@ impl WalStream {
     }
 
     /// Takes note of a message that ends the stream.
-    async fn take_end(&mut self, tag: u8) -> Result<(), Error> {
+    async fn take_end(&mut self, tag: BackendTag) -> Result<(), Error> {
         match tag {
-            b'c' => self.state = State::CopyDone,
-            b'C' => self.state = State::ServerShutdown,
-            b'E' => {
+            BackendTag::COPY_DONE => self.state = State::CopyDone,
+            BackendTag::COMMAND_COMPLETE => self.state = State::ServerShutdown,
+            BackendTag::ERROR_RESPONSE => {
                 let error = match self.connection.connection.current()? {
                     BackendMessage::ErrorResponse(fields) => Some(fields.to_server_error()),
                     _ => None,
@@ -453,7 +451,7 @@ impl WalStream {
                 }
             }
             other => {
-                let got = char::from(other).to_string();
+                let got = other.name().unwrap_or_default();
                 return Err(self.connection.connection.unexpected("WAL", got));
             }
         }
@@ -480,13 +478,5 @@ impl WalStream {
         self.next_status = self.status_interval.map(|interval| now + interval);
         self.last_status = Some((self.written, self.flushed, now));
         self.connection.connection.push(|out| CopyData::encode_with(out, |out| status.encode(out)))
-    }
-}
-
-/// The outcome of `work`, or `None` when it is time for something else.
-async fn until<T>(at: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
-    match at {
-        Some(at) => tokio::time::timeout_at(at, work).await.ok(),
-        None => Some(work.await),
     }
 }

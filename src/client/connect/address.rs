@@ -1,27 +1,13 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::format;
-use std::path::PathBuf;
 use std::string::String;
 use std::vec::Vec;
 
-use super::within;
 use crate::client::error::ConnectFailure;
+use crate::client::route::Address;
 use crate::conninfo::{Endpoint, HostConfig, HostTarget};
-
-/// One address of a host.
-#[derive(Clone, Debug)]
-pub(super) enum Address {
-    Tcp(SocketAddr),
-    Socket(PathBuf),
-    Abstract(String),
-}
-
-impl Address {
-    pub(super) fn is_tcp(&self) -> bool {
-        matches!(self, Self::Tcp(_))
-    }
-}
+use crate::deadline::within;
 
 /// As libpq names a server in its messages.
 pub(super) fn server_name(host: &HostConfig, endpoint: &Endpoint, address: &Address) -> String {
@@ -58,7 +44,7 @@ pub(super) async fn addresses(
                     Err(error) => Err(ConnectFailure::NameLookup(error)),
                 }
             };
-            within(timeout, lookup).await?
+            within(timeout, lookup).await.unwrap_or_else(|after| Err(ConnectFailure::Timeout(after)))?
         }
     })
 }

@@ -1,20 +1,20 @@
 //! One attempt at one address with one kind of encryption.
 
+use core::ops::ControlFlow;
+use std::io;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use tokio::io::AsyncWriteExt as _;
 use zeroize::Zeroizing;
 
-use super::Connection;
-use super::address::Address;
-use super::connector::KeySlot;
-use super::route::{Route, TlsRoute};
+use super::keys::KeySlot;
 use super::startup::handshake_config;
-
 use crate::auth::Nonce;
-use crate::client::conversation::LAST_WORDS;
+use crate::client::connection::Connection;
 use crate::client::error::ConnectFailure;
+use crate::client::route::{Address, Route, TlsRoute};
+use crate::client::wire::last_words;
 use crate::conninfo::{Config, HostConfig, SslCertMode};
 use crate::net::{ReadBuffer, Stream, Tls, TlsError};
 use crate::random;
@@ -72,11 +72,7 @@ impl Attempt<'_> {
                 error => error,
             };
             if let Err(error) = sent {
-                let reason = tokio::time::timeout(
-                    LAST_WORDS,
-                    last_words(&mut handshake, &mut stream, input, &mut out),
-                );
-                return Err(reason.await.unwrap_or(None).unwrap_or_else(|| error.into()));
+                return Err(refusal(&mut handshake, &mut stream, input, &mut out, error).await);
             }
             out.clear();
             match action {
@@ -102,23 +98,26 @@ impl Attempt<'_> {
     }
 }
 
-/// Why writing failed, from a server that said so and closed the connection before it read: one that has no
-/// room for a further client does.
-async fn last_words(
+/// Why writing failed, if the server said so before it closed the connection; else the failure itself.
+async fn refusal(
     handshake: &mut Handshake,
     stream: &mut Stream,
     input: &mut ReadBuffer,
     unsent: &mut Vec<u8>,
-) -> Option<ConnectFailure> {
-    loop {
-        if let Err(error) = input.fill(stream, 1).await {
-            // An alert of TLS is a reason; that the connection is gone is known already.
-            return Some(error.into()).filter(|reason| !matches!(reason, ConnectFailure::Io(_)));
+    failure: io::Error,
+) -> ConnectFailure {
+    let reason = last_words(stream, input, |input| match handshake.receive(input.filled(), unsent) {
+        Ok(Progress { consumed, action: Action::Read }) => {
+            input.consume(consumed);
+            ControlFlow::Continue(())
         }
-        match handshake.receive(input.filled(), unsent) {
-            Ok(Progress { consumed, action: Action::Read }) => input.consume(consumed),
-            Ok(_) => return None,
-            Err(error) => return Some(error.into()),
-        }
+        Ok(_) => ControlFlow::Break(None),
+        Err(error) => ControlFlow::Break(Some(ConnectFailure::from(error))),
+    });
+    match reason.await {
+        Ok(reason) => reason,
+        // An alert of TLS is a reason; that the connection is gone is known already.
+        Err(end) => Some(ConnectFailure::from(end)).filter(|end| !matches!(end, ConnectFailure::Io(_))),
     }
+    .unwrap_or_else(|| failure.into())
 }

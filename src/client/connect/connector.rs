@@ -1,9 +1,8 @@
-use core::iter;
-use std::sync::{Mutex, PoisonError};
 use std::vec::Vec;
 
-use super::{Connection, search};
-use crate::auth::DerivedKeys;
+use super::keys::KeySlot;
+use super::search::search;
+use crate::client::connection::Connection;
 use crate::client::error::Error;
 use crate::conninfo::Config;
 
@@ -50,27 +49,5 @@ impl Connector {
     /// As there.
     pub async fn connect(&self) -> Result<Connection, Error> {
         search(&self.config, &self.keys).await
-    }
-}
-
-/// The keys of one host's user and password, once there was a login.
-#[derive(Debug, Default)]
-pub(super) struct KeySlot(Mutex<Option<DerivedKeys>>);
-
-impl KeySlot {
-    /// An empty one for each host.
-    pub(super) fn for_hosts(config: &Config) -> Vec<Self> {
-        iter::repeat_with(Self::default).take(config.hosts.len()).collect()
-    }
-
-    pub(super) fn get(&self) -> Option<DerivedKeys> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Keeps the newest keys; a login without SCRAM has none and changes nothing.
-    pub(super) fn set(&self, keys: Option<DerivedKeys>) {
-        if keys.is_some() {
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = keys;
-        }
     }
 }

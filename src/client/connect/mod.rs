@@ -1,40 +1,38 @@
-//! The way to a server: hosts, addresses, encryptions, and what failed on it.
+//! The way to a server.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `search` | which host and address is tried next, and when the search ends |
+//! | `address` | what a host's name means |
+//! | `encryption` | whether TLS is tried first, and what is tried after it |
+//! | `attempt` | nothing: it moves the bytes of one handshake |
+//! | `startup` | what the handshake is told of the configuration |
+//! | `session_attrs` | whether the server is of the kind that is wanted |
+//! | `connector`, `keys` | what a second connection need not derive again |
 
 mod address;
 mod attempt;
 mod connector;
 mod encryption;
-mod route;
+mod keys;
+mod search;
 mod session_attrs;
 mod startup;
 
-use core::time::Duration;
-use std::boxed::Box;
-use std::format;
-use std::string::String;
-use std::sync::Arc;
-use std::vec::Vec;
-
-use self::address::{Address, addresses, server_name};
-use self::attempt::Attempt;
 pub use self::connector::Connector;
-use self::connector::KeySlot;
-pub(super) use self::route::Route;
-use self::session_attrs::unwanted;
+use self::keys::KeySlot;
+use self::search::search;
 use super::connection::Connection;
-use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
-use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
-use crate::net::Tls;
-use crate::random;
-use crate::session::HandshakeError;
-use crate::types::SqlState;
+use super::error::Error;
+use crate::conninfo::Config;
 
 impl Connection {
     /// Connects to the first acceptable server of the configuration's list.
     ///
     /// Hosts and the addresses of each are tried in turn, each for at most `connect_timeout` from the first
-    /// packet up to `ReadyForQuery` and the answer to what `target_session_attrs` asks. As with libpq, a server that refuses the session ends the search, except
-    /// one that is starting up or shutting down (57P03) and one that `target_session_attrs` does not want.
+    /// packet up to `ReadyForQuery` and the answer to what `target_session_attrs` asks. As with libpq, a server
+    /// that refuses the session ends the search, except one that is starting up or shutting down (57P03) and one
+    /// that `target_session_attrs` does not want.
     ///
     /// # Errors
     /// [`Error::Connect`] with every attempt and why it failed.
@@ -43,171 +41,5 @@ impl Connection {
     /// If the future is dropped, no connection is left behind.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         search(config, &KeySlot::for_hosts(config)).await
-    }
-}
-
-/// Goes through the list of servers. `keys` has one slot for each host.
-async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connection, Error> {
-    let mut search = Search { config, tls: None, attempts: Vec::new() };
-    let passes: &[_] = match config.target_session_attrs {
-        TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
-        ref attrs => core::slice::from_ref(attrs),
-    };
-    for attrs in passes {
-        for (host, keys) in in_order(config.hosts.iter().zip(keys), config.load_balance_hosts) {
-            match search.host(host, keys, *attrs).await {
-                Outcome::Connected(connection) => return Ok(*connection),
-                Outcome::NextHost => {}
-                Outcome::Stop => return Err(Error::Connect(search.attempts)),
-            }
-        }
-    }
-    Err(Error::Connect(search.attempts))
-}
-
-/// The way through the list of servers, with what failed so far.
-struct Search<'a> {
-    config: &'a Config,
-    /// What the TLS parameters name, read when the first server agrees to TLS.
-    tls: Option<Arc<Tls>>,
-    attempts: Vec<ConnectAttempt>,
-}
-
-enum Outcome {
-    Connected(Box<Connection>),
-    NextHost,
-    Stop,
-}
-
-impl Search<'_> {
-    async fn host(&mut self, host: &HostConfig, keys: &KeySlot, attrs: TargetSessionAttrs) -> Outcome {
-        let endpoint = match &host.endpoint {
-            Ok(endpoint) => endpoint,
-            Err(error) => {
-                let server = format!("server \"{}\"", host.name.as_deref().unwrap_or_default());
-                self.failed(server, ConnectFailure::Host(error.clone()), host);
-                return if error.ends_search() { Outcome::Stop } else { Outcome::NextHost };
-            }
-        };
-        let addresses = match addresses(endpoint, self.config.connect_timeout).await {
-            Ok(addresses) => addresses,
-            Err(failure) => {
-                let name = host.name.as_deref().unwrap_or_default();
-                let server = format!("server at \"{name}\", port {}", endpoint.port);
-                self.failed(server, failure, host);
-                return Outcome::NextHost;
-            }
-        };
-        for address in in_order(addresses, self.config.load_balance_hosts) {
-            let server = server_name(host, endpoint, &address);
-            let timeout = self.config.connect_timeout;
-            let attempt = async {
-                let mut connection = self.address(host, keys, &address, &server).await?;
-                match unwanted(&mut connection, attrs).await {
-                    Ok(None) => Ok(connection),
-                    Ok(Some(reason)) => Err(ConnectFailure::SessionAttributes(reason)),
-                    Err(error) => Err(ConnectFailure::AttributesUnknown(error.into())),
-                }
-            };
-            let failure = match within(timeout, attempt).await {
-                Ok(connection) => return Outcome::Connected(connection.into()),
-                Err(failure) => failure,
-            };
-            let next = match &failure {
-                ConnectFailure::SessionAttributes(_) | ConnectFailure::AttributesUnknown(_) => {
-                    Some(Outcome::NextHost)
-                }
-                ConnectFailure::Handshake(HandshakeError::Server(error))
-                    if error.sqlstate == SqlState::CANNOT_CONNECT_NOW =>
-                {
-                    Some(Outcome::NextHost)
-                }
-                ConnectFailure::Handshake(_) | ConnectFailure::Tls(_) | ConnectFailure::Random => {
-                    Some(Outcome::Stop)
-                }
-                _ => None,
-            };
-            self.failed(server, failure, host);
-            if let Some(outcome) = next {
-                return outcome;
-            }
-        }
-        Outcome::NextHost
-    }
-
-    /// Tries an address with each kind of encryption that the mode allows. The failure that is returned is
-    /// the last one; those before it are in the list.
-    async fn address(
-        &mut self,
-        host: &HostConfig,
-        keys: &KeySlot,
-        address: &Address,
-        server: &str,
-    ) -> Result<Connection, ConnectFailure> {
-        let (first, fallback) = encryption::plan(&self.config.tls, address.is_tcp())?;
-        let config = self.config;
-        let mut attempt = Attempt { config, host, keys, address, server, encryption: first, in_tls: false };
-        let failure = match attempt.connect(&mut self.tls).await {
-            Ok(connection) => return Ok(connection),
-            Err(failure) => failure,
-        };
-        match fallback {
-            Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
-                log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
-                self.failed(server.into(), failure, host);
-                attempt = Attempt { encryption, in_tls: false, ..attempt };
-                match (attempt.connect(&mut self.tls).await, self.attempts.pop()) {
-                    // That the server has no TLS is not why it refused the session in clear.
-                    (Err(ConnectFailure::Handshake(HandshakeError::TlsRefused)), Some(first)) => {
-                        Err(first.failure)
-                    }
-                    (result, first) => {
-                        self.attempts.extend(first);
-                        result
-                    }
-                }
-            }
-            _ => Err(failure),
-        }
-    }
-
-    fn failed(&mut self, server: String, failure: ConnectFailure, host: &HostConfig) {
-        let note = password_note(host, &failure);
-        self.attempts.push(ConnectAttempt { server, failure, note });
-    }
-}
-
-/// Where a password came from that the server refused.
-fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> {
-    match (failure, &host.password_entry) {
-        (ConnectFailure::Handshake(HandshakeError::Server(error)), Some(entry))
-            if error.sqlstate == SqlState::INVALID_PASSWORD =>
-        {
-            Some(format!("password retrieved from file \"{}\", line {}", entry.path.display(), entry.line))
-        }
-        _ => None,
-    }
-}
-
-/// Items in the order in which they are to be tried.
-fn in_order<T>(items: impl IntoIterator<Item = T>, order: LoadBalanceHosts) -> Vec<T> {
-    let mut items: Vec<T> = items.into_iter().collect();
-    if order == LoadBalanceHosts::Random {
-        for unplaced in (2..=items.len()).rev() {
-            // Without random numbers the order stays; the handshake will say why it fails.
-            let random = random::number();
-            items.swap(unplaced - 1, usize::try_from(random % unplaced as u64).unwrap_or_default());
-        }
-    }
-    items
-}
-
-async fn within<T>(
-    timeout: Option<Duration>,
-    work: impl Future<Output = Result<T, ConnectFailure>>,
-) -> Result<T, ConnectFailure> {
-    match timeout {
-        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or(Err(ConnectFailure::Timeout(limit))),
-        None => work.await,
     }
 }

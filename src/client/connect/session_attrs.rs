@@ -1,4 +1,4 @@
-use super::Connection;
+use crate::client::connection::Connection;
 use crate::client::error::Error;
 use crate::conninfo::TargetSessionAttrs;
 use crate::types::SqlState;

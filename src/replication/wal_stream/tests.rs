@@ -3,6 +3,7 @@ use crate::codec::XLogData;
 use crate::conninfo::{ConnInfo, Environment};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::string::ToString as _;
 use std::{thread, vec};
 
 const READY: &[u8] = b"Z\0\0\0\x05I";

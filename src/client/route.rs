@@ -1,24 +1,39 @@
+use core::net::SocketAddr;
 use core::time::Duration;
 use std::format;
+use std::path::PathBuf;
 use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::address::Address;
-use crate::client::error::ConnectFailure;
+use super::error::ConnectFailure;
 use crate::codec::{EncryptionReply, StartupPacket};
 use crate::conninfo::{self, Config, HostConfig};
 use crate::net::{Stream, TcpOptions, Tls};
 use crate::session::HandshakeError;
 
-/// The way to one address of a server. It can be gone a second time, to cancel a statement.
+/// One address of a host.
 #[derive(Clone, Debug)]
-pub(in crate::client) struct Route {
+pub(super) enum Address {
+    Tcp(SocketAddr),
+    Socket(PathBuf),
+    Abstract(String),
+}
+
+impl Address {
+    pub(super) fn is_tcp(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+}
+
+/// The way to one address of a server. The same route can be connected again, to send a `CancelRequest`.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
     /// The server's name for messages.
-    pub(in crate::client) server: String,
-    pub(in crate::client) connect_timeout: Option<Duration>,
+    pub(super) server: String,
+    pub(super) connect_timeout: Option<Duration>,
     address: Address,
     tcp_options: TcpOptions,
     required_peer: Option<String>,
@@ -80,7 +95,7 @@ impl Route {
     }
 
     /// A second connection, as well protected as the session that went this way.
-    pub(in crate::client) async fn open_again(&self) -> Result<Stream, ConnectFailure> {
+    pub(super) async fn open_again(&self) -> Result<Stream, ConnectFailure> {
         let mut stream = self.open().await?;
         let Some(with) = &self.tls else { return Ok(stream) };
         if !with.is_direct {

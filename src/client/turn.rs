@@ -1,0 +1,161 @@
+//! Whose turn it is: what may be sent now, and what is still to come of an answer.
+
+use super::error::Error;
+
+/// Where the conversation stands.
+#[derive(Debug)]
+pub(super) struct Turn {
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// The server waits for a command.
+    Ready,
+    /// An answer is under way.
+    Busy(Answer),
+    /// Out of step or closed; never used again.
+    Closed,
+}
+
+/// What is still to come of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// How many `ReadyForQuery`; with the last one the answer is complete.
+    ends: u32,
+    /// Whether the command went out in the extended protocol.
+    is_extended: bool,
+    /// Whether the server has asked for the data of a COPY, and now waits for us.
+    awaits_copy: bool,
+}
+
+impl Answer {
+    /// The answer to a simple query.
+    pub(super) const SIMPLE: Self = Self { ends: 1, is_extended: false, awaits_copy: false };
+
+    /// The answer to that many statements of the extended protocol, each with its own `Sync`.
+    pub(super) const fn extended(ends: u32) -> Self {
+        Self { ends, is_extended: true, awaits_copy: false }
+    }
+}
+
+/// How a COPY that the server waits for has to be ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AwaitedCopy {
+    /// Whether a `Sync` has to follow: the one that was sent with the statement was passed over as a part of
+    /// the COPY.
+    pub(super) needs_sync: bool,
+}
+
+impl Turn {
+    /// A new session, which waits for a command.
+    pub(super) const fn new() -> Self {
+        Self { phase: Phase::Ready }
+    }
+
+    pub(super) const fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    pub(super) const fn is_busy(&self) -> bool {
+        matches!(self.phase, Phase::Busy(_))
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        !matches!(self.phase, Phase::Closed)
+    }
+
+    /// # Errors
+    /// [`Error::Closed`] if the connection is.
+    pub(super) const fn check_open(&self) -> Result<(), Error> {
+        if self.is_open() { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    /// Takes note that a command was sent, which will be answered.
+    pub(super) const fn expect(&mut self, answer: Answer) {
+        self.phase = Phase::Busy(answer);
+    }
+
+    /// Takes note of a `CopyInResponse`: the server waits for data.
+    pub(super) const fn begin_copy_in(&mut self) {
+        if let Phase::Busy(answer) = &mut self.phase {
+            answer.awaits_copy = true;
+        }
+    }
+
+    /// The COPY that the server waits for, if it does.
+    pub(super) const fn awaited_copy(&self) -> Option<AwaitedCopy> {
+        match self.phase {
+            Phase::Busy(Answer { awaits_copy: true, is_extended, .. }) => {
+                Some(AwaitedCopy { needs_sync: is_extended })
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes note that the COPY which the server waited for was ended.
+    pub(super) const fn end_copy_in(&mut self) {
+        if let Phase::Busy(answer) = &mut self.phase {
+            answer.awaits_copy = false;
+        }
+    }
+
+    /// Takes note of a `ReadyForQuery`, and says whether an answer was under way that it can end.
+    pub(super) const fn end_answer(&mut self) -> bool {
+        let Phase::Busy(answer) = &mut self.phase else { return false };
+        answer.awaits_copy = false;
+        answer.ends = answer.ends.saturating_sub(1);
+        if answer.ends == 0 {
+            self.phase = Phase::Ready;
+        }
+        true
+    }
+
+    /// Takes note that the connection must not be used any more.
+    pub(super) const fn close(&mut self) {
+        self.phase = Phase::Closed;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_the_ends_is_the_end_of_the_answer() {
+        let mut turn = Turn::new();
+        turn.expect(Answer::extended(2));
+        assert!(turn.end_answer() && turn.is_busy());
+        assert!(turn.end_answer());
+        assert_eq!(turn.phase(), Phase::Ready);
+        assert!(!turn.end_answer(), "nothing was asked");
+    }
+
+    #[test]
+    fn only_a_copy_in_an_answer_is_awaited_until_it_is_ended() {
+        let mut turn = Turn::new();
+        turn.begin_copy_in();
+        assert_eq!(turn.awaited_copy(), None);
+        for (answer, needs_sync) in [(Answer::SIMPLE, false), (Answer::extended(1), true)] {
+            turn.expect(answer);
+            assert_eq!(turn.awaited_copy(), None);
+            turn.begin_copy_in();
+            assert_eq!(turn.awaited_copy(), Some(AwaitedCopy { needs_sync }));
+            turn.end_copy_in();
+            assert_eq!(turn.awaited_copy(), None);
+            // An error ends it too: ReadyForQuery follows.
+            turn.begin_copy_in();
+            assert!(turn.end_answer());
+            assert_eq!((turn.awaited_copy(), turn.phase()), (None, Phase::Ready));
+        }
+    }
+
+    #[test]
+    fn what_is_closed_stays_closed() {
+        let mut turn = Turn::new();
+        turn.close();
+        turn.begin_copy_in();
+        assert!(!turn.end_answer() && !turn.is_open());
+        assert!(matches!(turn.check_open(), Err(Error::Closed)));
+    }
+}

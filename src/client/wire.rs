@@ -1,0 +1,301 @@
+//! The bytes of a connection: what is to be sent, what was read, and how much of that is used up.
+//!
+//! Whether a message is legal now is not known here.
+
+use core::ops::ControlFlow;
+use core::pin::{Pin, pin};
+use core::task::{Context, Poll, Waker, ready};
+use core::time::Duration;
+use std::io;
+use std::vec::Vec;
+
+#[cfg(feature = "replication")]
+use bytes::BufMut as _;
+#[cfg(feature = "replication")]
+use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+
+#[cfg(feature = "replication")]
+use crate::codec::CopyData;
+use crate::codec::{
+    BackendFraming, BackendMessage, BackendTag, DecodeError, EncodeError, FrontendMessage, Need,
+};
+use crate::net::{ReadBuffer, Stream};
+
+/// Bytes of a message's type and length.
+const HEADER: usize = 5;
+/// Of a `CopyData`, nothing less than all of it is enough.
+pub(super) const WHOLE: usize = usize::MAX;
+/// A larger output buffer is not kept once it is written.
+const USUAL_OUTPUT: usize = 256 * 1024;
+/// How long is looked for the reason of a failed write, in what the server sent before it closed the connection.
+/// Its end comes at once, as the connection is broken; it is only not always here before the failure.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+pub(super) struct Wire {
+    stream: Stream,
+    input: ReadBuffer,
+    /// Bytes of the message that was lent last. They are given up at the *start* of the next call, which
+    /// makes reading cancel-safe.
+    lent: usize,
+    /// Bytes to come of a message of which only the beginning was taken.
+    rest: usize,
+    output: Vec<u8>,
+    /// How much of `output` is written.
+    sent: usize,
+    /// The rules for what the server sends.
+    framing: BackendFraming,
+}
+
+/// What is sent.
+impl Wire {
+    /// The wire of a session that is ready; `input` was read behind the handshake.
+    pub(super) fn new(stream: Stream, input: ReadBuffer) -> Self {
+        let framing = BackendFraming::READY;
+        Self { stream, input, lent: 0, rest: 0, output: Vec::new(), sent: 0, framing }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.stream.is_tls()
+    }
+
+    /// Appends messages to what is to be sent: all of them, or on an error none.
+    pub(super) fn push(
+        &mut self,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let start = self.output.len();
+        encode(&mut self.output).inspect_err(|_| self.output.truncate(start))
+    }
+
+    /// How many bytes were pushed since everything was sent the last time.
+    pub(super) fn pushed(&self) -> usize {
+        self.output.len()
+    }
+
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Sends what was pushed.
+    pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
+            match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.sent += written,
+            }
+        }
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.forget_output();
+        Poll::Ready(Ok(()))
+    }
+
+    fn forget_output(&mut self) {
+        self.output.clear();
+        self.output.shrink_to(USUAL_OUTPUT);
+        self.sent = 0;
+    }
+
+    /// Sends `Terminate` if that can be done at once and nothing is half sent.
+    pub(super) fn say_goodbye(&mut self) {
+        let mut goodbye = Vec::new();
+        if !self.has_unsent() && FrontendMessage::Terminate.encode(&mut goodbye).is_ok() {
+            let mut context = Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut self.stream).poll_write(&mut context, &goodbye);
+        }
+    }
+
+    /// Ends our side of the byte stream.
+    pub(super) async fn shutdown(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+}
+
+/// What is read.
+impl Wire {
+    /// Takes rows and data of COPY of so many bytes at most from now on.
+    #[cfg(feature = "replication")]
+    pub(super) fn limit_data(&mut self, bytes: u32) {
+        let limits = &mut self.framing.limits;
+        (limits.copy_data, limits.data_row) = (bytes, bytes);
+    }
+
+    /// The next frame, behind the message that was lent last: its length once it is here as a whole, or so many
+    /// bytes of the data of a `CopyData`.
+    pub(super) fn next_frame(&mut self, enough: usize) -> Result<Need, DecodeError> {
+        let rest = self.skip_rest();
+        if rest > 0 {
+            return Ok(Need::More(rest));
+        }
+        let filled = self.input.filled();
+        match self.framing.need(filled)? {
+            Need::More(missing) if is_data(filled) => {
+                match HEADER.saturating_add(enough).checked_sub(filled.len()) {
+                    Some(wanted @ 1..) => Ok(Need::More(missing.min(wanted))),
+                    _ => Ok(Need::Frame(filled.len() + missing)),
+                }
+            }
+            need => Ok(need),
+        }
+    }
+
+    /// Reads once, at least one byte. `missing` is how many bytes the message lacks.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, missing: usize) -> Poll<io::Result<()>> {
+        pin!(self.input.fill(&mut self.stream, missing)).poll(cx)
+    }
+
+    /// Reads once, and sends what can be sent.
+    ///
+    /// `server` is for the log.
+    pub(super) fn poll_read_and_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        missing: usize,
+        server: &str,
+    ) -> Poll<io::Result<()>> {
+        self.poll_send_beside_reading(cx, server);
+        self.poll_read(cx, missing)
+    }
+
+    fn poll_send_beside_reading(&mut self, cx: &mut Context<'_>, server: &str) {
+        if self.has_unsent()
+            && let Poll::Ready(Err(error)) = self.poll_send(cx)
+        {
+            // What the server said before it went explains more, and reading comes to the end by itself.
+            log::debug!("writing to {server}: {error}");
+            self.forget_output();
+        }
+    }
+
+    /// The type of the next frame.
+    pub(super) fn tag(&self) -> BackendTag {
+        BackendTag::of_frame(self.input.filled())
+    }
+
+    /// The next frame, which has this length and is here as a whole, as a message.
+    pub(super) fn parse(&self, len: usize) -> Result<BackendMessage<'_>, DecodeError> {
+        self.framing.parse(self.input.filled().get(..len).unwrap_or_default())
+    }
+
+    /// Drops the next frame.
+    pub(super) fn consume(&mut self, len: usize) {
+        self.input.consume(len);
+    }
+
+    /// Lends the next frame until the next one is asked for.
+    pub(super) const fn lend(&mut self, len: usize) {
+        self.lent = len;
+    }
+
+    /// The message that was lent last.
+    pub(super) fn lent(&self) -> Result<BackendMessage<'_>, DecodeError> {
+        self.parse(self.lent)
+    }
+
+    /// Drops what is here of the message that was lent last; the rest is still to come.
+    fn give_up_lent(&mut self) {
+        let lent = core::mem::take(&mut self.lent);
+        let here = lent.min(self.input.filled().len());
+        self.input.consume(here);
+        self.rest += lent - here;
+    }
+
+    /// Drops what is here of the message that was lent last, and gives how much of it is to come.
+    fn skip_rest(&mut self) -> usize {
+        self.give_up_lent();
+        let here = self.rest.min(self.input.filled().len());
+        self.input.consume(here);
+        self.rest -= here;
+        self.rest
+    }
+
+    /// What is here of the `CopyData` that was lent last, and how many bytes are to come; `None` if it is another
+    /// message.
+    #[cfg(feature = "replication")]
+    pub(super) fn copy_data(&self) -> Result<Option<(&[u8], usize)>, DecodeError> {
+        let here = self.input.filled().len();
+        if self.lent > here {
+            let data = self.input.filled().get(HEADER..).unwrap_or_default();
+            return Ok(Some((data, self.lent - here)));
+        }
+        match self.lent()? {
+            BackendMessage::CopyData(CopyData { data }) => Ok(Some((data, 0))),
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads once in the message that was lent last, which is not all here: up to `max` bytes and at least one, which
+    /// go behind what `to` has. Sends what can be sent.
+    #[cfg(feature = "replication")]
+    pub(super) fn poll_read_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut Vec<u8>,
+        max: usize,
+        server: &str,
+    ) -> Poll<io::Result<usize>> {
+        self.give_up_lent();
+        let max = self.rest.min(max);
+        self.poll_send_beside_reading(cx, server);
+        match ready!(pin!(self.stream.read_buf(&mut to.limit(max))).poll(cx))? {
+            0 if max > 0 => Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+            len => {
+                self.rest -= len;
+                Poll::Ready(Ok(len))
+            }
+        }
+    }
+
+    /// After writing has failed: looks into the messages that are here or still come, until `find` breaks; `None` if
+    /// nothing was found in time.
+    pub(super) async fn last_words<T>(
+        &mut self,
+        mut find: impl FnMut(BackendMessage<'_>) -> ControlFlow<T>,
+    ) -> Option<T> {
+        self.skip_rest();
+        let Self { stream, input, rest, framing, .. } = self;
+        let reason = last_words(stream, input, |input| {
+            let here = (*rest).min(input.filled().len());
+            input.consume(here);
+            *rest -= here;
+            while *rest == 0
+                && let Ok(Need::Frame(len)) = framing.need(input.filled())
+            {
+                if let Ok(message) = framing.parse(input.filled().get(..len).unwrap_or_default())
+                    && let ControlFlow::Break(found) = find(message)
+                {
+                    return ControlFlow::Break(Some(found));
+                }
+                input.consume(len);
+            }
+            ControlFlow::Continue(())
+        });
+        reason.await.unwrap_or_default()
+    }
+}
+
+/// Whether a `CopyData` begins here, with its whole header.
+fn is_data(input: &[u8]) -> bool {
+    input.len() >= HEADER && BackendTag::of_frame(input) == BackendTag::COPY_DATA
+}
+
+/// Looks for the reason of a failed write in what the server sent before it closed the connection: a server that has no
+/// room for a further client does. `look` sees what is here, and again whatever comes, until it breaks.
+///
+/// # Errors
+/// How the connection ended, if that is sooner.
+pub(super) async fn last_words<T>(
+    stream: &mut Stream,
+    input: &mut ReadBuffer,
+    mut look: impl FnMut(&mut ReadBuffer) -> ControlFlow<Option<T>>,
+) -> io::Result<Option<T>> {
+    let reading = async {
+        loop {
+            if let ControlFlow::Break(found) = look(input) {
+                return Ok(found);
+            }
+            input.fill(stream, 1).await?;
+        }
+    };
+    tokio::time::timeout(LAST_WORDS, reading).await.unwrap_or(Ok(None))
+}
