@@ -4,7 +4,7 @@ use std::string::ToString as _;
 use std::vec;
 
 use super::on_disk;
-use super::start::Begin;
+use super::start::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
 use crate::archive::{Archive, ArchiveError, ArchiveFileName};
 use crate::compression::Compression;
@@ -22,27 +22,29 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     pub(super) async fn look_back(
         &mut self,
         version: ServerVersion,
-        begin: &mut Begin,
+        plan: &mut Plan,
     ) -> Result<(), ReceiveError> {
-        let next = begin.first;
+        let next = plan.first;
         self.replace_before = Lsn::INVALID;
         self.looked_back = None;
         if !self.can_check(version) {
             return Ok(());
         }
         let is_missed =
-            |segment| !begin.state.as_ref().is_some_and(|state| state.has_accepted_without(segment));
+            |segment| !plan.state.as_ref().is_some_and(|state| state.has_accepted_without(segment));
         for broken in 0.. {
-            let Some(before) = begin.first.previous().filter(|before| is_missed(*before)) else { break };
-            let (archive, system_id) = (begin.archive.clone(), self.system_id);
-            let passed =
-                on_disk(move || Ok(pass(&archive, before, check_from(&archive, system_id, before)?))).await?;
+            let Some(before) = plan.first.previous().filter(|before| is_missed(*before)) else { break };
+            let (archive, system_id) = (plan.archive.clone(), self.system_id);
+            let passed = on_disk(move || {
+                Ok(check_segment(&archive, before, check_from(&archive, system_id, before)?))
+            })
+            .await?;
             let damage = match (passed, self.damage) {
                 (Some(Err(damage)), _) => damage,
                 // It was seen when the record's end came, in the segment behind.
                 (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
                 (Some(Ok(checker)), _) => {
-                    self.looked_back = Some((begin.first, checker));
+                    self.looked_back = Some((plan.first, checker));
                     break;
                 }
                 (None, _) => break,
@@ -51,7 +53,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
             }
             (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });
-            (begin.first, begin.reason) = (before, ResumeReason::Broken(before));
+            (plan.first, plan.reason) = (before, ResumeReason::Broken(before));
             self.replace_before = next.start();
         }
         Ok(())
@@ -77,7 +79,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         on_disk(move || {
             // A record that reaches into the first segment can be checked if its beginning is here.
             if let Some(before) = first.previous()
-                && let Some(Ok(checker)) = pass(&archive, before, check_from(&archive, system_id, before)?)
+                && let Some(Ok(checker)) =
+                    check_segment(&archive, before, check_from(&archive, system_id, before)?)
             {
                 return Ok(Some(checker));
             }
@@ -104,7 +107,7 @@ fn check_from(
 
 /// The check behind a segment of the archive, or what is wrong with it; `None` if not all of it is here, or not to be
 /// read now: that is no reason not to receive.
-fn pass(
+fn check_segment(
     archive: &Archive,
     segment: WalSegment,
     mut checker: WalChecker,

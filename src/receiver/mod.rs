@@ -3,23 +3,30 @@
 //! One task reads the stream and keeps the connection alive; files are written by jobs on another thread, one
 //! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
 //! into the next job.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | `Receiver`: one connection after another until the work is done or refused |
+//! | `options`, `event`, `error`, `progress` | what it is given, and what it tells |
+//! | `start` | whether the server continues the archive, and where this connection begins |
+//! | `slot` | where the WAL begins that a slot keeps |
+//! | `state_file` | the state file, and the note of an accepted gap |
+//! | `look_back` | the check of what is here already, and of what comes |
+//! | `resume` | where a receiver would begin, without receiving |
+//! | `stream` | one connection's stream, from timeline to timeline |
+//! | `disk` | WAL on its way into files |
 
-mod compressor;
 mod disk;
-mod disk_thread;
 mod error;
 mod event;
-mod kept;
 mod look_back;
 mod options;
 mod progress;
 mod resume;
 mod slot;
-mod spare;
 mod start;
 mod state_file;
 mod stream;
-mod writing;
 
 use core::time::Duration;
 use std::string::ToString as _;
@@ -27,7 +34,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use start::Begin;
+use start::Plan;
 
 pub use error::{ReceiveError, Refusal};
 pub use event::ReceiverEvent;
@@ -44,7 +51,7 @@ use crate::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, SystemId, TimelineId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
-use compressor::Compressor;
+use disk::Compressor;
 
 /// Where a receiver stood when it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -230,19 +237,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let mut connection = self.connect().await?;
             let patience = self.options.receive_timeout;
             let prepare = async {
-                let mut begin = self.prepare(&mut connection).await?;
-                self.look_back(connection.server_version()?, &mut begin).await?;
-                self.update_state(&begin).await?;
-                self.compress_before(&begin)?;
-                Ok(begin)
+                let mut plan = self.prepare(&mut connection).await?;
+                self.look_back(connection.server_version()?, &mut plan).await?;
+                self.update_state(&plan).await?;
+                self.compress_before(&plan)?;
+                Ok(plan)
             };
-            let begin = within(patience, "asking the server what it has", prepare).await?;
+            let plan = within(patience, "asking the server what it has", prepare).await?;
             self.progress.connected();
-            Ok::<_, ReceiveError>((connection, begin))
+            Ok::<_, ReceiveError>((connection, plan))
         };
         tokio::select! {
             connected = connect => {
-                let (connection, Begin { archive, first, .. }) = connected?;
+                let (connection, Plan { archive, first, .. }) = connected?;
                 self.follow(connection, first, &archive, stop).await
             }
             () = stopped(stop) => self.stopped_where_the_archive_ends().await,
@@ -262,7 +269,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 
     /// Lets what comes before the stream be compressed, if that is wanted.
-    fn compress_before(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
+    fn compress_before(&mut self, plan: &Plan) -> Result<(), ReceiveError> {
         let Some(compress) = self.options.compress.filter(|wanted| wanted.method != Compression::None) else {
             return Ok(());
         };
@@ -270,12 +277,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             Some(compressor) => compressor,
             None => {
                 let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
-                Compressor::start(begin.archive.clone(), lock, compress)?
+                Compressor::start(plan.archive.clone(), lock, compress)?
             }
         };
         // The last one is, when the end of the record has come that reaches out of it.
-        if let Some(proven) = begin.first.previous().and_then(WalSegment::previous) {
-            compressor.work().allow(proven);
+        if let Some(proven) = plan.first.previous().and_then(WalSegment::previous) {
+            compressor.limit().allow_up_to(proven);
         }
         self.compressor = Some(compressor);
         Ok(())

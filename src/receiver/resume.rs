@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::start::Begin;
+use super::start::Plan;
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent};
 use crate::archive::NewestSegment;
@@ -56,9 +56,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let mut connection = self.connect().await?;
         let patience = self.options.receive_timeout;
         let ask = async {
-            let mut begin = self.prepare(&mut connection).await?;
-            self.look_back(connection.server_version()?, &mut begin).await?;
-            let Begin { first, reason, .. } = begin;
+            let mut plan = self.prepare(&mut connection).await?;
+            self.look_back(connection.server_version()?, &mut plan).await?;
+            let Plan { first, reason, .. } = plan;
             let tells_slots = connection.server_version()? >= ServerVersion::release(15);
             let slot_exists = match self.options.slot.as_ref().filter(|_| tells_slots) {
                 Some(slot) => Some(connection.read_slot(slot).await?.is_some()),

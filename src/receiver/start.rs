@@ -18,7 +18,7 @@ use crate::wal::{TimelineHistory, WalSegment};
 const PAGE_BYTES: u64 = 8192;
 
 /// Where to begin.
-pub(super) struct Begin {
+pub(super) struct Plan {
     pub(super) archive: Archive,
     pub(super) system: IdentifySystem,
     /// The first segment to receive.
@@ -34,7 +34,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     pub(super) async fn prepare(
         &mut self,
         connection: &mut ReplicationConnection,
-    ) -> Result<Begin, ReceiveError> {
+    ) -> Result<Plan, ReceiveError> {
         let system = connection.identify_system().await?;
         let version = connection.server_version()?;
         (self.on_event)(ReceiverEvent::Connected {
@@ -86,7 +86,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             _ => self.first_segment(connection, &system, archive.segment_size()).await?,
         };
-        Ok(Begin { archive, system, first, reason, state })
+        Ok(Plan { archive, system, first, reason, state })
     }
 
     /// Opens and locks the archive on the first connection: only a server knows the segment size.
@@ -161,7 +161,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if timeline == TimelineId::FIRST {
             return Ok(TimelineHistory::first());
         }
-        understood(timeline, &connection.timeline_history(timeline).await?.content)
+        parse_history(timeline, &connection.timeline_history(timeline).await?.content)
     }
 
     /// Stores the history of a timeline before its first byte. One that is here already has to be the server's:
@@ -189,7 +189,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Err(Refusal::HistoryName { expected, got: file.filename }.into());
         }
         // What is stored is not fetched again.
-        understood(timeline, &file.content)?;
+        parse_history(timeline, &file.content)?;
         let archive = archive.clone();
         on_disk(move || archive.write_history(timeline, &file.content)).await?;
         if !here {
@@ -199,7 +199,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-fn understood(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory, ReceiveError> {
+fn parse_history(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory, ReceiveError> {
     TimelineHistory::parse(timeline, content)
         .map_err(|error| Error::Unexpected { expected: "a timeline history", got: error.to_string() }.into())
 }

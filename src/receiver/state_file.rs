@@ -4,7 +4,7 @@ use std::time::SystemTime;
 use std::vec::Vec;
 
 use super::on_disk;
-use super::start::Begin;
+use super::start::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
 use crate::archive::{AcceptedGap, Archive, ArchiveState};
 use crate::replication::IdentifySystem;
@@ -35,8 +35,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
     /// Tells, and notes in the state file, where the archive goes on if that is not plain from its files, and the gap
     /// before it if there is one. An archive that has no WAL yet has no state either.
-    pub(super) async fn update_state(&mut self, begin: &Begin) -> Result<(), ReceiveError> {
-        let Begin { first, reason, state: before, .. } = begin;
+    pub(super) async fn update_state(&mut self, plan: &Plan) -> Result<(), ReceiveError> {
+        let Plan { first, reason, state: before, .. } = plan;
         if let ResumeReason::State(flushed) = *reason {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: first.timeline() });
         }
@@ -48,7 +48,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (from < to).then(|| AcceptedGap { from, to, accepted_at: SystemTime::now().into() })
         });
         if self.options.state_file {
-            self.write_state(begin, gap).await?;
+            self.write_state(plan, gap).await?;
         }
         // Once: after the next loss the archive has to be continued again.
         self.gap = None;
@@ -58,8 +58,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(())
     }
 
-    async fn write_state(&mut self, begin: &Begin, gap: Option<AcceptedGap>) -> Result<(), ReceiveError> {
-        let Begin { archive, system, first, reason, state: before } = begin;
+    async fn write_state(&mut self, plan: &Plan, gap: Option<AcceptedGap>) -> Result<(), ReceiveError> {
+        let Plan { archive, system, first, reason, state: before } = plan;
         let mut state = before.clone().unwrap_or_else(|| ArchiveState {
             system_id: system.system_id,
             segment_size: archive.segment_size(),

@@ -6,12 +6,10 @@ use std::vec::Vec;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::compressor::{CompressFailure, Compressor};
-use super::disk::{Disk, Done};
-use super::disk_thread::DiskThread;
-use super::kept::Kept;
+use super::disk::{
+    AcknowledgedTail, CompressFailure, Compressor, Disk, DiskThread, WriteQueue, Written, next_result,
+};
 use super::start::explain;
-use super::writing::{Writing, job_done};
 use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped};
 use super::{on_disk, stopped, within};
 use crate::archive::Archive;
@@ -54,14 +52,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
             let begin = within(patience, "starting replication", self.begin(connection, archive, segment));
-            let (started, writing) = tokio::select! {
+            let (started, queue) = tokio::select! {
                 begun = begin => begun?,
                 () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
             };
             let next = match started {
                 StartedStream::Streaming(stream) => {
                     (self.on_event)(ReceiverEvent::Streaming { start, timeline });
-                    match self.stream_timeline(stream, writing, segment, stop).await? {
+                    match self.stream_timeline(stream, queue, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
                             connection = back;
@@ -76,7 +74,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 }
             };
             let NextTimeline { timeline, switchpoint } = next;
-            self.tell_what_is_left_behind(segment.timeline(), next);
+            self.report_branched_behind(segment.timeline(), next);
             (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
             // From the start of its segment, so that the new timeline's first file is whole.
             segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
@@ -89,7 +87,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 
     /// Says so if the server goes on from before what is durable here.
-    fn tell_what_is_left_behind(&mut self, timeline: TimelineId, next: NextTimeline) {
+    fn report_branched_behind(&mut self, timeline: TimelineId, next: NextTimeline) {
         let NextTimeline { timeline: server_timeline, switchpoint } = next;
         if let Some((reached, flushed)) = self.reached
             && reached == timeline
@@ -110,15 +108,15 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         mut connection: ReplicationConnection,
         archive: &Archive,
         segment: WalSegment,
-    ) -> Result<(StartedStream, Writing), ReceiveError> {
+    ) -> Result<(StartedStream, WriteQueue), ReceiveError> {
         let (timeline, start) = (segment.timeline(), segment.start());
         self.progress.begins(segment);
         self.store_history(&mut connection, archive, timeline).await?;
         let checker = self.checker(connection.server_version()?, archive, segment).await?;
-        let kept = {
+        let tail = {
             let (archive, checker) = (archive.clone(), checker.clone());
             on_disk(move || match checker {
-                Some(checker) => Kept::find(&archive, segment, checker),
+                Some(checker) => AcknowledgedTail::find(&archive, segment, checker),
                 None => Ok(None),
             })
             .await?
@@ -130,32 +128,32 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
         })?;
         // Where each commit waits for an fsync, that is worth writing each segment twice.
-        let fill = if self.options.synchronous { Fill::Written } else { Fill::Noted };
+        let fill = if self.options.synchronous { Fill::Zeros } else { Fill::Allocate };
         let archive = archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
-        let compressor = self.compressor.as_ref().map(Compressor::work);
+        let compressor = self.compressor.as_ref().map(Compressor::limit);
         let (min_free, state) = (self.options.min_free, self.state.clone());
         let proven = checker.as_ref().map_or(start, WalChecker::checked_up_to);
         let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
-        let disk = disk.replacing_before(self.replace_before).keeping(kept);
+        let disk = disk.replacing_before(self.replace_before).with_tail(tail);
         let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
         let disk = DiskThread::start(disk, lock)?;
-        Ok((started, Writing::new(disk, checker, start, &self.options)))
+        Ok((started, WriteQueue::new(disk, checker, start, &self.options)))
     }
 
     /// Streams one timeline to its end, or until we stop.
     async fn stream_timeline(
         &mut self,
         mut stream: WalStream,
-        mut writing: Writing,
+        mut queue: WriteQueue,
         first: WalSegment,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Next, ReceiveError> {
         let timeline = first.timeline();
         stream.set_status_interval(self.options.status_interval);
-        writing.report(&mut stream)?;
-        let ended = self.stream(&mut stream, &mut writing, stop).await;
+        queue.report(&mut stream)?;
+        let ended = self.stream(&mut stream, &mut queue, stop).await;
         // Whatever has come is kept, also when the connection is lost.
-        let closed = self.close(&mut stream, writing).await;
+        let closed = self.close(&mut stream, queue).await;
         if let Ok((flushed, _)) = &closed {
             self.has_reached(timeline, *flushed);
         }
@@ -193,7 +191,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn stream(
         &mut self,
         stream: &mut WalStream,
-        writing: &mut Writing,
+        queue: &mut WriteQueue,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Ended, ReceiveError> {
         let (limit, ask_after) = (self.options.receive_timeout, self.options.ask_after);
@@ -203,29 +201,29 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             if self.options.end_position.is_some_and(|end| stream.received() >= end) {
                 return Ok(Ended::Stop);
             }
-            let has_room = writing.has_room();
+            let has_room = queue.has_room();
             self.progress.waits_for_disk(!has_room);
-            let (can_start, gathers_until) = (writing.can_start(), writing.gathers_until());
-            let retry_at = writing.retry_at();
-            let (disk, to, room) = writing.disk_and_room();
+            let (can_start, gathers_until) = (queue.can_start(), queue.gathers_until());
+            let retry_at = queue.retry_at();
+            let (disk, to, room) = queue.disk_and_room();
             tokio::select! {
                 // In this order: a job begins when there is nothing more to be read at once.
                 biased;
                 () = stopped(stop) => return Ok(Ended::Stop),
-                done = job_done(disk) => self.on_job_done(stream, writing, done?).await?,
-                () = at(retry_at), if retry_at.is_some() => writing.retry(),
-                arrived = next(stream, to, room) => {
+                done = next_result(disk) => self.on_job_done(stream, queue, done?).await?,
+                () = sleep_until_some(retry_at), if retry_at.is_some() => queue.retry(),
+                arrived = next_arrival(stream, to, room) => {
                     match arrived? {
                         None => return Ok(Ended::ByServer),
                         Some(WalArrival::Data { len, wal_end, sent_at }) => {
-                            writing.append(len).map_err(ReceiveError::Damage)?;
+                            queue.append(len).map_err(ReceiveError::Damage)?;
                             self.bytes += len as u64;
-                            self.progress.heard(len, writing.received(), wal_end, sent_at);
+                            self.progress.heard(len, queue.received(), wal_end, sent_at);
                         }
                         Some(WalArrival::Keepalive(keepalive)) => {
-                            self.progress.heard(0, writing.received(), keepalive.wal_end, keepalive.sent_at);
+                            self.progress.heard(0, queue.received(), keepalive.wal_end, keepalive.sent_at);
                             if keepalive.reply_requested {
-                                writing.want_reply();
+                                queue.want_reply();
                             }
                         }
                     }
@@ -241,8 +239,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
                     (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
                 }
-                () = at(gathers_until), if can_start => {
-                    writing.start_job();
+                () = sleep_until_some(gathers_until), if can_start => {
+                    queue.start_job();
                     continue;
                 }
             }
@@ -256,12 +254,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn on_job_done(
         &mut self,
         stream: &mut WalStream,
-        writing: &mut Writing,
-        done: Done,
+        queue: &mut WriteQueue,
+        done: Written,
     ) -> Result<(), ReceiveError> {
-        self.announce(&done);
-        if let Some(out_of_space) = writing.take_over(done) {
-            let Some(retry_in) = writing.wait_for_space().filter(|_| !self.options.no_loop) else {
+        self.report_finished(&done);
+        if let Some(out_of_space) = queue.take_over(done) {
+            let Some(retry_in) = queue.wait_for_space().filter(|_| !self.options.no_loop) else {
                 return Err(out_of_space.into());
             };
             self.progress.enter(ReceiverState::OutOfSpace);
@@ -269,9 +267,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         } else {
             self.progress.has_space();
         }
-        self.progress.stored(writing.written(), writing.safe());
-        writing.report(stream)?;
-        if writing.has_news() {
+        self.progress.stored(queue.written(), queue.safe());
+        queue.report(stream)?;
+        if queue.has_news() {
             stream.send_status().await?;
         }
         Ok(())
@@ -282,26 +280,26 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn close(
         &mut self,
         stream: &mut WalStream,
-        mut writing: Writing,
+        mut queue: WriteQueue,
     ) -> Result<(Lsn, bool), ReceiveError> {
-        while let Some(done) = writing.last_job().await? {
-            self.announce(&done);
-            writing.take_over(done);
-            self.progress.stored(writing.written(), writing.safe());
+        while let Some(done) = queue.last_job().await? {
+            self.report_finished(&done);
+            queue.take_over(done);
+            self.progress.stored(queue.written(), queue.safe());
         }
-        writing.report(stream)?;
+        queue.report(stream)?;
         // A lost connection, or a frozen server, cannot be told any more.
         let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
-        let flushed = writing.safe();
-        let begun = writing.written();
-        let left = writing.close().await?;
+        let flushed = queue.safe();
+        let begun = queue.written();
+        let left = queue.close().await?;
         if let Some(segment) = left.filter(|segment| begun > segment.start()) {
             (self.on_event)(ReceiverEvent::SegmentLeft(segment));
         }
         Ok((flushed, left.is_some()))
     }
 
-    fn announce(&mut self, done: &Done) {
+    fn report_finished(&mut self, done: &Written) {
         if self.damage.is_some_and(|(damage, _)| done.proven > damage.lsn) {
             self.damage = None;
         }
@@ -315,7 +313,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
 /// What comes next, with WAL behind what `to` has. While there is no room because the disk is behind, the server hears
 /// from us but we do not listen.
-async fn next(stream: &mut WalStream, to: &mut Vec<u8>, room: usize) -> Result<Option<WalArrival>, Error> {
+async fn next_arrival(
+    stream: &mut WalStream,
+    to: &mut Vec<u8>,
+    room: usize,
+) -> Result<Option<WalArrival>, Error> {
     match room {
         0 => match stream.keep_alive().await? {},
         _ => stream.next_into(to, room).await,
@@ -323,7 +325,7 @@ async fn next(stream: &mut WalStream, to: &mut Vec<u8>, room: usize) -> Result<O
 }
 
 /// Waits until then; at once is sooner than any time that a timer knows.
-async fn at(time: Option<Instant>) {
+async fn sleep_until_some(time: Option<Instant>) {
     if let Some(time) = time {
         sleep_until(time).await;
     }

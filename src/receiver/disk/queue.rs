@@ -5,11 +5,10 @@ use std::vec::Vec;
 
 use tokio::time::Instant;
 
-use super::disk::Done;
-use super::disk_thread::DiskThread;
-use super::{ReceiveError, ReceiverOptions};
+use super::{DiskThread, Written};
 use crate::archive::ArchiveError;
 use crate::client::Error;
+use crate::receiver::{ReceiveError, ReceiverOptions};
 use crate::replication::WalStream;
 use crate::storage::{AlignedBuffer, BLOCK_LEN};
 use crate::types::Lsn;
@@ -27,7 +26,7 @@ const SPACE_RETRY: Duration = Duration::from_secs(5);
 
 /// At most one job writes; what arrives meanwhile gathers for the next one, so that with a slow disk each job
 /// has more to do and not the stream more jobs.
-pub(super) struct Writing {
+pub(crate) struct WriteQueue {
     /// None after an error.
     disk: Option<DiskThread>,
     batch: AlignedBuffer,
@@ -35,7 +34,7 @@ pub(super) struct Writing {
     /// server has to wait.
     batch_len: usize,
     /// The memory of the batch before, to be used again.
-    spare: AlignedBuffer,
+    used_buffer: AlignedBuffer,
     /// The first byte of this stream.
     start: Lsn,
     received: Lsn,
@@ -60,9 +59,9 @@ pub(super) struct Writing {
     had_space: bool,
 }
 
-impl Writing {
+impl WriteQueue {
     /// Writing begins at `start`, the start of a segment.
-    pub(super) fn new(
+    pub(crate) fn new(
         disk: DiskThread,
         checker: Option<WalChecker>,
         start: Lsn,
@@ -72,7 +71,7 @@ impl Writing {
             disk: Some(disk),
             batch: AlignedBuffer::default(),
             batch_len: (options.buffer / 2).max(MIN_BATCH),
-            spare: AlignedBuffer::default(),
+            used_buffer: AlignedBuffer::default(),
             start,
             received: start,
             // A record that reaches into the first segment may be under way.
@@ -93,21 +92,21 @@ impl Writing {
     }
 
     /// Everything before this is durable and was found right.
-    pub(super) fn safe(&self) -> Lsn {
+    pub(crate) fn safe(&self) -> Lsn {
         self.flushed.min(self.proven)
     }
 
     /// Everything before this has come.
-    pub(super) fn received(&self) -> Lsn {
+    pub(crate) fn received(&self) -> Lsn {
         self.received
     }
 
     /// Everything before this is in a file.
-    pub(super) fn written(&self) -> Lsn {
+    pub(crate) fn written(&self) -> Lsn {
         self.written
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.room() > 0
     }
 
@@ -118,7 +117,7 @@ impl Writing {
     }
 
     /// The thread that writes, and where what comes next goes, with how many bytes there is room for.
-    pub(super) fn disk_and_room(&mut self) -> (&mut Option<DiskThread>, &mut Vec<u8>, usize) {
+    pub(crate) fn disk_and_room(&mut self) -> (&mut Option<DiskThread>, &mut Vec<u8>, usize) {
         if self.batch.is_empty() {
             // Memory that nothing is written to is none.
             self.batch.begin(self.received, self.batch_len + READ_AHEAD);
@@ -127,12 +126,12 @@ impl Writing {
         (&mut self.disk, self.batch.memory(), room)
     }
 
-    /// Checks the last `len` bytes, which have come to [`Writing::disk_and_room`]; the stream has checked that they
+    /// Checks the last `len` bytes, which have come to [`WriteQueue::disk_and_room`]; the stream has checked that they
     /// follow.
     ///
     /// # Errors
     /// If they are damaged. Nothing of them is written then.
-    pub(super) fn append(&mut self, len: usize) -> Result<(), WalDamage> {
+    pub(crate) fn append(&mut self, len: usize) -> Result<(), WalDamage> {
         let before = self.batch.len().saturating_sub(len);
         if before == 0 {
             self.gathered_at = Instant::now() + GATHER_TIME;
@@ -156,7 +155,7 @@ impl Writing {
     }
 
     /// The server asks how far we are. It was told what we knew; if there is more to come it will be told again.
-    pub(super) fn want_reply(&mut self) {
+    pub(crate) fn want_reply(&mut self) {
         self.reply_wanted = !self.is_caught_up();
     }
 
@@ -166,33 +165,33 @@ impl Writing {
 
     /// Whether the server should hear the positions now rather than at the next regular status: it waits for
     /// them, or may let older WAL go.
-    pub(super) fn has_news(&mut self) -> bool {
+    pub(crate) fn has_news(&mut self) -> bool {
         let answers = self.reply_wanted && self.is_caught_up();
         self.reply_wanted &= !answers;
         let flush_moved = core::mem::take(&mut self.flush_moved);
         answers || (flush_moved && self.reports_flush)
     }
 
-    pub(super) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
+    pub(crate) fn report(&self, stream: &mut WalStream) -> Result<(), Error> {
         // A record that began before the stream is no reason to take back what may have been acknowledged.
         let flushed = Some(self.safe()).filter(|&safe| self.reports_flush && safe >= self.start);
         stream.report(self.written, flushed.unwrap_or(Lsn::INVALID))
     }
 
     /// Begins a job if there is something to do and nothing in the way.
-    pub(super) fn start_job(&mut self) {
+    pub(crate) fn start_job(&mut self) {
         if self.can_start() {
             self.begin(self.wants_sync());
         }
     }
 
     /// Whether there is something to do and nothing in the way.
-    pub(super) fn can_start(&self) -> bool {
+    pub(crate) fn can_start(&self) -> bool {
         self.retry_at.is_none() && !self.is_busy() && self.has_work(self.wants_sync())
     }
 
-    /// When a job is worth it, where [`Writing::can_start`]; `None` for at once.
-    pub(super) fn gathers_until(&self) -> Option<Instant> {
+    /// When a job is worth it, where [`WriteQueue::can_start`]; `None` for at once.
+    pub(crate) fn gathers_until(&self) -> Option<Instant> {
         (!self.wants_sync() && self.has_room()).then_some(self.gathered_at)
     }
 
@@ -210,7 +209,7 @@ impl Writing {
         }
         let checked = self.checked();
         if let Some(disk) = self.disk.as_mut().filter(|disk| !disk.is_busy()) {
-            let batch = core::mem::replace(&mut self.batch, core::mem::take(&mut self.spare));
+            let batch = core::mem::replace(&mut self.batch, core::mem::take(&mut self.used_buffer));
             disk.write(batch, checked, sync);
         }
     }
@@ -220,25 +219,25 @@ impl Writing {
     }
 
     /// When there may be space again, if there was none.
-    pub(super) fn retry_at(&self) -> Option<Instant> {
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
         self.retry_at
     }
 
     /// Looks for space again.
-    pub(super) fn retry(&mut self) {
+    pub(crate) fn retry(&mut self) {
         self.retry_at = None;
         self.start_job();
     }
 
     /// Takes over what a job did, and gives what kept it from doing more.
-    pub(super) fn take_over(&mut self, done: Done) -> Option<ArchiveError> {
-        let Done { mut batch, written, flushed, proven, out_of_space, .. } = done;
+    pub(crate) fn take_over(&mut self, done: Written) -> Option<ArchiveError> {
+        let Written { mut batch, written, flushed, proven, out_of_space, .. } = done;
         let safe_before = self.safe();
         (self.written, self.flushed, self.proven) = (written, flushed, proven);
         self.flush_moved |= self.safe() > safe_before;
         self.had_space |= out_of_space.is_none();
         if batch.is_empty() {
-            self.spare = batch;
+            self.used_buffer = batch;
         } else {
             // What could not be written comes before what has gathered since.
             batch.push(self.batch.bytes());
@@ -249,7 +248,7 @@ impl Writing {
 
     /// Begins no job for a while, and says for how long; `None` if that was tried already. A server that shuts down
     /// waits for everybody who is connected, and would for ever if all space is gone.
-    pub(super) fn wait_for_space(&mut self) -> Option<Duration> {
+    pub(crate) fn wait_for_space(&mut self) -> Option<Duration> {
         if !core::mem::replace(&mut self.had_space, false) {
             return None;
         }
@@ -259,14 +258,14 @@ impl Writing {
 
     /// The result of the running job, or else of one more that writes everything and makes it durable; `None`
     /// when there is nothing left to do. What finds no space is given up: it was not acknowledged.
-    pub(super) async fn last_job(&mut self) -> Result<Option<Done>, ReceiveError> {
+    pub(crate) async fn last_job(&mut self) -> Result<Option<Written>, ReceiveError> {
         if !self.is_busy() {
             self.begin(true);
         }
         if !self.disk.as_ref().is_some_and(DiskThread::is_busy) {
             return Ok(None);
         }
-        let mut done = job_done(&mut self.disk).await?;
+        let mut done = next_result(&mut self.disk).await?;
         if done.out_of_space.is_some() {
             done.batch.clear();
             self.batch.clear();
@@ -275,7 +274,7 @@ impl Writing {
     }
 
     /// Leaves the segment in progress as a partial file, and says which it is.
-    pub(super) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
+    pub(crate) async fn close(self) -> Result<Option<WalSegment>, ReceiveError> {
         match self.disk {
             Some(disk) => disk.close(self.is_damaged).await,
             None => Ok(None),
@@ -286,7 +285,7 @@ impl Writing {
 /// The result of the running job; without one, waits for ever. After an error there is nothing to write with.
 ///
 /// Cancel-safe.
-pub(super) async fn job_done(disk: &mut Option<DiskThread>) -> Result<Done, ReceiveError> {
+pub(crate) async fn next_result(disk: &mut Option<DiskThread>) -> Result<Written, ReceiveError> {
     let done = match disk {
         Some(disk) => disk.done().await,
         None => core::future::pending().await,

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::string::ToString as _;
 use std::vec;
 
-use super::ReceiveError;
 use crate::archive::io_error;
 use crate::archive::{Archive, ArchiveError, ArchiveFileName};
 use crate::compression::Compression;
+use crate::receiver::ReceiveError;
 use crate::storage::Entry;
 use crate::types::Lsn;
 use crate::wal::{WalChecker, WalDamage, WalDamageKind, WalSegment};
@@ -18,7 +18,7 @@ use crate::wal::{WalChecker, WalDamage, WalDamageKind, WalSegment};
 ///
 /// What follows them is no more than bytes: a server may overwrite the beginning of a record after a crash.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(crate) struct AcknowledgedTail {
     file: File,
     path: PathBuf,
     start: Lsn,
@@ -28,9 +28,9 @@ pub(super) struct Kept {
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 64 << 10;
 
-impl Kept {
+impl AcknowledgedTail {
     /// What is here of `segment`, which `checker` has come to; `None` if that is nothing.
-    pub(super) fn find(
+    pub(crate) fn find(
         archive: &Archive,
         segment: WalSegment,
         mut checker: WalChecker,
@@ -55,11 +55,11 @@ impl Kept {
     }
 
     /// Whether the bytes from `position` on are those that are kept, as far as they go.
-    pub(super) fn compare(&self, position: Lsn, bytes: &[u8]) -> Result<(), ReceiveError> {
-        let kept = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
+    pub(crate) fn compare(&self, position: Lsn, bytes: &[u8]) -> Result<(), ReceiveError> {
+        let len = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
         let mut buffer = [0; COMPARE_BYTES];
         let mut at = position;
-        for bytes in bytes.get(..kept).unwrap_or(bytes).chunks(COMPARE_BYTES) {
+        for bytes in bytes.get(..len).unwrap_or(bytes).chunks(COMPARE_BYTES) {
             let ours = &mut buffer[..bytes.len()];
             let read = self.file.read_exact_at(ours, at.saturating_sub(self.start));
             read.map_err(|source| io_error("read", self.path.clone(), source))?;

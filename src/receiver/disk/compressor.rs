@@ -28,22 +28,22 @@ const FAILURES: usize = 4;
 
 /// Compresses the complete segments of an archive; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Compressor {
-    work: Work,
+pub(crate) struct Compressor {
+    limit: CompressLimit,
     /// Closed by the thread when it ends.
     failures: mpsc::Receiver<CompressFailure>,
 }
 
 /// A segment that could not be compressed, and stays as it is for now.
 #[derive(Debug)]
-pub(super) struct CompressFailure {
-    pub(super) error: ArchiveError,
-    pub(super) retry_in: Duration,
+pub(crate) struct CompressFailure {
+    pub(crate) error: ArchiveError,
+    pub(crate) retry_in: Duration,
 }
 
 /// Tells the thread how far it may go.
 #[derive(Clone, Debug)]
-pub(super) struct Work(Arc<Shared>);
+pub(crate) struct CompressLimit(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -55,15 +55,15 @@ struct Shared {
 
 impl Compressor {
     /// Begins to compress the plain segments that are newer than the newest compressed one, as far as
-    /// [`Work::allow`] lets it. The archive stays locked until the thread has ended.
-    pub(super) fn start(
+    /// [`CompressLimit::allow_up_to`] lets it. The archive stays locked until the thread has ended.
+    pub(crate) fn start(
         archive: Archive,
         lock: Option<Arc<ArchiveLock>>,
         compress: Compress,
     ) -> Result<Self, ArchiveError> {
-        let work = Work(Arc::default());
+        let limit = CompressLimit(Arc::default());
         let (failed, failures) = mpsc::channel(FAILURES);
-        let (path, shared) = (archive.path().to_path_buf(), Arc::clone(&work.0));
+        let (path, shared) = (archive.path().to_path_buf(), Arc::clone(&limit.0));
         let run = move || {
             let _lock = lock;
             Thread { archive, compress, shared: &shared, done: None }.run(&failed);
@@ -72,17 +72,17 @@ impl Compressor {
             .name("compress".into())
             .spawn(run)
             .map_err(|source| io_error("start a thread to compress the segments of", path, source))?;
-        Ok(Self { work, failures })
+        Ok(Self { limit, failures })
     }
 
-    pub(super) fn work(&self) -> Work {
-        self.work.clone()
+    pub(crate) fn limit(&self) -> CompressLimit {
+        self.limit.clone()
     }
 
     /// The next failure; never if there are no more.
     ///
     /// Cancel-safe.
-    pub(super) async fn failure(&mut self) -> CompressFailure {
+    pub(crate) async fn failure(&mut self) -> CompressFailure {
         match self.failures.recv().await {
             Some(failure) => failure,
             None => core::future::pending().await,
@@ -90,21 +90,21 @@ impl Compressor {
     }
 
     /// Ends the thread. A segment that it is busy with stays plain. If it hangs on a disk it is left behind.
-    pub(super) async fn stop(mut self) {
-        self.work.stop();
+    pub(crate) async fn stop(mut self) {
+        self.limit.stop();
         let _ = timeout(STOP_TIMEOUT, async { while self.failures.recv().await.is_some() {} }).await;
     }
 }
 
 impl Drop for Compressor {
     fn drop(&mut self) {
-        self.work.stop();
+        self.limit.stop();
     }
 }
 
-impl Work {
+impl CompressLimit {
     /// Lets everything up to `segment` be compressed.
-    pub(super) fn allow(&self, segment: WalSegment) {
+    pub(crate) fn allow_up_to(&self, segment: WalSegment) {
         let mut up_to = self.0.lock();
         *up_to = (*up_to).max(Some(segment));
         self.0.changed.notify_all();
@@ -129,14 +129,14 @@ impl Shared {
     }
 
     /// Waits until more than up to `done` is allowed; `None` once it is time to stop.
-    fn next(&self, done: Option<WalSegment>) -> Option<WalSegment> {
+    fn wait_for_more(&self, done: Option<WalSegment>) -> Option<WalSegment> {
         let wait = self.changed.wait_while(self.lock(), |up_to| *up_to <= done && !self.is_stopped());
         let up_to = *wait.unwrap_or_else(PoisonError::into_inner);
         up_to.filter(|_| !self.is_stopped())
     }
 
     /// Waits that long, or until it is time to stop.
-    fn rest(&self, time: Duration) {
+    fn sleep(&self, time: Duration) {
         drop(self.changed.wait_timeout_while(self.lock(), time, |_| !self.is_stopped()));
     }
 }
@@ -153,12 +153,12 @@ impl Thread<'_> {
     fn run(mut self, failed: &mpsc::Sender<CompressFailure>) {
         // What cannot be removed is replaced or lies there; both do no harm.
         let _ = self.remove_left_over();
-        while let Some(up_to) = self.shared.next(self.done) {
+        while let Some(up_to) = self.shared.wait_for_more(self.done) {
             match self.compress_up_to(up_to) {
                 Ok(()) => {}
                 Err(error) => {
                     let _ = failed.try_send(CompressFailure { error, retry_in: RETRY });
-                    self.shared.rest(RETRY);
+                    self.shared.sleep(RETRY);
                 }
             }
         }

@@ -4,10 +4,10 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::ReceiveError;
-use super::disk::{Disk, Done};
+use super::{Disk, Written};
 use crate::archive::io_error;
 use crate::archive::{ArchiveError, ArchiveLock};
+use crate::receiver::ReceiveError;
 use crate::storage::AlignedBuffer;
 use crate::types::Lsn;
 use crate::wal::WalSegment;
@@ -17,9 +17,9 @@ use crate::wal::WalSegment;
 /// It does one thing at a time, and ends after its first error or when this is dropped. A pool of threads would do
 /// the same with twice the calls into the kernel to hand a batch over.
 #[derive(Debug)]
-pub(super) struct DiskThread {
+pub(crate) struct DiskThread {
     tasks: Sender<Task>,
-    done: mpsc::Receiver<Result<Done, ReceiveError>>,
+    done: mpsc::Receiver<Result<Written, ReceiveError>>,
     is_busy: bool,
 }
 
@@ -30,7 +30,7 @@ enum Task {
 
 impl DiskThread {
     /// Starts the thread. The archive stays locked until it has ended.
-    pub(super) fn start(disk: Disk, lock: Option<Arc<ArchiveLock>>) -> Result<Self, ArchiveError> {
+    pub(crate) fn start(disk: Disk, lock: Option<Arc<ArchiveLock>>) -> Result<Self, ArchiveError> {
         let path = disk.path().to_path_buf();
         let (tasks, received) = channel();
         let (sender, done) = mpsc::channel(1);
@@ -46,13 +46,13 @@ impl DiskThread {
     }
 
     /// Whether a batch is being written.
-    pub(super) fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.is_busy
     }
 
     /// Begins to write a batch, and with `sync` to make it durable. Everything before `proven` was found right. Not
     /// before the batch before is [`DiskThread::done`].
-    pub(super) fn write(&mut self, batch: AlignedBuffer, proven: Lsn, sync: bool) {
+    pub(crate) fn write(&mut self, batch: AlignedBuffer, proven: Lsn, sync: bool) {
         // A thread that has ended is noticed by whoever waits for it.
         let _ = self.tasks.send(Task::Write { batch, proven, sync });
         self.is_busy = true;
@@ -61,7 +61,7 @@ impl DiskThread {
     /// What became of the batch that is being written; never without one.
     ///
     /// Cancel-safe.
-    pub(super) async fn done(&mut self) -> Result<Done, ReceiveError> {
+    pub(crate) async fn done(&mut self) -> Result<Written, ReceiveError> {
         if !self.is_busy {
             return core::future::pending().await;
         }
@@ -71,14 +71,14 @@ impl DiskThread {
     }
 
     /// See [`Disk::close`].
-    pub(super) async fn close(self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
+    pub(crate) async fn close(self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
         let (closed, result) = oneshot::channel();
         let _ = self.tasks.send(Task::Close { is_damaged, closed });
         result.await.unwrap_or_else(|_| Err(panicked()))
     }
 }
 
-fn run(mut disk: Disk, tasks: &Receiver<Task>, done: &mpsc::Sender<Result<Done, ReceiveError>>) {
+fn run(mut disk: Disk, tasks: &Receiver<Task>, done: &mpsc::Sender<Result<Written, ReceiveError>>) {
     while let Ok(task) = tasks.recv() {
         match task {
             Task::Write { batch, proven, sync } => {

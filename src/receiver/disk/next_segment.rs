@@ -14,7 +14,7 @@ use crate::wal::WalSegment;
 /// It is made beside the segment before, by a thread of its own and a little at a time, so that commits do not wait
 /// for it: with 16 MiB at once each of them would now and then take 30 ms more.
 #[derive(Debug)]
-pub(super) struct Spare {
+pub(crate) struct NextSegmentFile {
     archive: Archive,
     /// Gone once it has ended.
     thread: Option<JoinHandle<Result<(), ArchiveError>>>,
@@ -26,9 +26,9 @@ const NAME: &str = "tapster.next.tmp";
 /// Bytes that are written at a time, for which a commit may have to wait.
 const PIECE_LEN: usize = 128 << 10;
 
-impl Spare {
+impl NextSegmentFile {
     /// Begins to make one, if so many bytes of the file system are free then; `None` if there is no thread for it.
-    pub(super) fn begin(archive: &Archive, min_free: u64) -> Option<Self> {
+    pub(crate) fn begin(archive: &Archive, min_free: u64) -> Option<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let make = {
             let (archive, stop) = (archive.clone(), Arc::clone(&stop));
@@ -39,13 +39,13 @@ impl Spare {
     }
 
     /// Removes what a crash has left.
-    pub(super) fn remove_left(archive: &Archive) -> Result<(), ArchiveError> {
+    pub(crate) fn remove_leftover(archive: &Archive) -> Result<(), ArchiveError> {
         Ok(archive.directory().remove(NAME)?)
     }
 
     /// Gives it to `segment`, unless that has a partial file. Waits until it is made; where that failed, nothing
     /// happens.
-    pub(super) fn become_partial(mut self, segment: WalSegment) -> Result<(), ArchiveError> {
+    pub(crate) fn rename_for(mut self, segment: WalSegment) -> Result<(), ArchiveError> {
         let made = self.thread.take().is_some_and(|thread| matches!(thread.join(), Ok(Ok(()))));
         let name = ArchiveFileName::Segment { segment, compression: Compression::None, partial: true };
         let (directory, name) = (self.archive.directory(), alloc::format!("{name}"));
@@ -58,7 +58,7 @@ impl Spare {
     }
 }
 
-impl Drop for Spare {
+impl Drop for NextSegmentFile {
     fn drop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         self.stop.store(true, Ordering::Relaxed);
@@ -81,7 +81,7 @@ fn make(archive: &Archive, min_free: u64, stop: &AtomicBool) -> Result<(), Archi
     let made = directory.create_file(NAME, archive.file_mode()).and_then(|file| {
         let zeros = || -> io::Result<()> {
             file.set_len(0)?;
-            preallocate(&file, len, Fill::Noted)?;
+            preallocate(&file, len, Fill::Allocate)?;
             let mut writer = DirectWriter::new(&file);
             let mut zeros = AlignedBuffer::default();
             zeros.begin(Lsn::INVALID, PIECE_LEN);
@@ -134,8 +134,8 @@ mod tests {
     fn it_is_a_partial_file_of_zeros_whatever_was_left_of_another() {
         let fixture = Fixture::new();
         fs::write(fixture.dir.path().join(NAME), alloc::vec![7; 2 * SIZE]).unwrap();
-        let spare = Spare::begin(&fixture.archive, 1).unwrap();
-        spare.become_partial(fixture.segment).unwrap();
+        let next = NextSegmentFile::begin(&fixture.archive, 1).unwrap();
+        next.rename_for(fixture.segment).unwrap();
         assert_eq!(fixture.names(), [PARTIAL]);
         assert!(fs::read(fixture.dir.path().join(PARTIAL)).unwrap() == alloc::vec![0; SIZE]);
     }
@@ -144,7 +144,7 @@ mod tests {
     fn a_partial_file_that_is_there_stays() {
         let fixture = Fixture::new();
         fs::write(fixture.dir.path().join(PARTIAL), "kept").unwrap();
-        Spare::begin(&fixture.archive, 0).unwrap().become_partial(fixture.segment).unwrap();
+        NextSegmentFile::begin(&fixture.archive, 0).unwrap().rename_for(fixture.segment).unwrap();
         assert_eq!(fixture.names(), [PARTIAL]);
         assert_eq!(fs::read(fixture.dir.path().join(PARTIAL)).unwrap(), b"kept");
     }
@@ -152,24 +152,24 @@ mod tests {
     #[test]
     fn nothing_is_left_of_one_that_is_not_used_or_not_made() {
         let fixture = Fixture::new();
-        drop(Spare::begin(&fixture.archive, 0).unwrap());
+        drop(NextSegmentFile::begin(&fixture.archive, 0).unwrap());
         assert!(fixture.names().is_empty());
-        Spare::begin(&fixture.archive, u64::MAX).unwrap().become_partial(fixture.segment).unwrap();
+        NextSegmentFile::begin(&fixture.archive, u64::MAX).unwrap().rename_for(fixture.segment).unwrap();
         assert!(fixture.names().is_empty());
         fs::write(fixture.dir.path().join(NAME), "").unwrap();
-        Spare::remove_left(&fixture.archive).unwrap();
+        NextSegmentFile::remove_leftover(&fixture.archive).unwrap();
         assert!(fixture.names().is_empty());
     }
 
     #[test]
     fn one_that_somebody_removes_is_not_missed() {
         let fixture = Fixture::new();
-        let spare = Spare::begin(&fixture.archive, 0).unwrap();
-        while !spare.thread.as_ref().is_some_and(JoinHandle::is_finished) {
+        let next = NextSegmentFile::begin(&fixture.archive, 0).unwrap();
+        while !next.thread.as_ref().is_some_and(JoinHandle::is_finished) {
             std::thread::yield_now();
         }
         fs::remove_file(fixture.dir.path().join(NAME)).unwrap();
-        spare.become_partial(fixture.segment).unwrap();
+        next.rename_for(fixture.segment).unwrap();
         assert!(fixture.names().is_empty());
     }
 }

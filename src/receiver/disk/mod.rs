@@ -1,4 +1,19 @@
-//! What is done with WAL where it may block.
+//! WAL on its way into the files of the archive.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod` | `Disk`: the segment in progress, and what follows once it is complete; its calls block |
+//! | `thread` | the thread on which they do |
+//! | `queue` | `WriteQueue`: what has come and is not written yet; it decides when a job begins |
+//! | `next_segment` | the next segment's file, filled with zeros ahead of time |
+//! | `tail` | what an earlier stream left of the first segment: the server has to send the same again |
+//! | `compressor` | the thread that compresses complete segments |
+
+mod compressor;
+mod next_segment;
+mod queue;
+mod tail;
+mod thread;
 
 use core::time::Duration;
 use std::path::Path;
@@ -6,13 +21,16 @@ use std::time::Instant;
 use std::vec::Vec;
 
 use super::ReceiveError;
-use super::compressor::Work;
-use super::kept::Kept;
-use super::spare::Spare;
 use crate::archive::{Archive, ArchiveError, ArchiveState, SegmentWriter};
 use crate::storage::{AlignedBuffer, Fill};
 use crate::types::{Lsn, TimelineId};
 use crate::wal::WalSegment;
+use next_segment::NextSegmentFile;
+
+pub(super) use compressor::{CompressFailure, CompressLimit, Compressor};
+pub(super) use queue::{WriteQueue, next_result};
+pub(super) use tail::AcknowledgedTail;
+pub(super) use thread::DiskThread;
 
 /// How far the state file may be behind while segments are completed. To write it for each one would cost a
 /// slow disk as much as the segment.
@@ -20,13 +38,13 @@ const STATE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The files that are being written.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     archive: Archive,
     timeline: TimelineId,
     /// The segment in progress; none before the first byte.
     writer: Option<SegmentWriter>,
     /// The next one's file, if it is made ahead.
-    spare: Option<Spare>,
+    next: Option<NextSegmentFile>,
     /// Everything before this was found right.
     proven: Lsn,
     /// Segments that were completed while a record that reaches into them is not.
@@ -34,9 +52,9 @@ pub(super) struct Disk {
     /// Complete segments that end before this are damaged, and may be replaced.
     replace_before: Lsn,
     /// What an earlier stream has left of the first segment.
-    kept: Option<Kept>,
+    tail: Option<AcknowledgedTail>,
     /// Where segments are compressed once they are proven.
-    compressor: Option<Work>,
+    compress_limit: Option<CompressLimit>,
     written: Lsn,
     flushed: Lsn,
     finished: Vec<WalSegment>,
@@ -48,47 +66,47 @@ pub(super) struct Disk {
 
 /// What was done with a batch. It comes back for its memory, or with what could not be written yet.
 #[derive(Debug)]
-pub(super) struct Done {
-    pub(super) batch: AlignedBuffer,
+pub(crate) struct Written {
+    pub(crate) batch: AlignedBuffer,
     /// Everything before this is in a file.
-    pub(super) written: Lsn,
+    pub(crate) written: Lsn,
     /// Everything before this is durable.
-    pub(super) flushed: Lsn,
+    pub(crate) flushed: Lsn,
     /// Everything before this was found right, as we were told.
-    pub(super) proven: Lsn,
+    pub(crate) proven: Lsn,
     /// Segments that were completed.
-    pub(super) finished: Vec<WalSegment>,
+    pub(crate) finished: Vec<WalSegment>,
     /// What kept the batch from being written as a whole; it can be tried again.
-    pub(super) out_of_space: Option<ArchiveError>,
+    pub(crate) out_of_space: Option<ArchiveError>,
 }
 
 impl Disk {
     /// Writing begins with `first`, from its start. Everything before `proven` was found right.
-    pub(super) fn new(
+    pub(crate) fn new(
         archive: Archive,
         first: WalSegment,
         proven: Lsn,
-        compressor: Option<Work>,
+        compress_limit: Option<CompressLimit>,
         min_free: u64,
         state: Option<ArchiveState>,
     ) -> Self {
         let (timeline, start) = (first.timeline(), first.start());
         // The archive's last segment waits for the end of its last record as well.
         if proven >= start
-            && let (Some(compressor), Some(complete)) = (&compressor, first.previous())
+            && let (Some(limit), Some(complete)) = (&compress_limit, first.previous())
         {
-            compressor.allow(complete);
+            limit.allow_up_to(complete);
         }
         Self {
             archive,
             timeline,
             writer: None,
-            spare: None,
+            next: None,
             proven,
             unproven: Vec::new(),
             replace_before: Lsn::INVALID,
-            kept: None,
-            compressor,
+            tail: None,
+            compress_limit,
             // What comes before the first segment is the archive's durable past.
             written: start,
             flushed: start,
@@ -99,29 +117,29 @@ impl Disk {
     }
 
     /// The directory.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.archive.path()
     }
 
     /// Complete segments that end before `position` are damaged: what comes now takes their place.
-    pub(super) fn replacing_before(self, position: Lsn) -> Self {
+    pub(crate) fn replacing_before(self, position: Lsn) -> Self {
         Self { replace_before: position, ..self }
     }
 
     /// What is there of the first segment has to come again.
-    pub(super) fn keeping(self, kept: Option<Kept>) -> Self {
-        Self { kept, ..self }
+    pub(crate) fn with_tail(self, tail: Option<AcknowledgedTail>) -> Self {
+        Self { tail, ..self }
     }
 
     /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
-    pub(super) fn write(
+    pub(crate) fn write(
         &mut self,
         mut batch: AlignedBuffer,
         proven: Lsn,
         sync: bool,
-    ) -> Result<Done, ReceiveError> {
-        if let Some(kept) = &self.kept {
-            kept.compare(batch.start(), batch.bytes())?;
+    ) -> Result<Written, ReceiveError> {
+        if let Some(tail) = &self.tail {
+            tail.compare(batch.start(), batch.bytes())?;
         }
         self.proven = proven;
         let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
@@ -131,15 +149,15 @@ impl Disk {
             Err(error) => return Err(error.into()),
         };
         if !self.finished.is_empty() {
-            self.remember(STATE_INTERVAL)?;
+            self.update_state_file(STATE_INTERVAL)?;
         }
         let proven_segments = self.unproven.iter().take_while(|segment| segment.end() <= proven).count();
         if let Some(last) = self.unproven.drain(..proven_segments).next_back()
-            && let Some(compressor) = &self.compressor
+            && let Some(limit) = &self.compress_limit
         {
-            compressor.allow(last);
+            limit.allow_up_to(last);
         }
-        Ok(Done {
+        Ok(Written {
             written: self.written,
             flushed: self.flushed,
             proven,
@@ -153,9 +171,9 @@ impl Disk {
     ///
     /// If what follows `is_damaged`, the segments since the last record that was found right are not complete after
     /// all.
-    pub(super) fn close(mut self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
+    pub(crate) fn close(mut self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
         self.sync()?;
-        self.remember(Duration::ZERO)?;
+        self.update_state_file(Duration::ZERO)?;
         if is_damaged && !self.unproven.is_empty() {
             self.archive.retract(&self.unproven)?;
             return Ok(None);
@@ -165,7 +183,7 @@ impl Disk {
 
     /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
     /// space.
-    fn remember(&mut self, interval: Duration) -> Result<(), ArchiveError> {
+    fn update_state_file(&mut self, interval: Duration) -> Result<(), ArchiveError> {
         let flushed = self.flushed.min(self.proven);
         match &mut self.state {
             Some((state, written_at))
@@ -210,11 +228,11 @@ impl Disk {
         if !writer.is_full() {
             self.written = writer.position();
             // In time, and not for a server that writes next to nothing.
-            if self.archive.fill() == Fill::Written
-                && self.spare.is_none()
+            if self.archive.fill() == Fill::Zeros
+                && self.next.is_none()
                 && writer.remaining() < writer.segment().size().bytes() / 2
             {
-                self.spare = Spare::begin(&self.archive, self.min_free);
+                self.next = NextSegmentFile::begin(&self.archive, self.min_free);
             }
             self.writer = Some(writer);
             return Ok(taken);
@@ -246,16 +264,16 @@ impl Disk {
     }
 
     fn open(&mut self, segment: WalSegment) -> Result<SegmentWriter, ArchiveError> {
-        match self.spare.take() {
-            Some(spare) => spare.become_partial(segment)?,
-            None => Spare::remove_left(&self.archive)?,
+        match self.next.take() {
+            Some(next) => next.rename_for(segment)?,
+            None => NextSegmentFile::remove_leftover(&self.archive)?,
         }
         let writer = match self.min_free {
             // Not every file system tells what is free, and then only one that is full says so.
             0 => SegmentWriter::open(&self.archive, segment),
             min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
         }?;
-        Ok(if self.compressor.is_some() { writer.cached() } else { writer })
+        Ok(if self.compress_limit.is_some() { writer.cached() } else { writer })
     }
 
     fn sync(&mut self) -> Result<(), ArchiveError> {
