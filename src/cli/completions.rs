@@ -21,6 +21,5 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "tapster", &mut script);
-    output::print(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
+    output::print(String::from_utf8_lossy(&script).trim_end())
 }

@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             let source = parameter.source().to_string();
             Vec::from([parameter.keyword().name.to_string(), parameter.shown().to_string(), source])
         };
-        output::print_table(&resolved.iter().map(row).collect::<Vec<_>>());
+        output::print_table(&resolved.iter().map(row).collect::<Vec<_>>())?;
         return usable;
     }
     let is_set = |parameter: &&ResolvedParameter| !matches!(parameter.source(), Source::Default);
@@ -52,6 +52,6 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if let Err(failure) = &usable {
         document["error"] = failure.to_json();
     }
-    output::print_json(&document);
+    output::print_json(&document)?;
     usable.map_err(Failure::already_told)
 }

@@ -64,14 +64,16 @@ pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
             "schema": "tapster.switch-wal/1", "ok": true, "switched": segment.is_some(), "segment": segment,
             "archived": archived,
         });
-        output::print_json(&document);
+        output::print_json(&document)?;
         return Ok(());
     }
     match segment {
         Some(segment) => output::print(&segment),
-        None => output::note("nothing was written to the current segment, so there is nothing to switch"),
+        None => {
+            output::note("nothing was written to the current segment, so there is nothing to switch");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// The archiver's last file, for a server that archives.
@@ -101,9 +103,9 @@ pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
     target.postgres.checkpoint().await?;
     target.postgres.close().await;
     if args.json {
-        output::print_json(&json!({ "schema": "tapster.checkpoint/1", "ok": true }));
+        output::print_json(&json!({ "schema": "tapster.checkpoint/1", "ok": true }))?;
     } else {
-        output::print("checkpoint done");
+        output::print("checkpoint done")?;
     }
     Ok(())
 }
@@ -122,9 +124,9 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
         let lsn = position.to_string();
         output::print_json(
             &json!({ "schema": "tapster.restore-point/1", "ok": true, "name": name, "lsn": lsn }),
-        );
+        )?;
     } else {
-        output::print(&position.to_string());
+        output::print(&position.to_string())?;
     }
     Ok(())
 }

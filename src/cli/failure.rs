@@ -1,11 +1,9 @@
-use std::process::ExitCode;
+use std::io::{self, ErrorKind};
 
 use serde_json::{Value, json};
 use tokio::signal::unix::SignalKind;
 
 use super::advice::{Hint, Personality};
-use super::output;
-use super::stderr::{self, Level};
 
 use tapster::archive::ArchiveError;
 use tapster::conninfo::ConnInfoError;
@@ -34,6 +32,10 @@ enum Kind {
     Authentication,
     Refused,
     Storage,
+    /// The result could not be written.
+    Unwritten,
+    /// Whoever read the result has closed the pipe, having read enough.
+    Unread,
     Damage,
     /// No archive has the file: `wal get` alone.
     Missing,
@@ -54,7 +56,8 @@ impl Kind {
             Self::Connection => ("connection", 3),
             Self::Authentication => ("authentication", 4),
             Self::Refused => ("refused", 5),
-            Self::Storage => ("storage", 6),
+            Self::Storage | Self::Unwritten => ("storage", 6),
+            Self::Unread => ("unread", 0),
             Self::Damage => ("damage", 7),
             Self::Missing => ("missing", 1),
             Self::Unclear => ("unclear", 255),
@@ -73,6 +76,15 @@ impl Failure {
         Self::new(Kind::Storage, message)
     }
 
+    /// A result that could not be written: a failure of storage, unless whoever read it has closed the pipe, which is
+    /// the end of the program and no failure.
+    pub(super) fn unwritten(error: &io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::BrokenPipe => Self::new(Kind::Unread, "").already_told(),
+            _ => Self::new(Kind::Unwritten, format!("could not write the result: {error}")),
+        }
+    }
+
     pub(super) fn damage(message: impl Into<String>) -> Self {
         Self::new(Kind::Damage, message)
     }
@@ -83,7 +95,10 @@ impl Failure {
 
     /// The same of `wal get`, where only a file that is surely missing may look so.
     pub(super) fn or_unclear(self) -> Self {
-        if self.kind == Kind::Missing { self } else { Self { kind: Kind::Unclear, ..self } }
+        match self.kind {
+            Kind::Missing | Kind::Unread => self,
+            _ => Self { kind: Kind::Unclear, ..self },
+        }
     }
 
     pub(super) fn other(message: impl Into<String>) -> Self {
@@ -124,6 +139,11 @@ impl Failure {
         self.text_with(self.hint.as_ref().filter(|hint| !hint.is_general()))
     }
 
+    /// What is wrong and what to do about it, for the end of the program.
+    pub(super) fn full_text(&self) -> String {
+        self.text_with(self.hint.as_ref())
+    }
+
     fn text_with(&self, hint: Option<&Hint>) -> String {
         match hint.and_then(|hint| hint.text(Personality::Tapster)) {
             Some(hint) => {
@@ -138,6 +158,11 @@ impl Failure {
     /// What to do about it.
     pub(super) fn hint(&self) -> Option<&Hint> {
         self.hint.as_ref()
+    }
+
+    /// Whether the result could not be written.
+    pub(super) fn is_unwritten(&self) -> bool {
+        self.kind == Kind::Unwritten
     }
 
     /// Whether it was refused so that WAL is not lost or mixed.
@@ -196,22 +221,6 @@ impl Failure {
     /// The same with what to do about it, if the server gave this code.
     pub(super) fn hint_if(self, sqlstate: SqlState, hint: &'static str) -> Self {
         if self.sqlstate == Some(sqlstate) { Self { hint: Some(Hint::General(hint)), ..self } } else { self }
-    }
-
-    /// Tells it on stderr, or with `json` as a document on stdout, and gives the exit code.
-    pub(super) fn report(&self, json: bool) -> ExitCode {
-        match (self.is_told, json) {
-            (true, _) => {}
-            (false, true) => {
-                let error = self.to_json();
-                output::print_json(&json!({ "schema": "tapster.error/1", "ok": false, "error": error }));
-            }
-            (false, false) => {
-                let text = format!("error: {}", self.text_with(self.hint.as_ref()));
-                stderr::log(Level::Error, &text, &self.text(), &json!({ "error": self.to_json() }));
-            }
-        }
-        ExitCode::from(self.code())
     }
 
     /// The exit code.

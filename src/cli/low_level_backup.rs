@@ -99,8 +99,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     write_files(&args.directory, &done.stopped).map_err(|error| {
         Failure::storage(format!("could not write to \"{}\": {error}", args.directory.display()))
     })?;
-    report(&args, &done);
-    Ok(())
+    report(&args, &done)
 }
 
 enum Server {
@@ -287,7 +286,7 @@ fn write_file(directory: &Path, name: &str, text: &str) -> io::Result<()> {
     fs::rename(&temporary, directory.join(name))
 }
 
-fn report(args: &Args, done: &Done) {
+fn report(args: &Args, done: &Done) -> Result<(), Failure> {
     let Done { started, stopped, first, last } = done;
     if args.json {
         output::print_json(&json!({
@@ -302,11 +301,11 @@ fn report(args: &Args, done: &Done) {
             "first_segment": first,
             "last_segment": last,
             "tablespace_map": !stopped.tablespace_map.is_empty(),
-        }));
+        }))
     } else {
         output::print(&format!(
             "backup {}: {} - {} on timeline {}, WAL {first} - {last}",
             args.label, started.location, stopped.location, stopped.timeline
-        ));
+        ))
     }
 }

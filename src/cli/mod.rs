@@ -68,18 +68,19 @@ mod status;
 mod stderr;
 mod usage;
 mod verify;
+mod voice;
 mod wal;
 
 use core::pin::Pin;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::json;
 
-use drop_in::pg_receivewal;
 use failure::Failure;
 use tapster::receiver::ReceiverEvent;
+use voice::Voice;
 
 /// PostgreSQL replication and backup control without libpq.
 #[derive(Debug, Parser)]
@@ -153,39 +154,27 @@ const VERSION: &str = if cfg!(all(target_env = "musl", target_feature = "crt-sta
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let program = arguments.first().and_then(|program| pg_receivewal::called_as(program));
-    log_to_stderr(program);
-    if let Some(program) = program {
-        return pg_receivewal::main(program, &arguments);
+    let commands = Cli::command();
+    let voice = Voice::of(&arguments, &commands);
+    log_to_stderr(voice);
+    if let Voice::Program(program) = voice {
+        return drop_in::main(program, &arguments);
     }
-    // To a recovery, a mistake must not look as if a file were missing: that is the end of the log.
-    let is_get = wal::is_get(&arguments);
-    let fail = |failure: Failure, json| {
-        let failure = if is_get { failure.or_unclear() } else { failure };
-        failure.report(json)
-    };
-    let is_json = usage::is_json(&arguments);
-    // To a plugin's caller, the code of a mistake would mean CRITICAL.
-    let is_plugin = check::is_plugin(&arguments);
-    if let Some(failure) = usage::host_given_as_help(&arguments) {
-        return fail(failure, is_json);
-    }
-    let cli = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => cli,
-        // Help, or the version: in colour on a terminal.
-        Err(error) if !error.use_stderr() => {
-            let _ = error.print();
-            return ExitCode::SUCCESS;
-        }
-        Err(error) if is_plugin => {
-            return fail(check::unknown(&usage::failure(&error, &arguments, true)), false);
-        }
-        Err(error) => return fail(usage::failure(&error, &arguments, is_json), is_json),
-    };
-    let json = cli.command.json();
-    match cli.command.run() {
+    match run(&arguments, commands, voice) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(failure, json),
+        Err(failure) => voice.report(failure),
+    }
+}
+
+fn run(arguments: &[OsString], mut commands: clap::Command, voice: Voice) -> Result<(), Failure> {
+    usage::refuse_host_given_as_help(arguments)?;
+    let matches = commands.try_get_matches_from_mut(arguments);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    match cli.map_err(|error| error.format(&mut commands)) {
+        Ok(cli) => cli.command.run(),
+        // Help, or the version: in colour on a terminal.
+        Err(error) if !error.use_stderr() => error.print().map_err(|error| Failure::unwritten(&error)),
+        Err(error) => Err(usage::failure(&error, arguments, voice)),
     }
 }
 
@@ -193,24 +182,6 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 type OnEvent<'a> = Box<dyn FnMut(ReceiverEvent<'_>) + Send + 'a>;
 
 impl Command {
-    fn json(&self) -> bool {
-        match self {
-            Self::ReceiveWal(args) => args.json,
-            Self::Status(args) => args.json,
-            Self::Check(args) => args.json,
-            Self::Show(args) => args.json,
-            Self::SwitchWal(args) => args.json,
-            Self::Checkpoint(args) => args.json,
-            Self::RestorePoint(args) => args.json,
-            Self::LowLevelBackup(args) => args.json,
-            Self::Slot(command) => command.json(),
-            Self::Verify(args) => args.json,
-            Self::Wal(command) => command.json(),
-            Self::Conninfo(args) => args.json,
-            Self::Completions(_) | Self::ExitCodes => false,
-        }
-    }
-
     fn run(self) -> Result<(), Failure> {
         block_on(match self {
             Self::ReceiveWal(args) => Box::pin(receive_wal::run(*args)),
@@ -226,10 +197,7 @@ impl Command {
             Self::Wal(command) => return wal::run(&command),
             Self::Conninfo(args) => return conninfo::run(&args),
             Self::Completions(args) => return completions::run(&args),
-            Self::ExitCodes => {
-                output::print(EXIT_CODES.trim_end());
-                return Ok(());
-            }
+            Self::ExitCodes => return output::print(EXIT_CODES.trim_end()),
         })
     }
 }
@@ -251,9 +219,12 @@ fn block_on(command: Running<'_>) -> Result<(), Failure> {
 
 /// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices. Under another program's
 /// name, lines begin with it.
-fn log_to_stderr(program: Option<&str>) {
+fn log_to_stderr(voice: Voice) {
     let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
-    let prefix = program.map(|program| format!("{program}: ")).unwrap_or_default();
+    let prefix = match voice {
+        Voice::Program(program) => format!("{program}: "),
+        _ => String::new(),
+    };
     env_logger::Builder::from_env(environment)
         .format(move |_, record| {
             let (level, message) = (record.level().as_str().to_lowercase(), record.args().to_string());

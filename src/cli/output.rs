@@ -2,42 +2,39 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
-use std::io::{ErrorKind, Write as _, stdout};
+use std::io::{Write, stdout};
 use std::time::SystemTime;
 
 use serde_json::Value;
 
+use super::failure::Failure;
 use super::stderr;
 
-/// Writes a line of the result. Whoever closed the pipe has read enough: that ends the program, and is no
-/// failure. A result that cannot be written for another reason is one of storage.
-pub(super) fn print(line: &str) {
-    let mut out = stdout().lock();
-    match writeln!(out, "{line}").and_then(|()| out.flush()) {
-        Ok(()) => {}
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-        Err(error) => {
-            note(&format!("error: could not write the result: {error}"));
-            std::process::exit(6);
-        }
-    }
+/// Writes a line of the result.
+///
+/// # Errors
+/// [`Failure::unwritten`].
+pub(super) fn print(line: &str) -> Result<(), Failure> {
+    print_to(&mut stdout().lock(), line)
+}
+
+fn print_to(out: &mut impl Write, line: &str) -> Result<(), Failure> {
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::unwritten(&error))
 }
 
 /// Writes a document, or one event of many, as one line of the result.
-pub(super) fn print_json(document: &Value) {
-    print(&format!("{document}"));
+pub(super) fn print_json(document: &Value) -> Result<(), Failure> {
+    print(&document.to_string())
 }
 
 /// As [`print_json`] for one event of what goes on for long, which does not wait for a reader that hangs: it misses what
 /// happens until it reads again.
-pub(super) fn print_event(document: &Value) {
+pub(super) fn print_event(document: &Value) -> Result<(), Failure> {
     static IS_READ: AtomicBool = AtomicBool::new(true);
     let patience = if IS_READ.load(Relaxed) { stderr::PATIENCE } else { Duration::ZERO };
     let is_read = stderr::is_writable(stdout(), patience);
     IS_READ.store(is_read, Relaxed);
-    if is_read {
-        print_json(document);
-    }
+    if is_read { print_json(document) } else { Ok(()) }
 }
 
 /// Writes a line for people.
@@ -69,20 +66,45 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// Writes rows in columns as wide as their widest cell, the first row being the headings.
-pub(super) fn print_table(rows: &[Vec<String>]) {
+pub(super) fn print_table(rows: &[Vec<String>]) -> Result<(), Failure> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-        print(cells.collect::<Vec<_>>().join("  ").trim_end());
+        print(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::{self, ErrorKind};
+
+    /// Takes nothing, for this reason.
+    struct Broken(ErrorKind);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_has_read_enough_and_a_full_disk_is_a_failure() {
+        assert!(print_to(&mut Vec::new(), "x").is_ok());
+        let gone = print_to(&mut Broken(ErrorKind::BrokenPipe), "x").unwrap_err();
+        assert_eq!((gone.code(), gone.is_told()), (0, true));
+        let full = print_to(&mut Broken(ErrorKind::StorageFull), "x").unwrap_err();
+        assert_eq!((full.code(), full.is_told()), (6, false));
+        assert!(full.message().starts_with("could not write the result: "), "{}", full.message());
+    }
 
     #[test]
     fn sizes_are_rounded_to_the_unit_that_reads_best() {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::failure::Failure;
 use super::output;
 use tapster::postgres::{SlotStatus, WalSender};
 use tapster::types::Lsn;
@@ -48,7 +49,7 @@ fn position(lsn: Option<Lsn>) -> Option<String> {
     lsn.map(|lsn| lsn.to_string())
 }
 
-pub(super) fn print_wal_senders(clients: &[WalSender]) {
+pub(super) fn print_wal_senders(clients: &[WalSender]) -> Result<(), Failure> {
     // A client that has received more than a standby that was just restarted is not behind.
     let lag = |bytes: Option<i64>| bytes.map(|bytes| u64::try_from(bytes).unwrap_or_default());
     let headings = ["CLIENT", "user", "address", "state", "sync", "sent lag", "flush lag", "slot", "since"];
@@ -66,10 +67,10 @@ pub(super) fn print_wal_senders(clients: &[WalSender]) {
             or_dash(client.age_s.map(age)),
         ])
     }));
-    output::print_table(&rows);
+    output::print_table(&rows)
 }
 
-pub(super) fn print_slots(slots: &[SlotStatus]) {
+pub(super) fn print_slots(slots: &[SlotStatus]) -> Result<(), Failure> {
     let headings = ["SLOT", "type", "active", "keeps from", "keeps", "WAL"];
     let mut rows = Vec::from([headings.map(String::from).to_vec()]);
     rows.extend(slots.iter().map(|slot| {
@@ -83,7 +84,7 @@ pub(super) fn print_slots(slots: &[SlotStatus]) {
             or_dash(slot.wal_status.as_deref()),
         ])
     }));
-    output::print_table(&rows);
+    output::print_table(&rows)
 }
 
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {

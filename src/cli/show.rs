@@ -88,11 +88,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         if !errors.is_empty() {
             document["errors"] = errors.into();
         }
-        output::print_json(&document);
+        output::print_json(&document)?;
     } else if member.is_some() {
-        values.values().for_each(print_value);
+        values.values().try_for_each(print_value)?;
     } else {
-        print_all(&values, &errors);
+        print_all(&values, &errors)?;
     }
     Ok(())
 }
@@ -102,18 +102,18 @@ fn error_json(error: &PostgresError) -> Value {
     json!({ "class": error.class(), "sqlstate": sqlstate, "message": Failure::from(error).text() })
 }
 
-fn print_value(value: &Value) {
+fn print_value(value: &Value) -> Result<(), Failure> {
     match value {
         Value::Object(object) => {
             let row = |(key, value): (&String, &Value)| Vec::from([key.clone(), inline(value)]);
-            output::print_table(&object.iter().map(row).collect::<Vec<_>>());
+            output::print_table(&object.iter().map(row).collect::<Vec<_>>())
         }
-        Value::Array(items) => items.iter().for_each(|item| output::print(&inline(item))),
+        Value::Array(items) => items.iter().try_for_each(|item| output::print(&inline(item))),
         value => output::print(&inline(value)),
     }
 }
 
-fn print_all(values: &Map<String, Value>, errors: &Map<String, Value>) {
+fn print_all(values: &Map<String, Value>, errors: &Map<String, Value>) -> Result<(), Failure> {
     let row = |(name, value): (&String, &Value)| {
         let shown = match errors.get(name) {
             Some(error) => {
@@ -124,7 +124,7 @@ fn print_all(values: &Map<String, Value>, errors: &Map<String, Value>) {
         };
         Vec::from([name.clone(), shown])
     };
-    output::print_table(&values.iter().map(row).collect::<Vec<_>>());
+    output::print_table(&values.iter().map(row).collect::<Vec<_>>())
 }
 
 /// A value on one line.

@@ -96,16 +96,6 @@ impl NameArgs {
     }
 }
 
-impl Command {
-    pub(super) fn json(&self) -> bool {
-        match self {
-            Self::Ls(args) => args.json,
-            Self::Create(args) => args.json,
-            Self::Drop(args) => args.json,
-        }
-    }
-}
-
 pub(super) async fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Ls(args) => list(&args).await,
@@ -121,11 +111,11 @@ async fn list(args: &LsArgs) -> Result<(), Failure> {
     target.postgres.close().await;
     if args.json {
         let slots: Value = slots.iter().map(rows::slot).collect();
-        output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }));
+        output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }))?;
     } else if slots.is_empty() {
         output::note("no replication slots");
     } else {
-        rows::print_slots(&slots);
+        rows::print_slots(&slots)?;
     }
     Ok(())
 }
@@ -146,8 +136,7 @@ async fn create(args: &CreateArgs) -> Result<(), Failure> {
     };
     connection.close().await?;
     let text = if created { "created" } else { "exists already" };
-    done(args.json, name, &format!("slot {name} {text}"), "created", created);
-    Ok(())
+    done(args.json, name, &format!("slot {name} {text}"), "created", created)
 }
 
 async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
@@ -168,14 +157,13 @@ async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     };
     connection.close().await?;
     let text = if dropped { "dropped" } else { "does not exist" };
-    done(args.json, name, &format!("slot {name} {text}"), "dropped", dropped);
-    Ok(())
+    done(args.json, name, &format!("slot {name} {text}"), "dropped", dropped)
 }
 
-fn done(json: bool, name: &str, text: &str, verb: &str, did: bool) {
+fn done(json: bool, name: &str, text: &str, verb: &str, did: bool) -> Result<(), Failure> {
     if json {
-        output::print_json(&json!({ "schema": "tapster.slot/1", "ok": true, "slot": name, verb: did }));
+        output::print_json(&json!({ "schema": "tapster.slot/1", "ok": true, "slot": name, verb: did }))
     } else {
-        output::print(text);
+        output::print(text)
     }
 }

@@ -55,9 +55,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             "streaming": members::streaming_status(&streaming),
             "walsenders": overview.wal_senders.iter().map(rows::wal_sender).collect::<Value>(),
             "slots": overview.slots.iter().map(rows::slot).collect::<Value>(),
-        }));
+        }))?;
     } else {
-        print(&postgres, &streaming);
+        print(&postgres, &streaming)?;
     }
     Ok(())
 }
@@ -76,14 +76,14 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
     }
     let error = failure.to_json();
     let postgres = members::unreachable_status(error["message"].as_str().unwrap_or_default());
-    output::print_json(&json!({
+    let told = output::print_json(&json!({
         "schema": "tapster.status/1",
         "ok": false,
         "error": error,
         "postgres": postgres,
         "streaming": members::streaming_status(streaming),
     }));
-    failure.already_told()
+    told.err().unwrap_or_else(|| failure.already_told())
 }
 
 /// What the ordinary connection gave.
@@ -102,7 +102,7 @@ async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
     Ok(Answer { server, version, overview: postgres.fetch_overview().await? })
 }
 
-fn print(answer: &Answer, streaming: &StreamingStatus) {
+fn print(answer: &Answer, streaming: &StreamingStatus) -> Result<(), Failure> {
     let Overview { status, wal_senders, slots, .. } = &answer.overview;
     let role = match status.is_in_recovery {
         Some(true) => "standby",
@@ -116,25 +116,26 @@ fn print(answer: &Answer, streaming: &StreamingStatus) {
         or_dash(status.postgres_systemid),
         or_dash(streaming.timeline),
         or_dash(status.current_lsn),
-    ));
+    ))?;
     for (key, error) in &status.errors {
-        output::print(&format!("{key}: not known: {}", error.message));
+        output::print(&format!("{key}: not known: {}", error.message))?;
     }
     match (&streaming.connection_error, streaming.xlogpos) {
         (Some(error), _) => output::print(&format!("replication connections: no: {}", error.message)),
         (None, Some(position)) => {
-            output::print(&format!("replication connections: ok, flushed to {position}"));
+            output::print(&format!("replication connections: ok, flushed to {position}"))
         }
         (None, None) => output::print("replication connections: no: what answers is no WAL sender"),
-    }
+    }?;
     if wal_senders.is_empty() {
-        output::print("no replication clients");
+        output::print("no replication clients")?;
     } else {
-        rows::print_wal_senders(wal_senders);
+        rows::print_wal_senders(wal_senders)?;
     }
     if slots.is_empty() {
-        output::print("no replication slots");
+        output::print("no replication slots")?;
     } else {
-        rows::print_slots(slots);
+        rows::print_slots(slots)?;
     }
+    Ok(())
 }

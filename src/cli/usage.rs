@@ -3,46 +3,30 @@
 use std::borrow::Cow;
 use std::ffi::OsString;
 
-use clap::builder::{BoolishValueParser, TypedValueParser as _};
-
 use super::failure::Failure;
 use super::output;
+use super::voice::{Voice, ours};
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
 /// With psql's habit, `-h db1` would print the help and hide the mistake.
-pub(super) fn host_given_as_help(arguments: &[OsString]) -> Option<Failure> {
+pub(super) fn refuse_host_given_as_help(arguments: &[OsString]) -> Result<(), Failure> {
     let mut pairs = ours(arguments).windows(2);
-    let pair = pairs.find(|pair| {
-        pair[0] == "-h" && !pair[1].is_empty() && !pair[1].as_encoded_bytes().starts_with(b"-")
-    })?;
-    let host = pair[1].to_string_lossy();
-    Some(Failure::usage(format!("-h is help; for the host write -H {}", shown(&host))))
-}
-
-/// Whether a document was asked for, where the arguments could not be read.
-pub(super) fn is_json(arguments: &[OsString]) -> bool {
-    // The one command whose flags have variables.
-    let by_variable =
-        || arguments.get(1).is_some_and(|command| command == "receive-wal") && is_set("TAPSTER_JSON");
-    ours(arguments).iter().any(|argument| argument == "--json") || by_variable()
-}
-
-/// Whether a variable switches its flag on, in any of the words that clap takes.
-fn is_set(variable: &str) -> bool {
-    let value = std::env::var_os(variable).unwrap_or_default();
-    BoolishValueParser::new().parse_ref(&clap::Command::new(""), None, &value).unwrap_or_default()
-}
-
-/// The arguments before `--`, behind which those of another program may be.
-fn ours(arguments: &[OsString]) -> &[OsString] {
-    arguments.split(|argument| argument == "--").next().unwrap_or_default()
+    let pair = pairs
+        .find(|pair| pair[0] == "-h" && !pair[1].is_empty() && !pair[1].as_encoded_bytes().starts_with(b"-"));
+    match pair {
+        Some(pair) => {
+            let host = pair[1].to_string_lossy();
+            Err(Failure::usage(format!("-h is help; for the host write -H {}", shown(&host))))
+        }
+        None => Ok(()),
+    }
 }
 
 /// What clap found wrong. For people it is told already, in its own form.
-pub(super) fn failure(error: &clap::Error, arguments: &[OsString], json: bool) -> Failure {
+pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice) -> Failure {
     let plain = error.render().to_string();
     let told = without_secrets(&plain, arguments);
-    if json {
+    if voice.is_for_programs() {
         let told = told.strip_prefix("error: ").unwrap_or(&told);
         let (message, rest) = told.split_once("\n\n").unwrap_or((told, ""));
         let hints = rest.trim().split("\n\n").map(str::trim).collect::<Vec<_>>().join("\n");

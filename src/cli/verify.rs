@@ -59,14 +59,14 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         if let Err(failure) = &verdict {
             document["error"] = failure.to_json();
         }
-        output::print_json(&document);
+        output::print_json(&document)?;
         return verdict.map_err(Failure::already_told);
     }
     for run in &found.runs {
-        output::print(&run.to_string());
+        output::print(&run.to_string())?;
     }
     for problem in problems.iter().chain(&accepted) {
-        output::print(problem);
+        output::print(problem)?;
     }
     if found.runs.is_empty() {
         output::note("no complete segment that could be looked into");

@@ -6,14 +6,12 @@ mod receive;
 mod render;
 
 use core::time::Duration;
-use std::ffi::OsString;
 use std::time::Instant;
 
 use serde_json::json;
 
 use super::connection::ServerArgs;
 use super::failure::Failure;
-use super::output;
 use super::postgres::Postgres;
 use render::{Check, Outcome, Server};
 use tapster::postgres::{PostgreSQL as _, backup_privileges, checkpoint_privileges};
@@ -62,28 +60,6 @@ enum Purpose {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let outcome = check(&args).await;
-    match outcome {
-        Err(failure) if args.nagios && !failure.is_told() => Err(unknown(&failure)),
-        outcome => outcome,
-    }
-}
-
-/// Whether these arguments are of a monitoring plugin.
-pub(super) fn is_plugin(arguments: &[OsString]) -> bool {
-    arguments.get(1).is_some_and(|command| command == "check")
-        && arguments.iter().any(|argument| argument == "--nagios")
-}
-
-/// Tells of it as a monitoring plugin does.
-pub(super) fn unknown(failure: &Failure) -> Failure {
-    let error = failure.to_json();
-    let message = error["message"].as_str().unwrap_or_default();
-    output::print(&format!("TAPSTER UNKNOWN - {}", render::plugin_text(message)));
-    Failure::check(3)
-}
-
-async fn check(args: &Args) -> Result<(), Failure> {
     let began = Instant::now();
     let mut target = args.server.target()?;
     let connected = target.postgres(args.slot.as_deref()).await;
@@ -91,14 +67,14 @@ async fn check(args: &Args) -> Result<(), Failure> {
     let (server, checks) = match connected {
         Ok(postgres) => {
             let mut checks = Vec::from([connected_in(elapsed, &postgres).await?]);
-            let server = checks_of(args, &postgres, &mut checks).await?;
+            let server = checks_of(&args, &postgres, &mut checks).await?;
             postgres.postgres.close().await;
             postgres.streaming.close().await;
             (Some(server), checks)
         }
         Err(failure) if failure.is_usage() => return Err(failure),
         Err(failure) => {
-            let message = failure.to_json()["message"].as_str().unwrap_or_default().to_string();
+            let message = failure.message().to_string();
             let resolved = target.resolve()?;
             let [user, database] =
                 ["user", "dbname"].map(|keyword| resolved.get(keyword).unwrap_or_default());
@@ -109,15 +85,23 @@ async fn check(args: &Args) -> Result<(), Failure> {
     };
     let worst = checks.iter().map(|check| check.outcome as u8).max().unwrap_or_default();
     if args.nagios {
-        render::nagios(server.as_ref(), &checks);
+        render::nagios(server.as_ref(), &checks)?;
         return Failure::exit(worst);
     }
     if args.json {
-        render::json(server.as_ref(), &checks);
+        render::json(server.as_ref(), &checks)?;
     } else {
-        render::text(server.as_ref(), &checks);
+        render::text(server.as_ref(), &checks)?;
     }
     Failure::exit(u8::from(worst == Outcome::Failed as u8))
+}
+
+/// The exit code of a monitoring plugin that could not find out.
+pub(super) const UNKNOWN: u8 = 3;
+
+/// What a monitoring plugin prints then.
+pub(super) fn unknown(reason: &str) -> String {
+    format!("TAPSTER UNKNOWN - {}", render::plugin_text(reason))
 }
 
 /// How the connection is protected, and how long it took.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::failure::Failure;
 use super::super::output;
 use super::super::rows::or_dash;
 use tapster::types::{ServerVersion, SystemId, TimelineId};
@@ -111,7 +112,7 @@ fn count(checks: &[Check], outcome: Outcome) -> usize {
     checks.iter().filter(|check| check.outcome == outcome).count()
 }
 
-pub(super) fn text(server: Option<&Server>, checks: &[Check]) {
+pub(super) fn text(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
     if let Some(server) = server
         && let Some(address) = server.address()
     {
@@ -121,7 +122,7 @@ pub(super) fn text(server: Option<&Server>, checks: &[Check]) {
             if server.in_recovery == Some(true) { "standby" } else { "primary" },
             or_dash(server.timeline),
             or_dash(server.system_identifier),
-        ));
+        ))?;
     }
     let mut rows = Vec::new();
     for check in checks {
@@ -131,13 +132,13 @@ pub(super) fn text(server: Option<&Server>, checks: &[Check]) {
         let below = texts.chain(check.hints.iter().flat_map(|hint| hint.lines()));
         rows.extend(below.map(|line| Vec::from([String::new(), String::new(), line.to_string()])));
     }
-    output::print_table(&rows);
+    output::print_table(&rows)?;
     let [failed, warnings, ok] = [Outcome::Failed, Outcome::Warning, Outcome::Ok].map(|o| count(checks, o));
     let plural = if warnings == 1 { "" } else { "s" };
-    output::print(&format!("{failed} failed, {warnings} warning{plural}, {ok} ok"));
+    output::print(&format!("{failed} failed, {warnings} warning{plural}, {ok} ok"))
 }
 
-pub(super) fn json(server: Option<&Server>, checks: &[Check]) {
+pub(super) fn json(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
     let check = |check: &Check| {
         let mut value = Map::new();
         value.insert("name".into(), check.name.replace(' ', "_").into());
@@ -161,10 +162,10 @@ pub(super) fn json(server: Option<&Server>, checks: &[Check]) {
             "warning": count(checks, Outcome::Warning),
             "failed": count(checks, Outcome::Failed),
         },
-    }));
+    }))
 }
 
-pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) {
+pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
     let (word, told) = match (count(checks, Outcome::Failed), count(checks, Outcome::Warning)) {
         (0, 0) => ("OK", Outcome::Ok),
         (0, _) => ("WARNING", Outcome::Warning),
@@ -179,7 +180,7 @@ pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) {
     let address = server.and_then(Server::address);
     let server = address.map_or_else(String::new, |address| format!("{address}: "));
     let text = plugin_text(&format!("{server}{text}"));
-    output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "));
+    output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "))
 }
 
 /// The numbers that monitoring draws over time.

@@ -5,4 +5,6 @@
 
 mod getopt;
 mod messages;
-pub(super) mod pg_receivewal;
+mod pg_receivewal;
+
+pub(super) use pg_receivewal::{called_as, main};

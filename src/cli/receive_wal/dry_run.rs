@@ -42,15 +42,14 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
         if let Some(name) = &report.server {
             event["server"] = Value::from(&**name);
         }
-        output::print_json(&event);
-        return Ok(());
+        return output::print_json(&event);
     }
     let name = report.server.as_ref().map_or_else(String::new, |name| format!("{name}: "));
-    output::print(&format!("{name}would stream from {start} on timeline {timeline}: {reason}"));
+    output::print(&format!("{name}would stream from {start} on timeline {timeline}: {reason}"))?;
     let behind = output::bytes(server_position.saturating_sub(start));
-    output::print(&format!("{name}the server is at {server_position}, {behind} further"));
+    output::print(&format!("{name}the server is at {server_position}, {behind} further"))?;
     if let Some(slot) = slot {
-        output::print(&format!("{name}{slot}"));
+        output::print(&format!("{name}{slot}"))?;
     }
     Ok(())
 }

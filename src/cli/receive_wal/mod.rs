@@ -13,6 +13,7 @@ mod signals;
 mod supervisor;
 mod systemd;
 
+use core::mem::ManuallyDrop;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -60,19 +61,25 @@ Exit codes:
   130, 143  ended at once by a second SIGINT or SIGTERM";
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let report = Reporter { json: args.json, quiet: args.quiet, verbose: args.verbose, server: None };
+    let report = Reporter::new(args.json, args.quiet, args.verbose);
     if args.daemon.log_format == LogFormat::Json {
         stderr::write_json();
     }
     match (args.dry_run, &args.config) {
         (true, Some(file)) => dry_run_all(file, &report).await,
         (true, None) => dry_run::run(&args.server, &report).await,
-        (false, _) => LocalSet::new().run_until(receive(args, report)).await,
+        (false, _) => {
+            // Never dropped: where it ends at once, a receiver's tasks and threads end with the process, as in a crash.
+            // To drop them would wait for a disk that may be stuck.
+            let tasks = ManuallyDrop::new(LocalSet::new());
+            tasks.run_until(receive(args, report)).await
+        }
     }
 }
 
-/// Serves until all servers have ended.
+/// Serves until all servers have ended, or it is to end at once.
 async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
+    let documents = report.documents();
     let mut signals = Signals::listen()?;
     let mut observers = Observers::new(&args.daemon, &report);
     let registry = Arc::new(Registry::default());
@@ -91,12 +98,18 @@ async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
                     supervisor.reload();
                     observers.reloaded();
                 }
+                Signal::Abort(signal) => {
+                    stderr::set_last_line(String::new());
+                    return Err(Failure::interrupted(signal).already_told());
+                }
                 Signal::Status => observers.tell(&registry),
             },
+            failure = documents.failure() => return Err(failure),
             () = observers.look(&registry) => {}
         }
     }
     observers.finish(&registry).await;
+    documents.result()?;
     supervisor.result()
 }
 
@@ -112,5 +125,6 @@ async fn dry_run_all(file: &Path, report: &Reporter) -> Result<(), Failure> {
             }
         }
     }
+    report.documents().result()?;
     worst.map_or(Ok(()), Err)
 }

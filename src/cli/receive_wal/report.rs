@@ -1,7 +1,8 @@
 use core::fmt::Display;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::super::failure::{Failure, with_causes};
 use super::super::output;
@@ -17,9 +18,57 @@ pub(super) struct Reporter {
     pub(super) verbose: bool,
     /// The server's name, where there may be several.
     pub(super) server: Option<Arc<str>>,
+    documents: Arc<Documents>,
+}
+
+/// The documents on stdout. The first that cannot be written ends the program, but nobody who reports an event can
+/// end it.
+#[derive(Debug, Default)]
+pub(super) struct Documents {
+    failure: Mutex<Option<Failure>>,
+    failed: Notify,
+}
+
+impl Documents {
+    fn print(&self, document: &Value) {
+        if let Err(failure) = output::print_event(document) {
+            self.lock().get_or_insert(failure);
+            self.failed.notify_one();
+        }
+    }
+
+    /// Waits for a document that cannot be written.
+    ///
+    /// Cancel-safe.
+    pub(super) async fn failure(&self) -> Failure {
+        loop {
+            if let Err(failure) = self.result() {
+                return failure;
+            }
+            self.failed.notified().await;
+        }
+    }
+
+    /// Why a document could not be written; told once.
+    pub(super) fn result(&self) -> Result<(), Failure> {
+        self.lock().take().map_or(Ok(()), Err)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Reporter {
+    pub(super) fn new(json: bool, quiet: bool, verbose: bool) -> Self {
+        Self { json, quiet, verbose, server: None, documents: Arc::default() }
+    }
+
+    /// What is common to the reporters of all servers.
+    pub(super) fn documents(&self) -> Arc<Documents> {
+        Arc::clone(&self.documents)
+    }
+
     /// The same for one server of several.
     pub(super) fn of_server(&self, server: Option<Arc<str>>) -> Self {
         Self { server, ..self.clone() }
@@ -60,7 +109,7 @@ impl Reporter {
     fn document(&self, event: &Value) {
         let mut event = self.named(event);
         event["ts"] = output::timestamp().into();
-        output::print_event(&event);
+        self.documents.print(&event);
     }
 
     fn log(&self, level: Level, prefix: &str, text: &str, event: &Value) {

@@ -14,6 +14,8 @@ pub(super) enum Signal {
     Stop,
     /// To read files again, by SIGHUP.
     Reload,
+    /// To end at once, by another signal to stop, which it was.
+    Abort(SignalKind),
     /// To print how far it is, by SIGUSR1.
     Status,
 }
@@ -40,7 +42,7 @@ impl Signals {
         })
     }
 
-    /// The next one. A second one to stop ends the process at once.
+    /// The next one.
     ///
     /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Signal {
@@ -52,10 +54,6 @@ impl Signals {
             },
             _ = self.user.recv() => return Signal::Status,
         };
-        if core::mem::replace(&mut self.is_stopping, true) {
-            super::stderr::set_last_line(String::new());
-            std::process::exit(128 + kind.as_raw_value());
-        }
-        Signal::Stop
+        if core::mem::replace(&mut self.is_stopping, true) { Signal::Abort(kind) } else { Signal::Stop }
     }
 }

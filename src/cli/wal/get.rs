@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         output::note(&format!("{source} is partial: {bytes} bytes of WAL, and zeros for what never came"));
     }
     if *json {
-        output::print_json(&json!({
+        return output::print_json(&json!({
             "schema": "tapster.wal-get/1",
             "ok": true,
             "name": name,

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let directory = directory.ok_or_else(|| Failure::usage("give a directory"))?;
     let listing = list(directory)?;
     if args.json {
-        output::print_json(&json!({
+        return output::print_json(&json!({
             "schema": "tapster.wal-ls/1",
             "ok": true,
             "directory": directory.display().to_string(),
@@ -46,10 +46,9 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "timelines": listing.timelines.iter().map(timeline_to_json).collect::<Vec<_>>(),
             "others": listing.others,
         }));
-        return Ok(());
     }
     for timeline in &listing.timelines {
-        print_timeline(timeline);
+        print_timeline(timeline)?;
     }
     if listing.timelines.is_empty() {
         output::note("no WAL there");
@@ -62,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-fn print_timeline(listed: &ListedTimeline) {
+fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
     let branch = listed.history.as_ref().and_then(|history| history.entries().last());
     let origin = match (&listed.history_file, branch) {
         (Some(_), Some(branch)) => format!(", from timeline {} at {}", branch.parent, branch.switchpoint),
@@ -70,7 +69,7 @@ fn print_timeline(listed: &ListedTimeline) {
         (None, _) if listed.timeline.get() > 1 => ", no history file".to_string(),
         (None, _) => String::new(),
     };
-    output::print(&format!("timeline {}{origin}", listed.timeline));
+    output::print(&format!("timeline {}{origin}", listed.timeline))?;
     let mut before: Option<WalSegment> = None;
     for (first, last) in listed.runs() {
         if let Some(before) = before {
@@ -80,7 +79,7 @@ fn print_timeline(listed: &ListedTimeline) {
                 before.end(),
                 first.start(),
                 count(missing, "segment")
-            ));
+            ))?;
         }
         before = Some(last);
         let files =
@@ -93,11 +92,12 @@ fn print_timeline(listed: &ListedTimeline) {
         });
         let segments = count(last.number() - first.number() + 1, "segment");
         let (size, forms) = (output::bytes(bytes), words(&forms));
-        output::print(&format!("  {first} - {last}  {segments}, {size}{forms}"));
+        output::print(&format!("  {first} - {last}  {segments}, {size}{forms}"))?;
     }
     for partial in listed.partials() {
-        output::print(&format!("  {}  {}", partial.name(), output::bytes(partial.len_bytes)));
+        output::print(&format!("  {}  {}", partial.name(), output::bytes(partial.len_bytes)))?;
     }
+    Ok(())
 }
 
 /// How segments are compressed, if they are.

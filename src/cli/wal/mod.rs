@@ -3,8 +3,6 @@
 mod get;
 mod ls;
 
-use std::ffi::OsString;
-
 use super::failure::Failure;
 
 #[derive(Debug, clap::Subcommand)]
@@ -17,23 +15,9 @@ pub(super) enum Command {
     Ls(ls::Args),
 }
 
-impl Command {
-    pub(super) fn json(&self) -> bool {
-        match self {
-            Self::Get(args) => args.json,
-            Self::Ls(args) => args.json,
-        }
-    }
-}
-
 pub(super) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Get(args) => get::run(args),
         Command::Ls(args) => ls::run(args),
     }
-}
-
-/// Whether these arguments are of `wal get`.
-pub(super) fn is_get(arguments: &[OsString]) -> bool {
-    matches!(arguments, [_, wal, get, ..] if wal == "wal" && get == "get")
 }

@@ -1,6 +1,6 @@
-/// What `--version` says: the second word, with what is in parentheses left out, has to be the newest server
-/// version that is spoken. Barman finds out by it which servers it may use the program for.
-pub(super) const VERSION: &str = concat!("(tapster ", env!("CARGO_PKG_VERSION"), ") 18.4");
+/// What `--version` says after the program's name. It has to be the newest server version that is spoken, but for what
+/// stands in parentheses: Barman finds out by it which servers it may use the program for.
+pub(super) const VERSION: &str = concat!(" (tapster ", env!("CARGO_PKG_VERSION"), ") 18.4");
 
 /// What `--help` says after the program's name.
 pub(super) const HELP: &str = " (tapster) receives WAL from a PostgreSQL server into a directory.

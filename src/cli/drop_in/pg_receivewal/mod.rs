@@ -33,18 +33,23 @@ pub(in crate::cli) fn called_as(program: &OsStr) -> Option<&'static str> {
 
 /// Runs the program with these arguments, the first of which is its path.
 pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
-    match arguments.get(1).and_then(|first| first.to_str()) {
-        Some("--help" | "-?") => {
-            output::print(&format!("{program}{}", help::HELP));
-            return ExitCode::SUCCESS;
-        }
-        Some("--version" | "-V") => {
-            output::print(&format!("{program} {}", help::VERSION));
-            return ExitCode::SUCCESS;
-        }
-        _ => {}
-    }
+    let text = match arguments.get(1).and_then(|first| first.to_str()) {
+        Some("--help" | "-?") => Some(help::HELP),
+        Some("--version" | "-V") => Some(help::VERSION),
+        _ => None,
+    };
     let mut messages = Messages::new(program);
+    if let Some(text) = text {
+        return match output::print(&format!("{program}{text}")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => {
+                if !failure.is_told() {
+                    messages.error(&failure);
+                }
+                failure.code().into()
+            }
+        };
+    }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(mistake) => {

@@ -1,0 +1,145 @@
+//! Who is spoken to: decided once, from the arguments alone, because a mistake in them is told in the same way.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Command;
+use clap::builder::{BoolishValueParser, TypedValueParser as _};
+use serde_json::json;
+
+use super::failure::Failure;
+use super::stderr::{self, Level};
+use super::{check, drop_in, output};
+
+/// How failures are told, and what they are to the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// Lines on stderr.
+    People,
+    /// A document on stdout: `--json`.
+    Json,
+    /// A line on stdout and the exit codes of a monitoring plugin: `check --nagios`.
+    Plugin,
+    /// `wal get`: to a recovery a mistake must not look as if a file were missing, which is the end of the log.
+    RestoreCommand {
+        /// Whether a document is wanted as well.
+        json: bool,
+    },
+    /// PostgreSQL's program of this name.
+    Program(&'static str),
+}
+
+impl Voice {
+    /// The voice for these arguments, the first of which is the program's name, of these commands.
+    pub(super) fn of(arguments: &[OsString], commands: &Command) -> Self {
+        if let Some(program) = arguments.first().and_then(|program| drop_in::called_as(program)) {
+            return Self::Program(program);
+        }
+        let ours = ours(arguments);
+        let has = |flag: &str| ours.iter().any(|argument| argument == flag);
+        let word = |at: usize| ours.get(at).and_then(|word| word.to_str()).unwrap_or_default();
+        let json = has("--json") || is_json_by_variable(commands, word(1));
+        match (word(1), word(2)) {
+            ("wal", "get") => Self::RestoreCommand { json },
+            ("check", _) if has("--nagios") => Self::Plugin,
+            _ if json => Self::Json,
+            _ => Self::People,
+        }
+    }
+
+    /// Whether nothing but the one document, or line, may be written about a mistake.
+    pub(super) const fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Plugin | Self::RestoreCommand { json: true })
+    }
+
+    /// Tells a failure, unless it was told, and gives the exit code.
+    pub(super) fn report(self, failure: Failure) -> ExitCode {
+        let failure = match self {
+            Self::RestoreCommand { .. } => failure.or_unclear(),
+            _ => failure,
+        };
+        if failure.is_told() {
+            return failure.code().into();
+        }
+        let told = match self {
+            // It would fail as the result did.
+            _ if failure.is_unwritten() => None,
+            Self::Plugin => Some(output::print(&check::unknown(failure.message()))),
+            Self::Json | Self::RestoreCommand { json: true } => Some(output::print_json(
+                &json!({ "schema": "tapster.error/1", "ok": false, "error": failure.to_json() }),
+            )),
+            Self::People | Self::RestoreCommand { json: false } | Self::Program(_) => None,
+        };
+        match (told, self) {
+            (Some(Ok(())), Self::Plugin) => check::UNKNOWN.into(),
+            (Some(Ok(())), _) => failure.code().into(),
+            (Some(Err(unwritten)), _) => Self::People.report(unwritten),
+            (None, _) => {
+                let (line, event) = (failure.full_text(), json!({ "error": failure.to_json() }));
+                stderr::log(Level::Error, &format!("error: {line}"), &failure.text(), &event);
+                failure.code().into()
+            }
+        }
+    }
+}
+
+/// The arguments before `--`, behind which those of another program may be.
+pub(super) fn ours(arguments: &[OsString]) -> &[OsString] {
+    arguments.split(|argument| argument == "--").next().unwrap_or_default()
+}
+
+/// Whether the command's `--json` has a variable that switches it on, in any of the words that clap takes.
+fn is_json_by_variable(commands: &Command, command: &str) -> bool {
+    let mut arguments = commands.find_subcommand(command).into_iter().flat_map(Command::get_arguments);
+    let variable = arguments.find(|arg| arg.get_long() == Some("json")).and_then(clap::Arg::get_env);
+    let value = variable.and_then(std::env::var_os).unwrap_or_default();
+    BoolishValueParser::new().parse_ref(&Command::new(""), None, &value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Cli;
+    use super::*;
+    use clap::CommandFactory as _;
+
+    fn voice(arguments: &str) -> Voice {
+        let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
+        Voice::of(&arguments, &Cli::command())
+    }
+
+    #[test]
+    fn the_arguments_decide_who_is_spoken_to() {
+        for (arguments, expected) in [
+            ("tapster", Voice::People),
+            ("tapster status service=db1", Voice::People),
+            ("tapster status --json service=db1", Voice::Json),
+            ("tapster --json", Voice::Json),
+            ("tapster nonsense --json", Voice::Json),
+            ("tapster low-level-backup -l x -D d -- cp --json", Voice::People),
+            ("tapster check --nagios", Voice::Plugin),
+            ("tapster check --nagios --json", Voice::Plugin),
+            ("tapster check -- --nagios", Voice::People),
+            ("tapster status --nagios", Voice::People),
+            ("tapster wal get", Voice::RestoreCommand { json: false }),
+            ("tapster wal get --json f p", Voice::RestoreCommand { json: true }),
+            ("tapster wal ls d --json", Voice::Json),
+            ("/usr/bin/pg_receivewal --json", Voice::Program("pg_receivewal")),
+            ("pg_receivexlog", Voice::Program("pg_receivexlog")),
+        ] {
+            assert_eq!(voice(arguments), expected, "{arguments}");
+        }
+    }
+
+    #[test]
+    fn every_command_with_a_document_speaks_in_documents() {
+        fn check(path: &str, command: &Command) {
+            if command.get_arguments().any(|arg| arg.get_long() == Some("json")) {
+                assert!(voice(&format!("{path} --json")).is_for_programs(), "{path}");
+            }
+            for command in command.get_subcommands() {
+                check(&format!("{path} {}", command.get_name()), command);
+            }
+        }
+        check("tapster", &Cli::command());
+    }
+}
