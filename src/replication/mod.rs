@@ -24,12 +24,11 @@
 
 mod commands;
 mod connection;
-mod wal_stream;
+mod copy_both;
+mod physical;
 
 pub use commands::{
     CreatedSlot, HistoryFile, IdentifySystem, LogicalSlot, PhysicalSlot, SlotPosition, SnapshotAction,
 };
 pub use connection::ReplicationConnection;
-pub use wal_stream::{
-    NextTimeline, StartPhysical, StartedStream, StreamEnd, WalArrival, WalEvent, WalStream,
-};
+pub use physical::{NextTimeline, StartPhysical, StartedStream, StreamEnd, WalArrival, WalEvent, WalStream};

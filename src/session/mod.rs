@@ -26,6 +26,8 @@
 //! ```
 //!
 //! After an error every further call returns the same error; the connection has to be closed.
+//!
+//! [`Standby`] is for a connection that streams: which positions may be reported to the server, and when.
 #![cfg_attr(
     not(test),
     deny(
@@ -42,7 +44,9 @@
 mod error;
 mod handshake;
 mod parameters;
+mod standby;
 
 pub use error::{HandshakeError, NegotiationFault};
 pub use handshake::{Action, CancelKey, Encryption, Handshake, HandshakeConfig, Progress, Session};
 pub use parameters::{SessionParameters, TooManyParameters};
+pub use standby::{NotReceived, Positions, Standby};

@@ -1,5 +1,5 @@
 use super::*;
-use crate::codec::XLogData;
+use crate::codec::{CopyData, XLogData};
 use crate::conninfo::{ConnInfo, Environment};
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
