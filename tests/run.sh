@@ -221,6 +221,7 @@ cargo_deny() {
 step_no_std() {
     tests/no_std/check.sh
     tests/no_std/check.sh auth,session
+    tests/no_std/check.sh wal
 }
 
 step_quickstart() {

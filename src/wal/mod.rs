@@ -5,6 +5,7 @@
 //! computation and serves streams and files alike.
 
 mod check;
+mod crc;
 mod header;
 mod history;
 mod identity;

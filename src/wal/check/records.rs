@@ -1,6 +1,7 @@
 use super::pages::{CutOff, PageBegin};
 use super::{WalDamage, WalDamageKind};
 use crate::types::Lsn;
+use crate::wal::crc;
 use crate::wal::header::RecordHeader;
 
 /// The check of records, which are what stands between the page headers.
@@ -156,7 +157,7 @@ impl Records {
             return Ok(total_len);
         }
         self.header = *bytes;
-        self.state = State::Body { remaining: (total_len - run.len()) as u32, crc: crc32c::crc32c(rest) };
+        self.state = State::Body { remaining: (total_len - run.len()) as u32, crc: crc::append(0, rest) };
         Ok(run.len())
     }
 
@@ -187,7 +188,7 @@ impl Records {
     /// Takes bytes of a record after its header.
     fn take_body(&mut self, lsn: Lsn, remaining: u32, crc: u32, run: &[u8]) -> Result<usize, WalDamage> {
         let body = &run[..run.len().min(remaining as usize)];
-        let crc = crc32c::crc32c_append(crc, body);
+        let crc = crc::append(crc, body);
         match remaining - body.len() as u32 {
             0 => self.complete_with_body(crc, after(lsn, body.len()))?,
             remaining => self.state = State::Body { remaining, crc },
@@ -197,7 +198,7 @@ impl Records {
 
     /// All of the record is here whose header was stored, and this is the checksum of its body.
     fn complete_with_body(&mut self, crc: u32, end: Lsn) -> Result<(), WalDamage> {
-        let crc = crc32c::crc32c_append(crc, &self.header[..RecordHeader::CHECKED_LEN]);
+        let crc = crc::append(crc, &self.header[..RecordHeader::CHECKED_LEN]);
         self.complete(RecordHeader::parse(&self.header).crc, crc, end)
     }
 
@@ -228,10 +229,10 @@ impl Records {
             *self.short.get_mut(64..)?.first_chunk_mut()? =
                 *chunk.get(64..)?.first_chunk::<{ SHORT - 64 }>()?;
             *self.short.get_mut(body_len..)?.first_chunk_mut()? = *header;
-            return Some(crc32c::crc32c_append(0, self.short.get(..body_len + header.len())?));
+            return Some(crc::append(0, self.short.get(..body_len + header.len())?));
         }
         let body = rest.get(..body_len)?;
-        Some(crc32c::crc32c_append(crc32c::crc32c(body), header))
+        Some(crc::append(crc::append(0, body), header))
     }
 
     fn check_len(&self, total_len: u32) -> Result<(), WalDamage> {

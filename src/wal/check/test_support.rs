@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use crate::types::{Lsn, SystemId, WalSegmentSize};
+use crate::wal::crc;
 
 /// A log under construction, from the start of a segment.
 ///
@@ -72,7 +73,7 @@ impl Log {
         header.extend(self.previous.to_le_bytes());
         header.extend([info, resource_manager, 0, 0]);
         let body: Vec<u8> = (0..len).map(|i| (i % 251) as u8 | 1).collect();
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&body), &header);
+        let crc = crc::append(crc::append(0, &body), &header);
         header.extend(crc.to_le_bytes());
         header.extend(body);
         header

@@ -48,7 +48,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 
 #[unsafe(no_mangle)]
 extern "C" fn main() -> c_int {
-    if decodes() != Some(()) || encodes() != Some(()) {
+    if decodes() != Some(()) || encodes() != Some(()) || checks_wal() != Some(()) {
         return 1;
     }
     // SAFETY: the text ends with a NUL.
@@ -76,4 +76,22 @@ fn encodes() -> Option<()> {
     let mut out = Vec::new();
     FrontendMessage::Query { query: b"SELECT 1" }.encode(&mut out).ok()?;
     (out == b"Q\0\0\0\x0dSELECT 1\0").then_some(())
+}
+
+/// Without the feature there is nothing to check.
+#[cfg(not(feature = "wal"))]
+fn checks_wal() -> Option<()> {
+    Some(())
+}
+
+/// A page of zeros is no WAL.
+#[cfg(feature = "wal")]
+fn checks_wal() -> Option<()> {
+    use tapster::types::{Lsn, TimelineId, WalSegmentSize};
+    use tapster::wal::{WalChecker, WalDamageKind};
+
+    let start = Lsn::new(5 << 20);
+    let mut checker = WalChecker::new(WalSegmentSize::MIN, None, TimelineId::FIRST, start);
+    let damage = checker.check(start, &[0; 8192]).err()?;
+    (damage.kind == WalDamageKind::UnknownMagic { found: 0 }).then_some(())
 }
