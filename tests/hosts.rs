@@ -27,7 +27,7 @@ fn failure(conninfo: &str) -> Error {
 
 /// How the server is named that comes of connecting.
 fn reached(conninfo: &str) -> String {
-    block_on(async { connect(conninfo).await.server().to_owned() })
+    block_on(async { connect(conninfo).await.server().to_string() })
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::connection::Target;
 use super::failure::Failure;
+use tapster::client::ServerName;
 use tapster::postgres::{
     ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection,
 };
@@ -10,8 +11,7 @@ use tapster::postgres::{
 pub(super) struct Postgres {
     pub(super) postgres: PostgreSQLConnection,
     pub(super) streaming: StreamingConnection,
-    /// The server as error messages name it.
-    pub(super) server: String,
+    pub(super) server: ServerName,
 }
 
 impl Target {
@@ -19,7 +19,7 @@ impl Target {
     pub(super) async fn postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
         loop {
             let (postgres, streaming) = self.objects(slot_name)?;
-            let connected = postgres.connect().await.map(|connection| connection.server().to_string());
+            let connected = postgres.connect().await.map(|connection| connection.server().clone());
             match connected {
                 Ok(server) => return Ok(Postgres { postgres, streaming, server }),
                 Err(PostgresError::Connection(error)) if self.can_mend(&error) => self.prompt()?,

@@ -4,6 +4,7 @@ use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::rows::{self, or_dash};
 use super::{members, output};
+use tapster::client::ServerName;
 use tapster::postgres::{
     Overview, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection, StreamingStatus,
 };
@@ -49,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         output::print_json(&json!({
             "schema": "tapster.status/1",
             "ok": true,
-            "server": postgres.server,
+            "server": postgres.server.to_string(),
             "version_num": postgres.version.num(),
             "postgres": members::postgres_status(&overview.status),
             "streaming": members::streaming_status(&streaming),
@@ -88,7 +89,7 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
 
 /// What the ordinary connection gave.
 struct Answer {
-    server: String,
+    server: ServerName,
     version: ServerVersion,
     overview: Overview,
 }
@@ -97,7 +98,7 @@ async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
     let (server, version) = {
         let connection = postgres.connect().await?;
         let version = connection.server_version().map_err(PostgresError::Connection)?;
-        (connection.server().to_string(), version)
+        (connection.server().clone(), version)
     };
     Ok(Answer { server, version, overview: postgres.fetch_overview().await? })
 }

@@ -1,5 +1,6 @@
 use core::time::Duration;
 use std::boxed::Box;
+use std::string::ToString as _;
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -52,7 +53,7 @@ impl CancelToken {
         let limit = self.route.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
         let outcome = tokio::time::timeout(limit, self.send()).await;
         outcome.unwrap_or(Err(ConnectFailure::Timeout(limit))).map_err(|failure| {
-            let server = self.route.server.clone();
+            let server = self.route.server.to_string();
             Error::Connect([ConnectAttempt { server, failure, note: None }].into())
         })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::Error;
 use super::notification::Notifications;
 use super::route::Route;
+use super::server_name::ServerName;
 use super::statement::Dropped;
 use super::turn::Turn;
 use super::wire::Wire;
@@ -83,9 +84,9 @@ impl Connection {
         &self.session
     }
 
-    /// The server as error messages name it: `server at "db1" (10.0.0.1), port 5432`.
+    /// The server that the connection leads to.
     #[must_use]
-    pub fn server(&self) -> &str {
+    pub fn server(&self) -> &ServerName {
         &self.route.server
     }
 

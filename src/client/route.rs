@@ -1,4 +1,4 @@
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::format;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::vec::Vec;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::error::ConnectFailure;
+use super::server_name::ServerName;
 use crate::codec::{EncryptionReply, StartupPacket};
 use crate::conninfo::{self, Config, HostConfig};
 use crate::net::{Stream, TcpOptions, Tls};
@@ -26,13 +27,20 @@ impl Address {
     pub(super) fn is_tcp(&self) -> bool {
         matches!(self, Self::Tcp(_))
     }
+
+    /// The address of TCP; `None` of a Unix socket.
+    pub(super) fn ip(&self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip()),
+            Self::Socket(_) | Self::Abstract(_) => None,
+        }
+    }
 }
 
 /// The way to one address of a server. The same route can be connected again, to send a `CancelRequest`.
 #[derive(Clone, Debug)]
 pub(super) struct Route {
-    /// The server's name for messages.
-    pub(super) server: String,
+    pub(super) server: ServerName,
     pub(super) connect_timeout: Option<Duration>,
     address: Address,
     tcp_options: TcpOptions,
@@ -50,10 +58,10 @@ pub(super) struct TlsRoute {
 }
 
 impl Route {
-    pub(super) fn new(config: &Config, host: &HostConfig, address: &Address, server: &str) -> Self {
+    pub(super) fn new(config: &Config, host: &HostConfig, address: &Address, server: &ServerName) -> Self {
         let keepalives = config.keepalives.unwrap_or_default();
         Self {
-            server: server.into(),
+            server: server.clone(),
             connect_timeout: config.connect_timeout,
             address: address.clone(),
             tcp_options: TcpOptions {

@@ -15,6 +15,7 @@ use bytes::BufMut as _;
 use tokio::io::AsyncReadExt as _;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 
+use super::server_name::ServerName;
 #[cfg(feature = "replication")]
 use crate::codec::CopyData;
 use crate::codec::{
@@ -151,13 +152,13 @@ impl Wire {
         &mut self,
         cx: &mut Context<'_>,
         missing: usize,
-        server: &str,
+        server: &ServerName,
     ) -> Poll<io::Result<()>> {
         self.poll_send_beside_reading(cx, server);
         self.poll_read(cx, missing)
     }
 
-    fn poll_send_beside_reading(&mut self, cx: &mut Context<'_>, server: &str) {
+    fn poll_send_beside_reading(&mut self, cx: &mut Context<'_>, server: &ServerName) {
         if self.has_unsent()
             && let Poll::Ready(Err(error)) = self.poll_send(cx)
         {
@@ -232,7 +233,7 @@ impl Wire {
         cx: &mut Context<'_>,
         to: &mut Vec<u8>,
         max: usize,
-        server: &str,
+        server: &ServerName,
     ) -> Poll<io::Result<usize>> {
         self.give_up_lent();
         let max = self.rest.min(max);

@@ -2,6 +2,7 @@ use core::time::Duration;
 
 use super::ReceiveError;
 use crate::archive::{AcceptedGap, ArchiveError, ArchiveWarning};
+use crate::client::ServerName;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
 use crate::wal::{WalDamage, WalSegment};
 
@@ -11,8 +12,8 @@ use crate::wal::{WalDamage, WalSegment};
 pub enum ReceiverEvent<'a> {
     /// A server was connected to.
     Connected {
-        /// As error messages name it.
-        server: &'a str,
+        /// Its name.
+        server: &'a ServerName,
         /// Its version.
         version: ServerVersion,
         /// The cluster.

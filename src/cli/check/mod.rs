@@ -133,14 +133,6 @@ fn wal_level(level: Option<&str>) -> Check {
     }
 }
 
-/// The host, or the socket's directory, and the port in the server's name for messages.
-fn host_and_port(server: &str) -> (Option<&str>, Option<u16>) {
-    let quoted = server.split('"').nth(1);
-    let host = quoted.map(|name| name.split_once("/.s.PGSQL.").map_or(name, |(directory, _)| directory));
-    let digits = server.trim_end_matches('"').rsplit(|c: char| !c.is_ascii_digit()).next();
-    (host, digits.and_then(|digits| digits.parse().ok()))
-}
-
 /// Adds all checks to the first, and gives what identifies the server.
 async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> Result<Server, Failure> {
     let postgres = &target.postgres;
@@ -175,29 +167,11 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
             checks.push(Check::failed("archiving", "the last attempt failed", [hint]));
         }
     }
-    let (host, port) = host_and_port(&target.server);
     Ok(Server {
-        host: host.map(str::to_string),
-        port,
+        name: target.server.clone(),
         version,
         in_recovery: status.is_in_recovery,
         timeline: streaming.timeline,
         system_identifier: status.postgres_systemid,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_has_a_host_and_a_port() {
-        for (server, host, port) in [
-            ("server at \"db1\" (10.0.0.1), port 5432", "db1", 5432),
-            ("server at \"::1\", port 5433", "::1", 5433),
-            ("server on socket \"/run/a b/.s.PGSQL.5434\"", "/run/a b", 5434),
-        ] {
-            assert_eq!(host_and_port(server), (Some(host), Some(port)));
-        }
-    }
 }

@@ -5,14 +5,13 @@ use serde_json::{Map, Value, json};
 use super::super::failure::Failure;
 use super::super::output;
 use super::super::rows::or_dash;
+use tapster::client::ServerName;
 use tapster::types::{ServerVersion, SystemId, TimelineId};
 
 /// The server that was checked.
 #[derive(Debug)]
 pub(super) struct Server {
-    /// The host, or the directory of the socket.
-    pub(super) host: Option<String>,
-    pub(super) port: Option<u16>,
+    pub(super) name: ServerName,
     pub(super) version: ServerVersion,
     pub(super) in_recovery: Option<bool>,
     pub(super) timeline: Option<TimelineId>,
@@ -21,14 +20,14 @@ pub(super) struct Server {
 
 impl Server {
     /// `db1:5432`.
-    fn address(&self) -> Option<String> {
-        Some(format!("{}:{}", self.host.as_deref()?, self.port?))
+    fn address(&self) -> String {
+        format!("{}:{}", self.name.host, self.name.port)
     }
 
     fn to_json(&self) -> Value {
         json!({
-            "host": self.host,
-            "port": self.port,
+            "host": self.name.host,
+            "port": self.name.port,
             "version": self.version.to_string(),
             "version_num": self.version.num(),
             "in_recovery": self.in_recovery,
@@ -113,11 +112,10 @@ fn count(checks: &[Check], outcome: Outcome) -> usize {
 }
 
 pub(super) fn text(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
-    if let Some(server) = server
-        && let Some(address) = server.address()
-    {
+    if let Some(server) = server {
         output::print(&format!(
-            "{address}: PostgreSQL {}, {}, timeline {}, system {}",
+            "{}: PostgreSQL {}, {}, timeline {}, system {}",
+            server.address(),
             server.version,
             if server.in_recovery == Some(true) { "standby" } else { "primary" },
             or_dash(server.timeline),
@@ -177,8 +175,7 @@ pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) -> Result<(), Fa
         .map(|check| format!("{}: {}", check.name, plugin_text(&check.text)))
         .collect();
     let text = if texts.is_empty() { format!("{} checks", checks.len()) } else { texts.join("; ") };
-    let address = server.and_then(Server::address);
-    let server = address.map_or_else(String::new, |address| format!("{address}: "));
+    let server = server.map_or_else(String::new, |server| format!("{}: ", server.address()));
     let text = plugin_text(&format!("{server}{text}"));
     output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "))
 }

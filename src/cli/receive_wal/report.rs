@@ -134,7 +134,7 @@ impl Reporter {
                     "connected to {server}, PostgreSQL {version}, system {system_id}, timeline {timeline}"
                 ),
                 &json!({
-                    "event": "connected", "server": server, "address": server, "version": text(version),
+                    "event": "connected", "server": text(server), "address": text(server), "version": text(version),
                     "system_identifier": text(system_id), "timeline": timeline.get(),
                 }),
             ),

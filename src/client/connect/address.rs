@@ -1,27 +1,24 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 use std::format;
-use std::string::String;
+use std::string::ToString as _;
 use std::vec::Vec;
 
 use crate::client::error::ConnectFailure;
 use crate::client::route::Address;
+use crate::client::server_name::ServerName;
 use crate::conninfo::{Endpoint, HostConfig, HostTarget};
 use crate::deadline::within;
 
-/// As libpq names a server in its messages.
-pub(super) fn server_name(host: &HostConfig, endpoint: &Endpoint, address: &Address) -> String {
-    match address {
-        Address::Tcp(address) => {
-            let ip = format!("{}", address.ip());
-            match host.name.as_deref() {
-                Some(name) if name != ip => format!("server at \"{name}\" ({ip}), port {}", endpoint.port),
-                _ => format!("server at \"{ip}\", port {}", endpoint.port),
-            }
-        }
-        Address::Socket(path) => format!("server on socket \"{}\"", path.display()),
-        Address::Abstract(name) => format!("server on socket \"@{name}\""),
-    }
+/// The name of the server at one address of a host.
+pub(super) fn server_name(host: &HostConfig, endpoint: &Endpoint, address: &Address) -> ServerName {
+    let name = match &endpoint.target {
+        HostTarget::Unix(directory) => directory.display().to_string(),
+        HostTarget::Abstract(name) => format!("@{name}"),
+        HostTarget::Tcp { host: name } => host.name.as_ref().unwrap_or(name).clone(),
+        HostTarget::Address(ip) => host.name.clone().unwrap_or_else(|| ip.to_string()),
+    };
+    ServerName { host: name, ip: address.ip(), port: endpoint.port }
 }
 
 /// Every address of a host; of a name, all that the look-up gives.

@@ -14,6 +14,7 @@ use crate::auth::Nonce;
 use crate::client::connection::Connection;
 use crate::client::error::ConnectFailure;
 use crate::client::route::{Address, Route, TlsRoute};
+use crate::client::server_name::ServerName;
 use crate::client::wire::last_words;
 use crate::conninfo::{Config, HostConfig, SslCertMode};
 use crate::net::{ReadBuffer, Stream, Tls, TlsError};
@@ -25,8 +26,7 @@ pub(super) struct Attempt<'a> {
     pub(super) host: &'a HostConfig,
     pub(super) keys: &'a KeySlot,
     pub(super) address: &'a Address,
-    /// The server's name for messages.
-    pub(super) server: &'a str,
+    pub(super) server: &'a ServerName,
     pub(super) encryption: Encryption,
     /// Whether TLS was begun.
     pub(super) in_tls: bool,

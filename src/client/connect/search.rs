@@ -2,7 +2,7 @@
 
 use std::boxed::Box;
 use std::format;
-use std::string::String;
+use std::string::{String, ToString as _};
 use std::sync::Arc;
 use std::vec::Vec;
 
@@ -14,6 +14,7 @@ use super::session_attrs::unwanted;
 use crate::client::connection::Connection;
 use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::client::route::Address;
+use crate::client::server_name::ServerName;
 use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
 use crate::deadline::within;
 use crate::net::Tls;
@@ -105,7 +106,7 @@ impl Search<'_> {
                 }
                 _ => None,
             };
-            self.failed(server, failure, host);
+            self.failed(server.to_string(), failure, host);
             if let Some(outcome) = next {
                 return outcome;
             }
@@ -120,7 +121,7 @@ impl Search<'_> {
         host: &HostConfig,
         keys: &KeySlot,
         address: &Address,
-        server: &str,
+        server: &ServerName,
     ) -> Result<Connection, ConnectFailure> {
         let (first, fallback) = encryption::plan(&self.config.tls, address.is_tcp())?;
         let config = self.config;
@@ -132,7 +133,7 @@ impl Search<'_> {
         match fallback {
             Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
                 log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
-                self.failed(server.into(), failure, host);
+                self.failed(server.to_string(), failure, host);
                 attempt = Attempt { encryption, in_tls: false, ..attempt };
                 match (attempt.connect(&mut self.tls).await, self.attempts.pop()) {
                     // That the server has no TLS is not why it refused the session in clear.
