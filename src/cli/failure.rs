@@ -9,7 +9,7 @@ use tapster::archive::ArchiveError;
 use tapster::conninfo::ConnInfoError;
 use tapster::postgres::PostgresError;
 use tapster::receiver::ReceiveError;
-use tapster::types::{Advice, SqlState};
+use tapster::types::{Advice, SqlState, WithCauses};
 use tapster::{ConnectFailure, Error};
 
 /// Why a command failed, and the exit code that says so.
@@ -337,13 +337,7 @@ impl From<&ReceiveError> for Failure {
 
 /// The error with everything that caused it, in one sentence.
 pub(super) fn with_causes(error: &dyn core::error::Error) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    message
+    WithCauses(error).to_string()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::codec::{DecodeError, EncodeError, ServerError};
 use crate::conninfo::ConnInfoError;
 use crate::net::{TlsError, TlsErrorKind};
 use crate::session::HandshakeError;
-use crate::types::{Advice, SqlState};
+use crate::types::{Advice, SqlState, WithCauses};
 
 /// Why a call on a connection failed.
 ///
@@ -262,15 +262,7 @@ impl fmt::Display for ConnectFailure {
             }
             Self::Io(error) => error.fmt(f),
             // An attempt is one line of a list, so the causes are told here and not by `source`.
-            Self::Handshake(error) => {
-                error.fmt(f)?;
-                let mut source = core::error::Error::source(error);
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
-            }
+            Self::Handshake(error) => WithCauses(error).fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "timeout expired after {after:?}"),
             Self::SessionAttributes(reason) => f.write_str(reason),

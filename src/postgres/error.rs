@@ -4,7 +4,7 @@ use std::prelude::v1::*;
 
 use crate::client::Error;
 use crate::conninfo::ConnInfoError;
-use crate::types::{Advice, SqlState};
+use crate::types::{Advice, SqlState, WithCauses};
 
 /// Why a member of the classes gave no answer.
 ///
@@ -195,13 +195,8 @@ impl fmt::Display for PostgresError {
             Self::Failed { what, .. } => write!(f, "{what} failed"),
             Self::NoConnection => f.write_str("there is no connection"),
             Self::Standby { primary, .. } => {
-                write!(f, "the backup of the standby could not be stopped; on the primary: {primary}")?;
-                let mut source = core::error::Error::source(primary.as_ref());
-                while let Some(cause) = source {
-                    write!(f, ": {cause}")?;
-                    source = cause.source();
-                }
-                Ok(())
+                let primary = WithCauses(primary.as_ref());
+                write!(f, "the backup of the standby could not be stopped; on the primary: {primary}")
             }
             Self::StopTimeout(after) => {
                 write!(

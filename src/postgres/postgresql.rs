@@ -1,4 +1,3 @@
-use core::fmt::Display;
 use core::time::Duration;
 use std::format;
 use std::prelude::v1::*;
@@ -8,7 +7,7 @@ use super::error::PostgresError;
 use super::reconnecting::{ConnectionGuard, Reconnectable, Reconnecting};
 use crate::client::Connection;
 use crate::conninfo::ConnInfo;
-use crate::types::ServerVersion;
+use crate::types::{ServerVersion, WithCauses};
 
 pub(super) mod sealed {
     use std::sync::Arc;
@@ -273,19 +272,9 @@ fn major_version(txt_version: &str) -> String {
     }
 }
 
-/// The first line of an error with its causes, as a status tells it.
+/// The first line of an error with its causes, as a status holds it.
 pub(super) fn first_line(error: &dyn core::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = join(&text, &cause);
-        source = cause.source();
-    }
-    text.lines().next().unwrap_or_default().trim().into()
-}
-
-fn join(text: &str, cause: &dyn Display) -> String {
-    format!("{text}: {cause}")
+    WithCauses(error).to_string().lines().next().unwrap_or_default().trim().into()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod system_id;
 mod timeline;
 mod timestamp;
 mod wal_segment_size;
+mod with_causes;
 
 pub use advice::Advice;
 pub use lsn::{Lsn, ParseLsnError};
@@ -21,3 +22,4 @@ pub use system_id::{ParseSystemIdError, SystemId};
 pub use timeline::{ParseTimelineError, TimelineId};
 pub use timestamp::{ParseTimestampError, PgTimestamp};
 pub use wal_segment_size::{InvalidWalSegmentSize, WalSegmentSize};
+pub use with_causes::WithCauses;

@@ -1,0 +1,50 @@
+use core::error::Error;
+use core::fmt;
+
+/// An error with everything that caused it, in one sentence: `opening "x" failed: permission denied`.
+///
+/// `Display` of an error tells its own layer only, and [`source`](Error::source) the next one.
+#[derive(Clone, Copy, Debug)]
+pub struct WithCauses<'a>(pub &'a dyn Error);
+
+impl fmt::Display for WithCauses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)?;
+        let mut source = self.0.source();
+        while let Some(cause) = source {
+            write!(f, ": {cause}")?;
+            source = cause.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString as _;
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Layer(&'static str, Option<&'static Layer>);
+
+    impl fmt::Display for Layer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(self.0)
+        }
+    }
+
+    impl Error for Layer {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            self.1.map(|layer| layer as &dyn Error)
+        }
+    }
+
+    #[test]
+    fn every_layer_is_told_once() {
+        static DISK: Layer = Layer("the disk is full", None);
+        static WRITE: Layer = Layer("writing failed", Some(&DISK));
+        assert_eq!(WithCauses(&WRITE).to_string(), "writing failed: the disk is full");
+        assert_eq!(WithCauses(&DISK).to_string(), "the disk is full");
+    }
+}
