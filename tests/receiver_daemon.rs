@@ -10,11 +10,11 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use support::process::{PATIENCE, children, is_alive, signal};
+use support::process::{PATIENCE, children, clean_environment, is_alive, signal, wait_for_exit};
 use support::program::RunningProgram;
 use support::receiver::STOP_TIME;
 use support::wait::holds_within;
@@ -54,6 +54,48 @@ fn the_service_manager_hears_of_a_live_stream_and_of_nothing_else() {
     program.signal("TERM");
     manager.wait_for(|message| message.starts_with("STOPPING=1"));
     assert!(program.wait(STOP_TIME).status.success());
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    for (name, code) in [("TERM", 143), ("INT", 130)] {
+        let archive = Archive::new();
+        let mut program = receive_wal(&cluster.conninfo("repl"), &archive, &["-v"]).spawn();
+        program.wait_for_stderr("streaming from", PATIENCE);
+        let walsender = "SELECT pid FROM pg_stat_replication WHERE state = 'streaming'";
+        let walsender = cluster.sql(walsender).unwrap().parse().expect("a process id");
+        // In good order the end waits for the server.
+        signal(walsender, "STOP");
+        program.signal("TERM");
+        assert!(!holds_within(Duration::from_millis(300), || program.has_ended()), "it waits");
+        program.signal(name);
+        let output = program.wait(Duration::from_millis(500));
+        signal(walsender, "CONT");
+        assert_eq!(output.status.code(), Some(code), "{output:?}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("stopped"), "{output:?}");
+        // As after a crash: what was received stays a partial segment.
+        assert!(archive.names().iter().any(|name| name.ends_with(".partial")), "{:?}", archive.names());
+    }
+}
+
+#[test]
+fn documents_that_cannot_be_written_end_it() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let archive = Archive::new();
+    let code = |stdout: Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapster"));
+        clean_environment(&mut command).args(["receive-wal", &cluster.conninfo("repl"), "--json", "-D"]);
+        command.arg(archive.path()).stdout(stdout).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let status = wait_for_exit(&mut child, PATIENCE);
+        status.unwrap_or_else(|| panic!("it goes on: {}", child.kill().is_ok())).code()
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(code(writer.into()), Some(0), "whoever reads them has read enough");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(code(full.into()), Some(6));
 }
 
 #[test]
