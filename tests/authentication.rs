@@ -4,10 +4,13 @@
 mod support;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
-use support::{Cluster, Program, Server, assert_has, servers, tapster_json};
+use support::process::clean_environment;
+use support::{Auth, Cluster, Program, Server, assert_has, servers, tapster_json};
 
 /// The role, how it has to authenticate itself, and how its password is stored.
 const ROLES: [(&str, &str, &str); 5] = [
@@ -141,6 +144,56 @@ fn a_missing_password_is_hinted_at() {
             assert!(hint.contains("PGPASSWORD") && hint.contains("pgpass"), "{document}");
         }
     }
+}
+
+#[test]
+fn a_missing_password_is_asked_for_on_a_terminal() {
+    let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
+    let conninfo = format!("host=127.0.0.1 port={} user=repl dbname=postgres", cluster.port());
+    let directory = tempfile::tempdir().unwrap();
+    let end = cluster.position();
+    for command in [
+        format!("status '{conninfo}'"),
+        format!("slot ls '{conninfo}'"),
+        format!("slot create '{conninfo}' one"),
+        format!("receive-wal '{conninfo}' -D {} --dry-run", directory.path().display()),
+        format!("receive-wal '{conninfo}' -D {} --endpos {end}", directory.path().display()),
+    ] {
+        for (password, code) in [("walrus-17", 0), ("wrong", 4)] {
+            let (output, asked) =
+                on_terminal(&format!("{} {command}", env!("CARGO_BIN_EXE_tapster")), password);
+            assert_eq!((output.status.code(), asked), (Some(code), 1), "{command}: {output:?}");
+        }
+    }
+    let link = directory.path().join("pg_receivewal");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tapster"), &link).unwrap();
+    let archive = tempfile::tempdir().unwrap();
+    let command = format!("{} -d '{conninfo}' -D {} -E {end}", link.display(), archive.path().display());
+    for (password, code) in [("walrus-17", 0), ("wrong", 1)] {
+        let (output, asked) = on_terminal(&format!("{command} -n"), password);
+        assert_eq!((output.status.code(), asked), (Some(code), 1), "{output:?}");
+    }
+}
+
+/// Runs a command of the shell on a terminal, and types the password whenever it is asked for: how it ended, and how
+/// often that was.
+fn on_terminal(command: &str, password: &str) -> (Output, usize) {
+    let mut script = Command::new("script");
+    clean_environment(&mut script).args(["-qec", command, "/dev/null"]).env("SHELL", "/bin/sh");
+    let script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut script = script.spawn().expect("util-linux is there");
+    let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
+    let (mut shown, mut asked, mut byte) = (Vec::new(), 0, [0]);
+    while screen.read_exact(&mut byte).is_ok() {
+        shown.extend(byte);
+        if shown.ends_with(b": ")
+            && shown[..].rsplit(|&b| b == b'\n').next().unwrap().starts_with(b"Password")
+        {
+            asked += 1;
+            writeln!(keyboard, "{password}").unwrap();
+        }
+    }
+    (Output { status: script.wait().unwrap(), stdout: shown, stderr: Vec::new() }, asked)
 }
 
 #[test]

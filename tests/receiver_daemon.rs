@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -445,13 +446,29 @@ fn log_lines_can_be_documents() {
 }
 
 #[test]
+fn a_warning_of_the_password_file_is_told_once() {
+    let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
+    let (archive, home) = (Archive::new(), tempfile::tempdir().unwrap());
+    let passfile = home.path().join("pgpass");
+    fs::write(&passfile, "*:*:*:*:walrus-17\n").unwrap();
+    // Others may read it.
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();
+    let conninfo = format!("host=127.0.0.1 port={} user=repl", cluster.port());
+    let options = ["-S", SLOT, "--create-slot"];
+    let output = receive_wal(&conninfo, &archive, &options).env("PGPASSFILE", &passfile).run();
+    assert_eq!(output.status.code(), Some(4), "such a file is not used: {output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.matches("WARNING: password file").count(), 1, "{stderr}");
+}
+
+#[test]
 fn a_new_password_counts_from_the_next_connection_on() {
     let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
     let (archive, home) = (Archive::new(), tempfile::tempdir().unwrap());
     let passfile = home.path().join("pgpass");
     let write = |password: &str| {
         fs::write(&passfile, format!("*:*:*:*:{password}\n")).unwrap();
-        fs::set_permissions(&passfile, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
     };
     write("walrus-17");
     let conninfo = format!("host=127.0.0.1 port={} user=repl", cluster.port());

@@ -4,8 +4,6 @@ use super::failure::Failure;
 use super::{input, output};
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
-use tapster::session::HandshakeError;
-use tapster::{ConnectFailure, Error};
 
 /// Of each argument, and not of all that follow, as those of the command do.
 const HEADING: &str = "Connection";
@@ -149,7 +147,7 @@ impl Target {
         }
         let resolved = conninfo.resolve(&self.environment)?;
         for warning in resolved.warnings() {
-            output::note(&format!("WARNING: {warning}"));
+            output::note_once(&format!("WARNING: {warning}"));
         }
         let mut config = resolved.config()?;
         config.connect_timeout = config.connect_timeout.or(self.timeout);
@@ -185,24 +183,28 @@ impl Target {
         &mut self,
         config: impl Fn(&Self) -> Result<Config, Failure>,
     ) -> Result<ReplicationConnection, Failure> {
-        loop {
-            match ReplicationConnection::connect(&config(self)?).await {
-                Err(error) if self.can_mend(&error) => self.prompt()?,
-                result => {
-                    let mut connection = result?;
-                    connection.connection().set_read_timeout(self.timeout);
-                    return Ok(connection);
-                }
-            }
-        }
+        self.with_password(async |target| {
+            let mut connection = ReplicationConnection::connect(&config(target)?).await?;
+            connection.connection().set_read_timeout(target.timeout);
+            Ok(connection)
+        })
+        .await
     }
 
-    /// Whether the server wants a password and there is somebody to ask for it.
-    pub(super) fn can_mend(&self, error: &Error) -> bool {
-        let Error::Connect(attempts) = error else { return false };
-        let last = attempts.last().map(|attempt| &attempt.failure);
-        let wants_password = matches!(last, Some(ConnectFailure::Handshake(HandshakeError::NoPassword)));
-        wants_password && self.may_prompt && input::can_ask_password()
+    /// Does something with these parameters that connects. Where the server wants a password that is not known, and
+    /// somebody is there to be asked for it, it is asked for and all is done again.
+    pub(super) async fn with_password<T>(
+        &mut self,
+        mut work: impl AsyncFnMut(&Self) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        loop {
+            match work(self).await {
+                Err(failure) if failure.wants_password() && self.may_prompt && input::can_ask_password() => {
+                    self.prompt()?;
+                }
+                result => return result,
+            }
+        }
     }
 
     /// Asks for the password.

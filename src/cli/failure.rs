@@ -165,6 +165,11 @@ impl Failure {
         self.kind == Kind::Unwritten
     }
 
+    /// Whether the server wants a password that is not known.
+    pub(super) fn wants_password(&self) -> bool {
+        matches!(self.hint, Some(Hint::Advice(Advice::GivePassword)))
+    }
+
     /// Whether it was refused so that WAL is not lost or mixed.
     pub(super) fn is_refusal(&self) -> bool {
         self.kind == Kind::Refused

@@ -2,7 +2,9 @@
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
+use std::collections::BTreeSet;
 use std::io::{Write, stdout};
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::Value;
@@ -40,6 +42,15 @@ pub(super) fn print_event(document: &Value) -> Result<(), Failure> {
 /// Writes a line for people.
 pub(super) fn note(line: &str) {
     stderr::line(line);
+}
+
+/// Writes a line for people, unless this very line was written before: what many connections find may be the same.
+pub(super) fn note_once(line: &str) {
+    static WRITTEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let is_new = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned());
+    if is_new {
+        note(line);
+    }
 }
 
 /// Now in UTC, as RFC 3339 has it.

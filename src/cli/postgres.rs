@@ -3,9 +3,7 @@
 use super::connection::Target;
 use super::failure::Failure;
 use tapster::client::ServerName;
-use tapster::postgres::{
-    ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection,
-};
+use tapster::postgres::{ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, StreamingConnection};
 
 /// An object with its connection made, and one for the replication protocol, which has none yet.
 pub(super) struct Postgres {
@@ -17,15 +15,12 @@ pub(super) struct Postgres {
 impl Target {
     /// Connects, and asks for a password where the server wants one.
     pub(super) async fn postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
-        loop {
-            let (postgres, streaming) = self.objects(slot_name)?;
-            let connected = postgres.connect().await.map(|connection| connection.server().clone());
-            match connected {
-                Ok(server) => return Ok(Postgres { postgres, streaming, server }),
-                Err(PostgresError::Connection(error)) if self.can_mend(&error) => self.prompt()?,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        self.with_password(async |target| {
+            let (postgres, streaming) = target.objects(slot_name)?;
+            let server = postgres.connect().await?.server().clone();
+            Ok(Postgres { postgres, streaming, server })
+        })
+        .await
     }
 
     /// The objects, without connections.

@@ -6,7 +6,7 @@ use super::failure::Failure;
 use super::{output, rows, usage};
 use tapster::Error;
 use tapster::postgres::PostgreSQL as _;
-use tapster::replication::PhysicalSlot;
+use tapster::replication::{PhysicalSlot, ReplicationConnection};
 use tapster::types::SqlState;
 
 #[derive(Debug, Subcommand)]
@@ -124,19 +124,27 @@ async fn create(args: &CreateArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
     let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
     let slot = PhysicalSlot { temporary: false, reserve_wal: !args.no_reserve_wal };
-    let created = match connection.create_physical_slot(name, slot).await {
-        Ok(_) => true,
-        Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && args.if_not_exists => {
-            false
-        }
-        Err(error) => {
-            let exists = "--if-not-exists accepts one that exists already";
-            return Err(Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists));
-        }
-    };
+    let created = create_physical_slot(&mut connection, name, slot, args.if_not_exists).await;
+    let created = created.map_err(|error| {
+        let exists = "--if-not-exists accepts one that exists already";
+        Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists)
+    })?;
     connection.close().await?;
     let text = if created { "created" } else { "exists already" };
     done(args.json, name, &format!("slot {name} {text}"), "created", created)
+}
+
+/// Creates a slot, and tells whether it did: with `if_not_exists` one that exists already is no error.
+pub(super) async fn create_physical_slot(
+    connection: &mut ReplicationConnection,
+    name: &str,
+    slot: PhysicalSlot,
+    if_not_exists: bool,
+) -> Result<bool, Error> {
+    match connection.create_physical_slot(name, slot).await {
+        Err(Error::Server(said)) if if_not_exists && said.sqlstate == SqlState::DUPLICATE_OBJECT => Ok(false),
+        created => created.map(|_| true),
+    }
 }
 
 async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {

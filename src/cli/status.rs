@@ -29,21 +29,22 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut target = args.server.target()?;
-    let (postgres, streaming) = loop {
+    let mut streaming_status = StreamingStatus::default();
+    let asked = target.with_password(async |target| {
         let (postgres, streaming) = target.objects(args.slot.as_deref())?;
         // Both at once: together they take no longer than one.
-        let (asked, streaming_status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
-        let own = own_process(&streaming, &streaming_status).await;
+        let (asked, status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
+        let own = own_process(&streaming, &status).await;
+        streaming_status = status;
         postgres.close().await;
         streaming.close().await;
-        match asked {
-            Ok(mut answer) => {
-                answer.overview.wal_senders.retain(|client| Some(client.pid) != own);
-                break (answer, streaming_status);
-            }
-            Err(PostgresError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
-            Err(error) => return Err(unreachable(error.into(), &streaming_status, args.json)),
-        }
+        let mut answer = asked?;
+        answer.overview.wal_senders.retain(|client| Some(client.pid) != own);
+        Ok(answer)
+    });
+    let (postgres, streaming) = match asked.await {
+        Ok(answer) => (answer, streaming_status),
+        Err(failure) => return Err(unreachable(failure, &streaming_status, args.json)),
     };
     if args.json {
         let overview = &postgres.overview;

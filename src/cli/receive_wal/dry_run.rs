@@ -7,7 +7,7 @@ use super::super::input;
 use super::super::{OnEvent, output};
 use super::args::ServerArgs;
 use super::report::Reporter;
-use tapster::receiver::{ReceiveError, Receiver, ResumePoint};
+use tapster::receiver::{Receiver, ResumePoint};
 use tapster::types::Advice;
 
 /// Shows where receiving would begin, and why; fails as it would.
@@ -15,15 +15,13 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     let options = args.options(None)?;
     input::check_directory(&options.directory)?;
     let mut target = args.connection.target(args.conn.as_deref())?;
-    let point = loop {
+    let resume_point = target.with_password(async |target| {
         let report = report.clone();
         let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
         let receiver = Receiver::new(target.replication_config()?, options.clone(), on_event);
-        match receiver.resume_point().await {
-            Err(ReceiveError::Connection(error)) if target.can_mend(&error) => target.prompt()?,
-            result => break result?,
-        }
-    };
+        Ok(receiver.resume_point().await?)
+    });
+    let point = resume_point.await?;
     let slot = slot_text(args, &point)?;
     let ResumePoint { first, reason, server_position, .. } = &point;
     let (start, timeline) = (first.start(), first.timeline());

@@ -11,12 +11,12 @@ use super::super::OnEvent;
 use super::super::connection::Target;
 use super::super::failure::Failure;
 use super::super::input;
+use super::super::slot::create_physical_slot;
 use super::args::ServerArgs;
 use super::registry::{Entry, Registry};
 use super::report::Reporter;
-use tapster::Error;
 use tapster::conninfo::Config;
-use tapster::receiver::{ReceiveError, Receiver, ReceiverOptions};
+use tapster::receiver::{Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
 use tapster::types::SqlState;
 
@@ -87,29 +87,22 @@ impl Server {
             create_slot(&mut self.target, slot, self.args.if_not_exists, &self.report).await?;
             *is_slot_there = true;
         }
-        loop {
-            let config = self.target.replication_config()?;
+        let stopped = self.target.with_password(async |target| {
+            let config = target.replication_config()?;
             let (configs, newest) = watch::channel(config.clone());
             let report = self.report.clone();
             let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
             let receiver = Receiver::new(config, self.options.clone(), on_event)
                 .with_progress(Arc::clone(&self.entry.progress))
                 .reconfigured_by(newest);
-            let result = tokio::select! {
-                result = receiver.run(stop.clone()) => result,
-                never = follow(&self.target, reload, configs, &self.report) => match never {},
+            tokio::select! {
+                result = receiver.run(stop.clone()) => Ok(result?),
+                never = follow(target, reload, configs, &self.report) => match never {},
                 never = self.registry.watch(&self.entry) => match never {},
-            };
-            match result {
-                Err(ReceiveError::Connection(error)) if self.target.can_mend(&error) => {
-                    self.target.prompt()?
-                }
-                result => {
-                    self.report.stopped(&result?);
-                    return Ok(());
-                }
             }
-        }
+        });
+        self.report.stopped(&stopped.await?);
+        Ok(())
     }
 }
 
@@ -136,15 +129,14 @@ async fn create_slot(
     report: &Reporter,
 ) -> Result<(), Failure> {
     let mut connection = target.connect_replication().await?;
-    match connection.create_physical_slot(slot, PhysicalSlot { temporary: false, reserve_wal: true }).await {
-        Ok(_) => {
-            report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot": slot }))
-        }
-        Err(Error::Server(error)) if error.sqlstate == SqlState::DUPLICATE_OBJECT && if_not_exists => {}
-        Err(error) => {
+    let options = PhysicalSlot { temporary: false, reserve_wal: true };
+    let created =
+        create_physical_slot(&mut connection, slot, options, if_not_exists).await.map_err(|error| {
             let exists = "--if-not-exists uses one that exists already";
-            return Err(Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists));
-        }
+            Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists)
+        })?;
+    if created {
+        report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot": slot }));
     }
     Ok(connection.close().await?)
 }

@@ -16,13 +16,13 @@ use super::messages::{Messages, describe, refused};
 use crate::cli::connection::Target;
 use crate::cli::failure::Failure;
 use crate::cli::signals::{EndSignals, survive_file_size_limit};
+use crate::cli::slot::create_physical_slot;
 use crate::cli::{OnEvent, block_on, output};
 use tapster::Error;
 use tapster::client::quote_ident;
 use tapster::conninfo::ConnInfo;
-use tapster::receiver::{ReceiveError, Receiver, ReceiverOptions};
+use tapster::receiver::{Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
-use tapster::types::SqlState;
 
 /// The name under which the program was called, if it is this one.
 pub(in crate::cli) fn called_as(program: &OsStr) -> Option<&'static str> {
@@ -121,13 +121,15 @@ async fn create_slot(
 ) -> Result<(), Failure> {
     let mut connection = target.connect_as_given().await?;
     messages.detail(format_args!("creating replication slot \"{slot}\""));
-    match connection.create_physical_slot(slot, PhysicalSlot { temporary: false, reserve_wal: false }).await {
-        Err(Error::Server(said)) if if_not_exists && said.sqlstate == SqlState::DUPLICATE_OBJECT => {}
+    let options = PhysicalSlot { temporary: false, reserve_wal: false };
+    match create_physical_slot(&mut connection, slot, options, if_not_exists).await {
         Err(Error::Server(said)) => {
             let command = format!("CREATE_REPLICATION_SLOT {} PHYSICAL", quote_ident(slot));
             return Err(Failure::other(refused(&command, &said)));
         }
-        created => drop(created?),
+        created => {
+            created?;
+        }
     }
     Ok(connection.close().await?)
 }
@@ -158,27 +160,23 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
         state_file: false,
         ..ReceiverOptions::new(options.directory.unwrap_or_default())
     };
-    loop {
+    let received = target.with_password(async |target| {
         let on_event: OnEvent<'_> = Box::new(|event| messages.event(&event));
         let receiver = Receiver::new(target.config()?, receiver_options.clone(), on_event);
-        let stopped = match receiver.run(stop.clone()).await {
-            Err(ReceiveError::Connection(error)) if target.can_mend(&error) => {
-                target.prompt()?;
-                continue;
-            }
-            Err(error) if options.no_loop && messages.was_connected => {
-                messages.error(&describe(&error));
-                return Err(Failure::other("disconnected"));
-            }
-            Err(error) => return Err(describe(&error)),
-            Ok(stopped) => stopped,
-        };
-        if !*stop.borrow() {
-            let (end, timeline) = (stopped.flushed, stopped.timeline);
-            messages.detail(format_args!("stopped log streaming at {end} (timeline {timeline})"));
+        receiver.run(stop.clone()).await.map_err(|error| describe(&error))
+    });
+    let stopped = match received.await {
+        Err(failure) if options.no_loop && messages.was_connected => {
+            messages.error(&failure);
+            return Err(Failure::other("disconnected"));
         }
-        return Ok(());
+        received => received?,
+    };
+    if !*stop.borrow() {
+        let (end, timeline) = (stopped.flushed, stopped.timeline);
+        messages.detail(format_args!("stopped log streaming at {end} (timeline {timeline})"));
     }
+    Ok(())
 }
 
 /// True once SIGINT or SIGTERM has come. More of them change nothing: a terminal sends one to Barman and to
