@@ -1,6 +1,6 @@
 //! What holds for names of WAL files, and for the arithmetic behind them.
 
-use tapster::archive::ArchiveFileName;
+use tapster::archive::{ArchiveFileName, SegmentFile};
 use tapster::types::{Lsn, TimelineId, WalSegmentSize};
 use tapster::wal::WalSegment;
 
@@ -31,7 +31,7 @@ fn name(text: &str, size: WalSegmentSize) {
     assert!(!ArchiveFileName::is_temporary(text));
     assert!(ArchiveFileName::is_temporary(&format!("{text}.tmp")));
     match file {
-        ArchiveFileName::Segment { segment, .. } => {
+        ArchiveFileName::Segment(SegmentFile { segment, .. }) => {
             assert!(text.starts_with(&segment.to_string()));
             position(segment.start(), segment.timeline(), size);
         }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 
-use super::{Archive, ArchiveError, ArchiveFileName, SegmentReader};
+use super::{Archive, ArchiveError, SegmentFile, SegmentReader};
 use crate::archive::io_error;
 use crate::compression::{Compress, Compression, Encoder};
 use crate::storage::StorageError;
@@ -33,13 +33,13 @@ impl Archive {
         stop: &AtomicBool,
     ) -> Result<bool, ArchiveError> {
         let directory = self.directory();
-        let plain = segment.to_string();
+        let plain = SegmentFile::plain(segment).to_string();
         if compress.method == Compression::None || directory.entry(&plain)?.is_none() {
             return Ok(false);
         }
         let content = directory.open_file(&plain)?;
         self.check_compressed(segment, &content)?;
-        let name = name_of(segment, compress.method);
+        let name = SegmentFile::complete(segment, compress.method).to_string();
         let temporary = format!("{name}{TEMPORARY}");
         let written = self.write_compressed(&content, compress, &temporary, stop);
         // Whoever ships finished segments away may have been faster, and is not to find it twice.
@@ -59,8 +59,8 @@ impl Archive {
     /// # Errors
     /// [`ArchiveError::Conflict`] otherwise.
     pub(crate) fn check_compressed(&self, segment: WalSegment, plain: &File) -> Result<(), ArchiveError> {
-        for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
-            let name = name_of(segment, compression);
+        for file in SegmentFile::all_compressed(segment) {
+            let name = file.to_string();
             if let Some(Entry::File(_)) = self.directory().entry(&name)?
                 && self.compare(self.open_segment(&name)?, plain)? == Comparison::Differs
             {
@@ -142,10 +142,6 @@ enum Comparison {
     Differs,
     /// It is damaged, or has another size.
     NoSegment,
-}
-
-fn name_of(segment: WalSegment, compression: Compression) -> alloc::string::String {
-    ArchiveFileName::Segment { segment, compression, partial: false }.to_string()
 }
 
 #[cfg(test)]

@@ -4,18 +4,18 @@ use core::cmp::Reverse;
 use core::fmt;
 use std::os::unix::fs::FileExt;
 
-use super::{Archive, ArchiveError, ArchiveFileName};
+use super::{Archive, ArchiveError, SegmentFile};
 use crate::archive::io_error;
 use crate::compression::Compression;
 use crate::storage::Entry;
-use crate::types::{Lsn, SystemId, WalSegmentSize};
+use crate::types::{SystemId, WalSegmentSize};
 use crate::wal::WalSegment;
 
 /// Where an archive ends; see [`Archive::end`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ArchiveEnd {
-    /// The newest segment; none in an empty archive.
-    pub newest: Option<NewestSegment>,
+    /// The file of the newest segment; none in an empty archive.
+    pub newest: Option<SegmentFile>,
     /// Files that are not what their names say, by name. They were passed over.
     pub warnings: Vec<ArchiveWarning>,
     /// Segments that the archive has by name only, in order: every complete file of them is among the warnings.
@@ -28,7 +28,7 @@ impl ArchiveEnd {
     #[must_use]
     pub fn resume_at(&self) -> Option<WalSegment> {
         let next = match self.newest {
-            Some(newest) if !newest.complete => Some(newest.segment),
+            Some(newest) if newest.is_partial => Some(newest.segment),
             Some(newest) => newest.segment.next(),
             None => self.broken.last()?.next(),
         };
@@ -41,38 +41,6 @@ impl ArchiveEnd {
     pub fn before_broken(&self, next: WalSegment) -> WalSegment {
         let newest_first = self.broken.iter().rev();
         newest_first.fold(next, |next, broken| if broken.next() == Some(next) { *broken } else { next })
-    }
-}
-
-/// The newest segment of an archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NewestSegment {
-    /// Which one.
-    pub segment: WalSegment,
-    /// Whether it has the name of a complete segment, rather than a partial one.
-    pub complete: bool,
-    /// How it is stored.
-    pub compression: Compression,
-}
-
-impl NewestSegment {
-    /// The position after the last byte that is surely here: its end, or the start of a partial one.
-    #[must_use]
-    pub fn end(&self) -> Lsn {
-        if self.complete { self.segment.end() } else { self.segment.start() }
-    }
-
-    /// Greatest for the newest. Of the same segment stored twice, the plain file counts.
-    fn rank(&self) -> impl Ord + use<> {
-        (self.segment, self.complete, Reverse(self.compression))
-    }
-}
-
-/// The file name.
-impl fmt::Display for NewestSegment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let &Self { segment, complete, compression } = self;
-        ArchiveFileName::Segment { segment, compression, partial: !complete }.fmt(f)
     }
 }
 
@@ -130,19 +98,17 @@ impl Archive {
         directory.sync()?;
         let mut candidates = Vec::new();
         let mut warnings = Vec::new();
-        directory.for_each_name(|name| match ArchiveFileName::parse(name, self.segment_size()) {
+        directory.for_each_name(|name| match SegmentFile::parse(name, self.segment_size()) {
             // Number 0 is no segment of any cluster.
-            Some(ArchiveFileName::Segment { segment, compression, partial }) if segment.number() > 0 => {
-                candidates.push(NewestSegment { segment, complete: !partial, compression });
-            }
+            Some(file) if file.segment.number() > 0 => candidates.push(file),
             None if is_of_smaller_segments(name) => {
                 warnings.push(ArchiveWarning { name: name.into(), kind: WarningKind::OtherSegmentSize });
             }
             _ => {}
         })?;
-        candidates.sort_by_key(|candidate| Reverse(candidate.rank()));
+        candidates.sort_by_key(|candidate| Reverse(*candidate));
         // All of them are looked at, not only the newest, so that each broken one is told.
-        let mut newest: Option<NewestSegment> = None;
+        let mut newest: Option<SegmentFile> = None;
         let (mut broken, mut sound) = (Vec::new(), Vec::new());
         for candidate in candidates {
             let name = candidate.to_string();
@@ -155,7 +121,7 @@ impl Archive {
                 }
                 None => {
                     newest = newest.or(Some(candidate));
-                    sound.extend(candidate.complete.then_some(candidate.segment));
+                    sound.extend((!candidate.is_partial).then_some(candidate.segment));
                 }
             }
         }
@@ -163,7 +129,7 @@ impl Archive {
         broken.retain(|segment| sound.binary_search_by(|other| segment.cmp(other)).is_err());
         broken.sort();
         broken.dedup();
-        if let Some(newest) = newest.filter(|newest| newest.complete) {
+        if let Some(newest) = newest.filter(|newest| !newest.is_partial) {
             directory.sync_file(&newest.to_string())?;
         }
         warnings.sort_by(|a, b| a.name.cmp(&b.name));
@@ -174,11 +140,9 @@ impl Archive {
     ///
     /// # Errors
     /// If a file cannot be read.
-    pub fn system_id(&self, newest: NewestSegment) -> Result<Option<SystemId>, ArchiveError> {
+    pub fn system_id(&self, newest: SegmentFile) -> Result<Option<SystemId>, ArchiveError> {
         // A partial one may have been begun and never written to; then the one before it tells.
-        let before = newest.segment.previous().into_iter().flat_map(|segment| {
-            Compression::ALL.map(|compression| NewestSegment { segment, complete: true, compression })
-        });
+        let before = newest.segment.previous().into_iter().flat_map(SegmentFile::all_complete);
         for candidate in core::iter::once(newest).chain(before) {
             let name = candidate.to_string();
             if self.directory().entry(&name)?.is_none() {
@@ -198,19 +162,16 @@ impl Archive {
     /// # Errors
     /// If a file cannot be removed or renamed durably.
     pub fn retract(&self, segments: &[WalSegment]) -> Result<(), ArchiveError> {
-        let name = |segment, partial| {
-            let compression = Compression::None;
-            ArchiveFileName::Segment { segment, compression, partial }.to_string()
-        };
         let [first, others @ ..] = segments else { return Ok(()) };
         if let Some(behind) = segments.last().and_then(|last| last.next()) {
-            self.directory().remove(&name(behind, true))?;
+            self.directory().remove(&SegmentFile::partial(behind).to_string())?;
         }
         for segment in others.iter().rev() {
-            self.directory().remove(&name(*segment, false))?;
+            self.directory().remove(&SegmentFile::plain(*segment).to_string())?;
         }
-        match self.directory().entry(&name(*first, false))? {
-            Some(_) => self.directory().rename(&name(*first, false), &name(*first, true))?,
+        let (complete, partial) = (SegmentFile::plain(*first), SegmentFile::partial(*first));
+        match self.directory().entry(&complete.to_string())? {
+            Some(_) => self.directory().rename(&complete.to_string(), &partial.to_string())?,
             // Another process already moved the segment away.
             None => self.directory().sync()?,
         }
@@ -221,13 +182,13 @@ impl Archive {
     /// name, unless it is to be looked at `closely`.
     fn examine(
         &self,
-        candidate: NewestSegment,
+        candidate: SegmentFile,
         entry: &Entry,
         closely: bool,
     ) -> Result<Option<WarningKind>, ArchiveError> {
         let &Entry::File(stored) = entry else { return Ok(Some(WarningKind::NotAFile)) };
         // A partial one is received again from its start, whatever it holds.
-        if !candidate.complete {
+        if candidate.is_partial {
             return Ok(None);
         }
         let name = candidate.to_string();
@@ -274,7 +235,7 @@ const DECOMPRESS_LEN: usize = 64 << 10;
 
 /// Whether the name is that of a segment of a cluster with smaller segments, whose numbers in it are larger.
 fn is_of_smaller_segments(name: &str) -> bool {
-    matches!(ArchiveFileName::parse(name, WalSegmentSize::MIN), Some(ArchiveFileName::Segment { .. }))
+    SegmentFile::parse(name, WalSegmentSize::MIN).is_some()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use core::fmt;
 
+use super::segment_file::{PARTIAL, SegmentFile};
 use crate::compression::Compression;
 use crate::storage::TEMPORARY;
 use crate::types::{TimelineId, WalSegmentSize};
@@ -11,15 +12,8 @@ use crate::wal::{WalSegment, parse_hex};
 /// gives the name back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArchiveFileName {
-    /// `<segment>`, `<segment>.partial`, `<segment>.gz`, `<segment>.gz.partial`, ...
-    Segment {
-        /// Which segment.
-        segment: WalSegment,
-        /// How its bytes are stored.
-        compression: Compression,
-        /// Whether the segment is still being received, or was never completed.
-        partial: bool,
-    },
+    /// A segment, complete or partial.
+    Segment(SegmentFile),
     /// `<timeline>.history`, also compressed.
     History {
         /// The timeline whose ancestors it lists.
@@ -40,17 +34,10 @@ impl ArchiveFileName {
     /// What `name` stands for in an archive with segments of `size`; `None` for every other name.
     #[must_use]
     pub fn parse(name: &str, size: WalSegmentSize) -> Option<Self> {
-        let (base, partial) = match name.strip_suffix(PARTIAL) {
-            Some(base) => (base, true),
-            None => (name, false),
-        };
-        let (base, compression) = Compression::split_suffix(base);
-        if let Some(segment) = WalSegment::parse(base, size) {
-            return Some(Self::Segment { segment, compression, partial });
+        if let Some(file) = SegmentFile::parse(name, size) {
+            return Some(Self::Segment(file));
         }
-        if partial {
-            return None;
-        }
+        let (base, compression) = Compression::split_suffix(name);
         if let Some(timeline) = base.strip_suffix(HISTORY) {
             let timeline = TimelineId::new(parse_hex(timeline)?)?;
             return Some(Self::History { timeline, compression });
@@ -71,9 +58,7 @@ impl ArchiveFileName {
 impl fmt::Display for ArchiveFileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Segment { segment, compression, partial } => {
-                write!(f, "{segment}{}{}", compression.suffix(), if partial { PARTIAL } else { "" })
-            }
+            Self::Segment(file) => file.fmt(f),
             Self::History { timeline, compression } => {
                 write!(f, "{:08X}{HISTORY}{}", timeline.get(), compression.suffix())
             }
@@ -87,8 +72,6 @@ pub(crate) fn compression_of(name: &str) -> Compression {
     Compression::split_suffix(name.strip_suffix(PARTIAL).unwrap_or(name)).1
 }
 
-/// Ends the name of a segment that is not complete.
-const PARTIAL: &str = ".partial";
 /// Ends the name of a timeline's history.
 const HISTORY: &str = ".history";
 
@@ -118,13 +101,6 @@ mod tests {
         ] {
             assert_eq!(parse(name).map(|file| file.to_string()).as_deref(), Some(name));
         }
-    }
-
-    #[test]
-    fn the_parts_of_a_compressed_partial_are_told_apart() {
-        let segment = WalSegment::parse("0000000100000016000000B3", WalSegmentSize::DEFAULT).unwrap();
-        let expected = ArchiveFileName::Segment { segment, compression: Compression::Gzip, partial: true };
-        assert_eq!(parse("0000000100000016000000B3.gz.partial"), Some(expected));
     }
 
     #[test]

@@ -4,8 +4,7 @@ use alloc::vec::Vec;
 use std::io::Read;
 use std::path::Path;
 
-use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentReader};
-use crate::compression::Compression;
+use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader};
 use crate::storage::{Directory, Entry};
 use crate::types::{SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{TimelineHistory, WalSegment};
@@ -40,23 +39,10 @@ pub struct ListedTimeline {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ListedSegment {
-    /// Which one.
-    pub segment: WalSegment,
-    /// How it is stored.
-    pub compression: Compression,
-    /// Whether it has the name of one that is not complete.
-    pub partial: bool,
+    /// Which file.
+    pub file: SegmentFile,
     /// The size of the file.
     pub len_bytes: u64,
-}
-
-impl ListedSegment {
-    /// The file's name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let &Self { segment, compression, partial, .. } = self;
-        ArchiveFileName::Segment { segment, compression, partial }.to_string()
-    }
 }
 
 impl ListedTimeline {
@@ -69,7 +55,9 @@ impl ListedTimeline {
     #[must_use]
     pub fn runs(&self) -> Vec<(WalSegment, WalSegment)> {
         let mut runs: Vec<(WalSegment, WalSegment)> = Vec::new();
-        for segment in self.segments.iter().filter(|listed| !listed.partial).map(|listed| listed.segment) {
+        for segment in
+            self.segments.iter().filter(|listed| !listed.file.is_partial).map(|listed| listed.file.segment)
+        {
             match runs.last_mut() {
                 Some((_, last)) if *last == segment || last.next() == Some(segment) => *last = segment,
                 _ => runs.push((segment, segment)),
@@ -80,7 +68,7 @@ impl ListedTimeline {
 
     /// The partial segments.
     pub fn partials(&self) -> impl Iterator<Item = &ListedSegment> {
-        self.segments.iter().filter(|listed| listed.partial)
+        self.segments.iter().filter(|listed| listed.file.is_partial)
     }
 }
 
@@ -101,12 +89,12 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     for name in names {
         let entry = |timeline| (timeline, ListedTimeline::new(timeline));
         match ArchiveFileName::parse(&name, segment_size) {
-            Some(ArchiveFileName::Segment { segment, compression, partial }) => {
+            Some(ArchiveFileName::Segment(file)) => {
                 // Whoever ships finished segments away may do so at any moment.
                 let Some(Entry::File(len_bytes)) = directory.entry(&name)? else { continue };
-                let (timeline, new) = entry(segment.timeline());
+                let (timeline, new) = entry(file.segment.timeline());
                 let listed = timelines.entry(timeline).or_insert(new);
-                listed.segments.push(ListedSegment { segment, compression, partial, len_bytes });
+                listed.segments.push(ListedSegment { file, len_bytes });
             }
             Some(ArchiveFileName::History { timeline, .. }) => {
                 let (timeline, new) = entry(timeline);
@@ -126,7 +114,7 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
 fn cluster_of(directory: &Directory, name: &str) -> Option<(SystemId, WalSegmentSize)> {
     // Names of segments are the same for all segment sizes, but for the range of their last part.
     let smallest = WalSegmentSize::new(1 << 20).ok()?;
-    let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, smallest) else { return None };
+    SegmentFile::parse(name, smallest)?;
     let mut reader = SegmentReader::open_in(directory, name, smallest.bytes().into()).ok()?;
     let identity = reader.identity().ok()??;
     Some((identity.system_id, WalSegmentSize::new(identity.segment_size).ok()?))
@@ -171,7 +159,7 @@ mod tests {
                 "000000010000000000000007-000000010000000000000007"
             ]
         );
-        let partials: Vec<String> = first.partials().map(ListedSegment::name).collect();
+        let partials: Vec<String> = first.partials().map(|listed| listed.file.to_string()).collect();
         assert_eq!(partials, ["000000010000000000000008.lz4.partial", "000000010000000000000008.partial"]);
         assert_eq!((first.history_file.as_deref(), second.segments.len()), (None, 0));
         assert_eq!(

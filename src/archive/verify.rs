@@ -5,8 +5,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use std::path::Path;
 
-use super::{AcceptedGap, Archive, ArchiveError, ArchiveFileName, SegmentReader};
-use crate::compression::Compression;
+use super::{AcceptedGap, Archive, ArchiveError, SegmentFile, SegmentReader};
 use crate::storage::{Directory, Entry};
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{HistoryError, TimelineHistory, WalChecker, WalDamage, WalSegment};
@@ -148,7 +147,7 @@ fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, Archive
     let mut names = Vec::new();
     directory.for_each_name(|name| {
         // Whether it is that of a segment does not depend on their size.
-        if let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(name, WalSegmentSize::MIN) {
+        if SegmentFile::parse(name, WalSegmentSize::MIN).is_some() {
             names.push(name.to_string());
         }
     })?;
@@ -165,9 +164,9 @@ fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, Archive
 struct Verifier {
     archive: Archive,
     segment_size: WalSegmentSize,
-    /// How each is stored; the plain file counts of one that is stored twice.
-    complete: BTreeMap<(TimelineId, u64), Compression>,
-    partial: BTreeMap<(TimelineId, u64), Compression>,
+    /// By timeline and number. Of a segment that is stored twice the plain file counts.
+    complete: BTreeMap<(TimelineId, u64), SegmentFile>,
+    partial: BTreeMap<(TimelineId, u64), SegmentFile>,
     histories: BTreeMap<TimelineId, TimelineHistory>,
     gaps: Vec<AcceptedGap>,
     found: Verification,
@@ -175,23 +174,15 @@ struct Verifier {
 
 impl Verifier {
     fn list(&mut self) -> Result<(), ArchiveError> {
-        let mut names = Vec::new();
-        let parse = |name: &str| ArchiveFileName::parse(name, self.segment_size);
-        self.archive.directory().for_each_name(|name| names.extend(parse(name)))?;
-        for name in names {
-            if let ArchiveFileName::Segment { segment, compression, partial } = name {
-                let stored = if partial { &mut self.partial } else { &mut self.complete };
-                let stored = stored.entry((segment.timeline(), segment.number())).or_insert(compression);
-                *stored = compression.min(*stored);
-            }
-        }
-        let is_compressed = |stored: &&Compression| **stored != Compression::None;
-        self.found.compressed = self.complete.values().filter(is_compressed).count() as u64;
+        self.archive.directory().for_each_name(|name| {
+            let Some(file) = SegmentFile::parse(name, self.segment_size) else { return };
+            let files = if file.is_partial { &mut self.partial } else { &mut self.complete };
+            let counted = files.entry((file.segment.timeline(), file.segment.number())).or_insert(file);
+            *counted = file.max(*counted);
+        })?;
+        let compressed = self.complete.values().filter(|file| file.is_compressed());
+        self.found.compressed = compressed.count() as u64;
         Ok(())
-    }
-
-    fn segment(&self, (timeline, number): (TimelineId, u64)) -> Option<WalSegment> {
-        WalSegment::new(timeline, number, self.segment_size)
     }
 
     fn read_histories(&mut self) -> Result<(), ArchiveError> {
@@ -215,8 +206,9 @@ impl Verifier {
 
     fn check_segments(&mut self) -> Result<(), ArchiveError> {
         let mut run: Option<(SegmentRun, WalChecker)> = None;
-        let segments: Vec<WalSegment> = self.complete.keys().filter_map(|&s| self.segment(s)).collect();
-        for segment in segments {
+        let files: Vec<SegmentFile> = self.complete.values().copied().collect();
+        for file in files {
+            let segment = file.segment;
             run = match run.take() {
                 Some((run, checker)) if run.last.next() == Some(segment) => {
                     Some((SegmentRun { last: segment, ..run }, checker))
@@ -233,7 +225,7 @@ impl Verifier {
                 }
             };
             if let Some((_, checker)) = &mut run {
-                self.check(segment, checker)?;
+                self.check(file, checker)?;
             }
         }
         if let Some((run, checker)) = run {
@@ -276,14 +268,10 @@ impl Verifier {
     }
 
     fn end_run(&mut self, mut run: SegmentRun, mut checker: WalChecker) -> Result<(), ArchiveError> {
-        let next = run.last.next().and_then(|next| {
-            let compression = *self.partial.get(&(next.timeline(), next.number()))?;
-            Some((next, compression))
-        });
-        if let Some((segment, compression)) = next {
+        let next = run.last.next().and_then(|next| self.partial.get(&(next.timeline(), next.number())));
+        if let Some(file) = next {
             // A partial segment ends anywhere: what follows its last record is not damage.
-            let name = ArchiveFileName::Segment { segment, compression, partial: true }.to_string();
-            if let Err(error) = self.feed(&name, segment.start(), &mut checker) {
+            if let Err(error) = self.feed(&file.to_string(), file.segment.start(), &mut checker) {
                 not_decompressed(error)?;
             }
             run.partial_end = Some(checker.last_record_end());
@@ -302,14 +290,11 @@ impl Verifier {
     }
 
     /// Checks a complete segment; behind damage, the check begins anew with the next one.
-    fn check(&mut self, segment: WalSegment, checker: &mut WalChecker) -> Result<(), ArchiveError> {
-        let compression =
-            self.complete.get(&(segment.timeline(), segment.number())).copied().unwrap_or_default();
-        let name = ArchiveFileName::Segment { segment, compression, partial: false }.to_string();
+    fn check(&mut self, file: SegmentFile, checker: &mut WalChecker) -> Result<(), ArchiveError> {
+        let (segment, name) = (file.segment, file.to_string());
         let expected = u64::from(self.segment_size.bytes());
-        let is_plain = compression == Compression::None;
         let problem = match self.archive.directory().entry(&name)? {
-            Some(Entry::File(actual)) if is_plain && actual != expected => {
+            Some(Entry::File(actual)) if !file.is_compressed() && actual != expected => {
                 Some(ArchiveProblem::Size { segment, actual })
             }
             Some(Entry::File(_)) => match self.feed(&name, segment.start(), checker) {

@@ -1,11 +1,11 @@
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::{Archive, ArchiveError, ArchiveFileName};
+use super::{Archive, ArchiveError, SegmentFile};
 use crate::archive::io_error;
 use crate::compression::Compression;
 use crate::storage::StorageError;
@@ -26,7 +26,7 @@ use crate::wal::WalSegment;
 pub struct SegmentWriter {
     archive: Archive,
     segment: WalSegment,
-    file: Arc<SegmentFile>,
+    file: Arc<PartialFile>,
     direct: DirectWriter,
     /// Bytes written, from the segment's start.
     offset: u32,
@@ -41,7 +41,7 @@ impl SegmentWriter {
     /// # Errors
     /// If the file cannot be made, given its full size and synced. Without space it keeps the size that it had.
     pub fn open(archive: &Archive, segment: WalSegment) -> Result<Self, ArchiveError> {
-        let name = file_name(segment, true);
+        let name = SegmentFile::partial(segment).to_string();
         let path = archive.directory().path_of(&name);
         if segment.size() != archive.segment_size() {
             return Err(ArchiveError::OtherSegmentSize { path });
@@ -51,7 +51,7 @@ impl SegmentWriter {
             .map_err(|source| io_error("allocate", path.clone(), source))?;
         let fsyncs = Arc::clone(archive.fsyncs());
         let opened = FileStatus::of(&handle).map_err(|source| io_error("look up", path.clone(), source))?;
-        let file = Arc::new(SegmentFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs });
+        let file = Arc::new(PartialFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs });
         file.sync(File::sync_all)?;
         archive.directory().sync()?;
         let direct = DirectWriter::new(&file.handle);
@@ -65,7 +65,7 @@ impl SegmentWriter {
     pub fn open_leaving(archive: &Archive, segment: WalSegment, min_free: u64) -> Result<Self, ArchiveError> {
         let size = u64::from(segment.size().bytes());
         let directory = archive.directory();
-        let taken = match directory.entry(&file_name(segment, true))? {
+        let taken = match directory.entry(&SegmentFile::partial(segment).to_string())? {
             Some(Entry::File(len)) => len.min(size),
             _ => 0,
         };
@@ -166,7 +166,7 @@ impl SegmentWriter {
     pub fn finish(&self) -> Result<Lsn, ArchiveError> {
         self.check_full()?;
         let directory = self.archive.directory();
-        let name = file_name(self.segment, false);
+        let name = SegmentFile::plain(self.segment).to_string();
         if let Some(Entry::File(len)) = directory.entry(&name)?
             && len == u64::from(self.segment.size().bytes())
             && !self.file.has_content_of(&directory.open_file(&name)?, len)?
@@ -181,8 +181,7 @@ impl SegmentWriter {
     pub fn replace(&self) -> Result<Lsn, ArchiveError> {
         self.check_full()?;
         let end = self.publish()?;
-        for compression in [Compression::Gzip, Compression::Lz4, Compression::Zstd] {
-            let damaged = ArchiveFileName::Segment { segment: self.segment, compression, partial: false };
+        for damaged in SegmentFile::all_compressed(self.segment) {
             self.archive.directory().remove(&damaged.to_string())?;
         }
         self.archive.directory().sync()?;
@@ -199,7 +198,7 @@ impl SegmentWriter {
     /// Whether the partial file is still the one that was opened, and has its size: whoever removes, replaces or
     /// empties it would take bytes away that are thought to be safe.
     fn check_is_there(&self) -> Result<(), ArchiveError> {
-        let status = self.archive.directory().status(&file_name(self.segment, true))?;
+        let status = self.archive.directory().status(&SegmentFile::partial(self.segment).to_string())?;
         match status.filter(|status| status.is_same_file(&self.file.opened)) {
             Some(status) => self.file.check_len(status.len),
             None => Err(ArchiveError::Changed { path: self.file.path.clone() }),
@@ -213,10 +212,13 @@ impl SegmentWriter {
         let directory = self.archive.directory();
         // What pg_receivewal has begun of it, compressed, ends here.
         for compression in [Compression::Gzip, Compression::Lz4] {
-            let begun = ArchiveFileName::Segment { segment: self.segment, compression, partial: true };
+            let begun = SegmentFile { segment: self.segment, compression, is_partial: true };
             directory.remove(&begun.to_string())?;
         }
-        directory.rename(&file_name(self.segment, true), &file_name(self.segment, false))?;
+        directory.rename(
+            &SegmentFile::partial(self.segment).to_string(),
+            &SegmentFile::plain(self.segment).to_string(),
+        )?;
         Ok(self.segment.end())
     }
 
@@ -239,7 +241,7 @@ impl SegmentWriter {
 /// [`SegmentWriter::sync_handle`].
 #[derive(Debug)]
 pub struct SegmentSync {
-    file: Arc<SegmentFile>,
+    file: Arc<PartialFile>,
     position: Lsn,
 }
 
@@ -254,7 +256,7 @@ impl SegmentSync {
 }
 
 #[derive(Debug)]
-struct SegmentFile {
+struct PartialFile {
     handle: File,
     path: PathBuf,
     /// Once it had its full size.
@@ -264,7 +266,7 @@ struct SegmentFile {
     fsyncs: Arc<FsyncTimes>,
 }
 
-impl SegmentFile {
+impl PartialFile {
     fn sync(&self, sync: impl FnOnce(&File) -> std::io::Result<()>) -> Result<(), ArchiveError> {
         let path = || self.path.clone();
         if self.failed.load(Ordering::Acquire) {
@@ -307,14 +309,11 @@ impl SegmentFile {
 /// Bytes that are compared at a time; divides every segment size.
 const COMPARE_LEN: usize = 8 << 10;
 
-fn file_name(segment: WalSegment, partial: bool) -> String {
-    ArchiveFileName::Segment { segment, compression: Compression::None, partial }.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::types::{TimelineId, WalSegmentSize};
+    use alloc::string::String;
     use alloc::vec::Vec;
     use std::fs;
     use std::io;

@@ -6,8 +6,7 @@ use std::vec;
 use super::on_disk;
 use super::start::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
-use crate::archive::{Archive, ArchiveError, ArchiveFileName};
-use crate::compression::Compression;
+use crate::archive::{Archive, ArchiveError, SegmentFile};
 use crate::types::{Lsn, ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
 
@@ -112,10 +111,8 @@ fn check_segment(
     segment: WalSegment,
     mut checker: WalChecker,
 ) -> Option<Result<WalChecker, WalDamage>> {
-    let mut reader = Compression::ALL.into_iter().find_map(|compression| {
-        let name = ArchiveFileName::Segment { segment, compression, partial: false };
-        archive.open_segment(&name.to_string()).ok()
-    })?;
+    let mut reader =
+        SegmentFile::all_complete(segment).find_map(|file| archive.open_segment(&file.to_string()).ok())?;
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let read = reader.fill(&mut buffer).ok()?;

@@ -324,7 +324,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(self.stopped_at(
             newest.map_or(Lsn::INVALID, |newest| newest.end()),
             newest.map_or(TimelineId::FIRST, |newest| newest.segment.timeline()),
-            newest.is_some_and(|newest| !newest.complete),
+            newest.is_some_and(|newest| newest.is_partial),
         ))
     }
 

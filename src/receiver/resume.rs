@@ -5,7 +5,7 @@ use core::fmt;
 use super::start::Plan;
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent};
-use crate::archive::NewestSegment;
+use crate::archive::SegmentFile;
 use crate::types::{Lsn, ServerVersion};
 use crate::wal::WalSegment;
 
@@ -28,7 +28,7 @@ pub struct ResumePoint {
 #[non_exhaustive]
 pub enum ResumeReason {
     /// The archive ends with this segment: a partial one is received again, a complete one is followed.
-    Archive(NewestSegment),
+    Archive(SegmentFile),
     /// The newest segments are not here any more, and the state file says that everything before this position was
     /// durable.
     State(Lsn),
@@ -76,7 +76,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 impl fmt::Display for ResumeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Archive(newest) if newest.complete => write!(f, "the archive ends with {newest}"),
+            Self::Archive(newest) if !newest.is_partial => write!(f, "the archive ends with {newest}"),
             Self::Archive(newest) => write!(f, "{newest} is received again from its start"),
             Self::State(flushed) => {
                 write!(f, "by its state file, the archive had everything before {flushed}")

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 pub use error::{FetchError, FileDamage};
 
-use crate::archive::{ArchiveError, ArchiveFileName};
+use crate::archive::{ArchiveError, ArchiveFileName, SegmentFile};
 use crate::compression::Compression;
 use crate::storage::Directory;
 use crate::types::{TimelineId, WalSegmentSize};
@@ -114,7 +114,7 @@ impl<'a> Wanted<'a> {
         // Whether a name is valid depends on the segment size, which only a segment itself tells.
         let sizes = SIZES.filter_map(|bits| WalSegmentSize::new(1 << bits).ok());
         let is_segment = match sizes.into_iter().find_map(|size| ArchiveFileName::parse(name, size))? {
-            ArchiveFileName::Segment { compression: Compression::None, partial: false, .. } => true,
+            ArchiveFileName::Segment(file) if file == SegmentFile::plain(file.segment) => true,
             ArchiveFileName::History { compression: Compression::None, .. }
             | ArchiveFileName::BackupHistory { .. } => false,
             _ => return None,

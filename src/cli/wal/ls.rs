@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tapster::archive::{ArchiveFileName, ListedTimeline, list};
+use tapster::archive::{ArchiveFileName, ListedSegment, ListedTimeline, SegmentFile, list};
 use tapster::compression::Compression;
 use tapster::wal::WalSegment;
 
@@ -82,20 +82,20 @@ fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
             ))?;
         }
         before = Some(last);
-        let files =
-            listed.segments.iter().filter(|file| !file.partial && (first..=last).contains(&file.segment));
-        let (bytes, forms) = files.fold((0, Vec::new()), |(bytes, mut forms), file| {
-            if !forms.contains(&file.compression) {
-                forms.push(file.compression);
+        let is_of_run = |file: SegmentFile| !file.is_partial && (first..=last).contains(&file.segment);
+        let files = listed.segments.iter().filter(|listed| is_of_run(listed.file));
+        let (bytes, forms) = files.fold((0, Vec::new()), |(bytes, mut forms), listed| {
+            if !forms.contains(&listed.file.compression) {
+                forms.push(listed.file.compression);
             }
-            (bytes + file.len_bytes, forms)
+            (bytes + listed.len_bytes, forms)
         });
         let segments = count(last.number() - first.number() + 1, "segment");
         let (size, forms) = (output::bytes(bytes), words(&forms));
         output::print(&format!("  {first} - {last}  {segments}, {size}{forms}"))?;
     }
     for partial in listed.partials() {
-        output::print(&format!("  {}  {}", partial.name(), output::bytes(partial.len_bytes)))?;
+        output::print(&format!("  {}  {}", partial.file, output::bytes(partial.len_bytes)))?;
     }
     Ok(())
 }
@@ -136,21 +136,12 @@ fn timeline_to_json(listed: &ListedTimeline) -> Value {
             "segments": last.number() - first.number() + 1,
         })).collect::<Vec<_>>(),
         "gaps": runs.windows(2).map(gap).collect::<Vec<_>>(),
-        "files": listed.segments.iter().map(|file| json!({
-            "name": file.name(),
+        "files": listed.segments.iter().map(|ListedSegment { file, len_bytes, .. }| json!({
+            "name": file.to_string(),
             "segment": file.segment.to_string(),
-            "partial": file.partial,
-            "compression": word(file.compression),
-            "bytes": file.len_bytes,
+            "partial": file.is_partial,
+            "compression": file.compression.name(),
+            "bytes": len_bytes,
         })).collect::<Vec<_>>(),
     })
-}
-
-fn word(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => "none",
-        Compression::Gzip => "gzip",
-        Compression::Lz4 => "lz4",
-        Compression::Zstd => "zstd",
-    }
 }

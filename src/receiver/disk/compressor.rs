@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::archive::io_error;
-use crate::archive::{Archive, ArchiveError, ArchiveFileName, ArchiveLock};
-use crate::compression::{Compress, Compression};
+use crate::archive::{Archive, ArchiveError, ArchiveLock, SegmentFile};
+use crate::compression::Compress;
 use crate::storage::TEMPORARY;
 use crate::wal::WalSegment;
 
@@ -185,7 +185,7 @@ impl Thread<'_> {
         let (mut left_over, size) = (Vec::new(), self.archive.segment_size());
         self.archive.directory().for_each_name(|name| {
             if let Some(made) = name.strip_suffix(TEMPORARY)
-                && let Some(ArchiveFileName::Segment { .. }) = ArchiveFileName::parse(made, size)
+                && SegmentFile::parse(made, size).is_some()
             {
                 left_over.push(name.to_string());
             }
@@ -199,13 +199,10 @@ impl Thread<'_> {
         let (mut plain, mut compressed) = (Vec::new(), None);
         let size = self.archive.segment_size();
         self.archive.directory().for_each_name(|name| {
-            if let Some(ArchiveFileName::Segment { segment, compression, partial: false }) =
-                ArchiveFileName::parse(name, size)
-            {
-                match compression {
-                    Compression::None => plain.push(segment),
-                    _ => compressed = compressed.max(Some(segment)),
-                }
+            match SegmentFile::parse(name, size).filter(|file| !file.is_partial) {
+                Some(file) if file.is_compressed() => compressed = compressed.max(Some(file.segment)),
+                Some(file) => plain.push(file.segment),
+                None => {}
             }
         })?;
         plain.retain(|segment| {

@@ -1,10 +1,10 @@
+use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::io;
 use std::thread::JoinHandle;
 
-use crate::archive::{Archive, ArchiveError, ArchiveFileName};
-use crate::compression::Compression;
+use crate::archive::{Archive, ArchiveError, SegmentFile};
 use crate::storage::{AlignedBuffer, DirectWriter, Fill, StorageError, preallocate};
 use crate::types::Lsn;
 use crate::wal::WalSegment;
@@ -47,8 +47,7 @@ impl NextSegmentFile {
     /// happens.
     pub(crate) fn rename_for(mut self, segment: WalSegment) -> Result<(), ArchiveError> {
         let made = self.thread.take().is_some_and(|thread| matches!(thread.join(), Ok(Ok(()))));
-        let name = ArchiveFileName::Segment { segment, compression: Compression::None, partial: true };
-        let (directory, name) = (self.archive.directory(), alloc::format!("{name}"));
+        let (directory, name) = (self.archive.directory(), SegmentFile::partial(segment).to_string());
         // Others may have removed it.
         match made && directory.entry(NAME)?.is_some() && directory.entry(&name)?.is_none() {
             true => directory.rename(NAME, &name)?,

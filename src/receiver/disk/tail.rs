@@ -7,8 +7,7 @@ use std::string::ToString as _;
 use std::vec;
 
 use crate::archive::io_error;
-use crate::archive::{Archive, ArchiveError, ArchiveFileName};
-use crate::compression::Compression;
+use crate::archive::{Archive, ArchiveError, SegmentFile};
 use crate::receiver::ReceiveError;
 use crate::storage::Entry;
 use crate::types::Lsn;
@@ -35,8 +34,7 @@ impl AcknowledgedTail {
         segment: WalSegment,
         mut checker: WalChecker,
     ) -> Result<Option<Self>, ArchiveError> {
-        let partial = ArchiveFileName::Segment { segment, compression: Compression::None, partial: true };
-        let name = partial.to_string();
+        let name = SegmentFile::partial(segment).to_string();
         let Some(Entry::File(_)) = archive.directory().entry(&name)? else { return Ok(None) };
         let (file, path) = (archive.directory().open_file(&name)?, archive.directory().path_of(&name));
         let mut buffer = vec![0; READ_BYTES];
