@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+#[cfg(feature = "replication")]
 use tokio::time::Instant;
 
 /// The outcome of `work`, or the limit if the work takes longer.

@@ -1,155 +1,20 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
 use zeroize::Zeroizing;
 
+use super::config::{Encryption, HandshakeConfig};
 use super::error::{HandshakeError, NegotiationFault};
-use super::parameters::SessionParameters;
+use super::ready::{CancelKey, Session};
 use crate::auth::{
-    AuthDone, AuthMethod, AuthPolicy, AuthRequest, ChannelBinding, DerivedKeys, Nonce, ScramClient,
-    ScramFinal, ScramKeys, ScramSecret, TlsEndPoint, md5_password,
+    AuthDone, AuthMethod, AuthRequest, ChannelBinding, Nonce, ScramClient, ScramFinal, TlsEndPoint,
+    md5_password,
 };
 use crate::codec::{
-    Authentication, AuthenticationResponse, BackendFraming, BackendMessage, EncryptionReply, Limits, Names,
-    Need, NegotiateProtocolVersion, ParametersBuf, ProtocolVersion, ServerError, StartupMessage,
-    StartupPacket, TransactionStatus,
+    Authentication, AuthenticationResponse, BackendFraming, BackendMessage, EncryptionReply, Names, Need,
+    NegotiateProtocolVersion, ProtocolVersion, StartupMessage, StartupPacket,
 };
-
-/// Everything that a handshake needs to know, and nothing that it could look up itself.
-#[derive(Clone)]
-pub struct HandshakeConfig {
-    /// The newest protocol version to ask for.
-    pub max_version: ProtocolVersion,
-    /// The oldest that is accepted when the server negotiates.
-    pub min_version: ProtocolVersion,
-    /// The parameters of the startup packet; `user` has to be among them.
-    pub parameters: ParametersBuf,
-    /// How the bytes travel.
-    pub encryption: Encryption,
-    /// Which authentication may be answered.
-    pub policy: AuthPolicy,
-    /// The password. An empty one counts as none, as with libpq.
-    pub password: Option<Zeroizing<Vec<u8>>>,
-    /// The keys of SCRAM, to be used instead of the password.
-    pub scram_keys: Option<ScramKeys>,
-    /// What an earlier session with the same password derived: spares the costly part of SCRAM while salt
-    /// and iteration count are unchanged.
-    pub derived_keys: Option<DerivedKeys>,
-    /// The largest messages that are accepted meanwhile.
-    pub limits: Limits,
-}
-
-impl HandshakeConfig {
-    /// Protocol 3.0, plain text, every authentication, no password.
-    #[must_use]
-    pub fn new(parameters: ParametersBuf) -> Self {
-        Self {
-            max_version: ProtocolVersion::V3_0,
-            min_version: ProtocolVersion::V3_0,
-            parameters,
-            encryption: Encryption::Plain,
-            policy: AuthPolicy::default(),
-            password: None,
-            scram_keys: None,
-            derived_keys: None,
-            limits: Limits::DEFAULT,
-        }
-    }
-
-    fn user(&self) -> Vec<u8> {
-        let user = self.parameters.as_list().iter().find(|(name, _)| *name == b"user");
-        user.map(|(_, value)| value.to_vec()).unwrap_or_default()
-    }
-
-    fn usable_password(&self) -> Result<&Zeroizing<Vec<u8>>, HandshakeError> {
-        self.password.as_ref().filter(|password| !password.is_empty()).ok_or(HandshakeError::NoPassword)
-    }
-
-    fn scram_secret(&self) -> Result<ScramSecret, HandshakeError> {
-        match &self.scram_keys {
-            Some(keys) => Ok(ScramSecret::Keys(keys.clone())),
-            None => Ok(ScramSecret::Password(self.usable_password()?.clone())),
-        }
-    }
-}
-
-impl fmt::Debug for HandshakeConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandshakeConfig")
-            .field("max_version", &self.max_version)
-            .field("encryption", &self.encryption)
-            .field("policy", &self.policy)
-            .field("password", &self.password.as_ref().map(|_| "***"))
-            .finish_non_exhaustive()
-    }
-}
-
-/// How the bytes of one attempt travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encryption {
-    /// In clear.
-    Plain,
-    /// In TLS if the server agrees, else in clear.
-    TlsIfOffered,
-    /// In TLS, agreed upon by `SSLRequest`.
-    Tls,
-    /// In TLS from the first byte (servers from 17 on).
-    DirectTls,
-}
-
-/// The secret with which to cancel the statements of a session.
-#[derive(Clone, PartialEq, Eq)]
-pub struct CancelKey {
-    /// The server process of the session.
-    pub process_id: i32,
-    /// The secret: 4 bytes in protocol 3.0, up to 256 in 3.2.
-    pub secret_key: Zeroizing<Vec<u8>>,
-}
-
-impl fmt::Debug for CancelKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CancelKey").field("process_id", &self.process_id).finish_non_exhaustive()
-    }
-}
-
-/// A session that is ready for its first command.
-#[derive(Clone, Debug)]
-pub struct Session {
-    /// The protocol version agreed upon.
-    pub version: ProtocolVersion,
-    /// The settings that the server reports.
-    pub parameters: SessionParameters,
-    /// What cancels a statement; some poolers give none.
-    pub cancel_key: Option<CancelKey>,
-    /// Idle, for every server that is not broken.
-    pub transaction_status: TransactionStatus,
-    /// How we authenticated ourselves.
-    pub authentication: AuthMethod,
-    /// Whether the exchange was bound to the TLS session, so that nobody can sit in between.
-    pub channel_bound: bool,
-    /// What SCRAM derived, for [`HandshakeConfig::derived_keys`] of the next session.
-    pub derived_keys: Option<DerivedKeys>,
-    /// What the server noted meanwhile, at most 16.
-    pub notices: Vec<ServerError>,
-}
-
-impl Session {
-    /// One of which nothing is known yet.
-    fn new(version: ProtocolVersion) -> Self {
-        Self {
-            version,
-            parameters: SessionParameters::default(),
-            cancel_key: None,
-            transaction_status: TransactionStatus::Idle,
-            authentication: AuthMethod::None,
-            channel_bound: false,
-            derived_keys: None,
-            notices: Vec::new(),
-        }
-    }
-}
 
 /// What the driver has to do next; first it sends everything in `out`.
 #[derive(Debug)]
@@ -184,8 +49,15 @@ const MAX_NOTICES: usize = 16;
 /// See the [module](super) for the loop that drives it.
 #[derive(Debug)]
 pub struct Handshake {
-    config: HandshakeConfig,
+    /// What comes next, or the error that ended it.
     state: Result<State, HandshakeError>,
+    facts: Facts,
+}
+
+/// What is known beside the state.
+#[derive(Debug)]
+struct Facts {
+    config: HandshakeConfig,
     /// The nonce, until SCRAM takes it.
     nonce: Option<Nonce>,
     tls: Tls,
@@ -235,7 +107,8 @@ impl Handshake {
     #[must_use]
     pub fn new(config: HandshakeConfig, nonce: Nonce) -> Self {
         let session = Session::new(config.max_version);
-        Self { config, state: Ok(State::Start), nonce: Some(nonce), tls: Tls::None, total_bytes: 0, session }
+        let facts = Facts { config, nonce: Some(nonce), tls: Tls::None, total_bytes: 0, session };
+        Self { state: Ok(State::Start), facts }
     }
 
     /// Takes what has come from the server and not been consumed yet, appends what has to be sent to `out`,
@@ -246,8 +119,7 @@ impl Handshake {
     pub fn receive(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Progress, HandshakeError> {
         let mut consumed: usize = 0;
         loop {
-            let step = self.step(input.get(consumed..).unwrap_or_default(), out);
-            let Step { used, action } = step.inspect_err(|error| self.state = Err(error.clone()))?;
+            let Step { used, action } = self.step(input.get(consumed..).unwrap_or_default(), out)?;
             consumed = consumed.saturating_add(used);
             if let Some(action) = action {
                 return Ok(Progress { consumed, action });
@@ -267,16 +139,36 @@ impl Handshake {
         certificate_hash: Option<&[u8]>,
         out: &mut Vec<u8>,
     ) -> Result<(), HandshakeError> {
-        if !matches!(self.state, Ok(State::ExpectTls)) {
-            return Err(HandshakeError::Unexpected { expected: "no TLS session", got: "one" });
+        match &self.state {
+            Ok(State::ExpectTls) => {}
+            Ok(_) => return Err(HandshakeError::Unexpected { expected: "no TLS session", got: "one" }),
+            Err(error) => return Err(error.clone()),
         }
-        self.tls = certificate_hash.map_or(Tls::NoHash, |hash| Tls::Hash(hash.to_vec()));
-        self.state = self.send_startup(out);
+        self.facts.tls = certificate_hash.map_or(Tls::NoHash, |hash| Tls::Hash(hash.to_vec()));
+        self.state = self.facts.send_startup(out);
         self.state.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
+    /// Goes one step. The only place where the state changes: a step takes it and gives the next one back.
     fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
-        match core::mem::replace(&mut self.state, Ok(State::Finished))? {
+        let state = core::mem::replace(&mut self.state, Ok(State::Finished));
+        match state.and_then(|state| self.facts.on(state, input, out)) {
+            Ok((state, step)) => {
+                self.state = Ok(state);
+                Ok(step)
+            }
+            Err(error) => {
+                self.state = Err(error.clone());
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Facts {
+    /// Takes what has come in this state, and gives the next state.
+    fn on(&mut self, state: State, input: &[u8], out: &mut Vec<u8>) -> Result<(State, Step), HandshakeError> {
+        match state {
             State::Start => self.start(out),
             State::ExpectSslReply => self.ssl_reply(input, out),
             State::ExpectTls => Err(HandshakeError::Unexpected { expected: "a TLS session", got: "none" }),
@@ -285,33 +177,28 @@ impl Handshake {
         }
     }
 
-    fn start(&mut self, out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
-        let (state, step) = match self.config.encryption {
-            Encryption::Plain => (self.send_startup(out)?, Step::used(0)),
+    fn start(&self, out: &mut Vec<u8>) -> Result<(State, Step), HandshakeError> {
+        match self.config.encryption {
+            Encryption::Plain => Ok((self.send_startup(out)?, Step::used(0))),
             Encryption::TlsIfOffered | Encryption::Tls => {
                 StartupPacket::SslRequest.encode(out)?;
-                (State::ExpectSslReply, Step::used(0))
+                Ok((State::ExpectSslReply, Step::used(0)))
             }
-            Encryption::DirectTls => (State::ExpectTls, Step { used: 0, action: Some(Action::StartTls) }),
-        };
-        self.state = Ok(state);
-        Ok(step)
+            Encryption::DirectTls => Ok((State::ExpectTls, Step::START_TLS)),
+        }
     }
 
-    fn ssl_reply(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+    fn ssl_reply(&self, input: &[u8], out: &mut Vec<u8>) -> Result<(State, Step), HandshakeError> {
         let Some((&byte, after)) = input.split_first() else {
-            self.state = Ok(State::ExpectSslReply);
-            return Ok(Step { used: 0, action: Some(Action::Read) });
+            return Ok((State::ExpectSslReply, Step::READ));
         };
         match EncryptionReply::parse(byte)? {
             EncryptionReply::Tls if after.is_empty() => {
-                self.state = Ok(State::ExpectTls);
-                Ok(Step { used: 1, action: Some(Action::StartTls) })
+                Ok((State::ExpectTls, Step { used: 1, ..Step::START_TLS }))
             }
             EncryptionReply::Tls => Err(HandshakeError::BytesBeforeTls),
             EncryptionReply::Refused if self.config.encryption == Encryption::TlsIfOffered => {
-                self.state = Ok(self.send_startup(out)?);
-                Ok(Step::used(1))
+                Ok((self.send_startup(out)?, Step::used(1)))
             }
             EncryptionReply::Refused => Err(HandshakeError::TlsRefused),
             EncryptionReply::Error => Err(HandshakeError::ErrorInsteadOfTls),
@@ -330,12 +217,16 @@ impl Handshake {
     }
 
     /// Takes one message, if it is there as a whole.
-    fn message(&mut self, state: State, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
+    fn message(
+        &mut self,
+        state: State,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(State, Step), HandshakeError> {
         // The short limits hold up to ReadyForQuery: nothing long comes before it.
         let framing = BackendFraming { limits: self.config.limits, ready: false };
         let Need::Frame(len) = framing.need(input)? else {
-            self.state = Ok(state);
-            return Ok(Step { used: 0, action: Some(Action::Read) });
+            return Ok((state, Step::READ));
         };
         self.total_bytes = self.total_bytes.saturating_add(len);
         if self.total_bytes > MAX_TOTAL_BYTES {
@@ -364,8 +255,8 @@ impl Handshake {
                     self.session.transaction_status = status;
                     let session =
                         core::mem::replace(&mut self.session, Session::new(self.config.max_version));
-                    self.state = Ok(State::Finished);
-                    return Ok(Step { used: len, action: Some(Action::Done(Box::new(session))) });
+                    let step = Step { used: len, action: Some(Action::Done(Box::new(session))) };
+                    return Ok((State::Finished, step));
                 }
                 (state @ State::ExpectReadyForQuery, other) => {
                     self.on_session_data(&other)?;
@@ -376,8 +267,7 @@ impl Handshake {
                 }
             },
         };
-        self.state = Ok(next);
-        Ok(Step::used(len))
+        Ok((next, Step::used(len)))
     }
 
     /// libpq's checks of a `NegotiateProtocolVersion`. We ask for no `_pq_.` option, so none may be named.
@@ -537,6 +427,9 @@ struct Step {
 }
 
 impl Step {
+    const READ: Self = Self { used: 0, action: Some(Action::Read) };
+    const START_TLS: Self = Self { used: 0, action: Some(Action::StartTls) };
+
     const fn used(used: usize) -> Self {
         Self { used, action: None }
     }

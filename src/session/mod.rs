@@ -41,12 +41,16 @@
     )
 )]
 
+mod config;
 mod error;
 mod handshake;
 mod parameters;
+mod ready;
 mod standby;
 
+pub use config::{Encryption, HandshakeConfig};
 pub use error::{HandshakeError, NegotiationFault};
-pub use handshake::{Action, CancelKey, Encryption, Handshake, HandshakeConfig, Progress, Session};
+pub use handshake::{Action, Handshake, Progress};
 pub use parameters::{SessionParameters, TooManyParameters};
+pub use ready::{CancelKey, Session};
 pub use standby::{NotReceived, Positions, Standby};

@@ -260,6 +260,19 @@ fn tls_that_nobody_asked_for_is_a_mistake() {
 }
 
 #[test]
+fn an_error_is_the_answer_to_every_further_call() {
+    let mut talk = Talk::new(&config(), says([error("28000", "no")])());
+    let end = talk.go_on(usize::MAX);
+    assert!(matches!(&end, End::Failed(HandshakeError::Server(error)) if error.sqlstate.as_str() == "28000"));
+    for input in [&b""[..], &ok(), b"Z"] {
+        talk.input = input.to_vec();
+        assert_eq!(talk.go_on(usize::MAX), end);
+    }
+    let End::Failed(error) = end else { unreachable!() };
+    assert_eq!(talk.handshake.tls_ready(None, &mut Vec::new()), Err(error));
+}
+
+#[test]
 fn after_the_end_there_is_nothing_more() {
     let mut talk = Talk::new(&config(), says([[ok(), settings(), b"left".to_vec()].concat()])());
     assert!(matches!(talk.go_on(usize::MAX), End::Ready(..)));
