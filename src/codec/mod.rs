@@ -67,6 +67,7 @@ mod status;
 mod tag;
 #[cfg(test)]
 mod test_support;
+mod version;
 mod writer;
 
 pub use authentication::{Authentication, AuthenticationResponse, NameItem, Names, NamesBuf};
@@ -89,11 +90,11 @@ pub use row::{
     OidsBuf, RowDescription, ValueItem, Values, ValuesBuf,
 };
 pub use startup::{
-    CancelRequest, EncryptionReply, ParameterItem, Parameters, ParametersBuf, ProtocolVersion,
-    StartupMessage, StartupPacket,
+    CancelRequest, EncryptionReply, ParameterItem, Parameters, ParametersBuf, StartupMessage, StartupPacket,
 };
 pub use status::{
     BackendKeyData, NegotiateProtocolVersion, NotificationResponse, ParameterStatus, TransactionStatus,
 };
 #[cfg(any(feature = "client", test))]
 pub(crate) use tag::BackendTag;
+pub use version::ProtocolVersion;

@@ -8,60 +8,8 @@ use super::list::{Item, List, ListBuf, sealed};
 use super::readable::Text;
 use super::reader::Reader;
 use super::status::BackendKeyData;
+use super::version::ProtocolVersion;
 use super::writer::{Writer, untyped};
-
-/// A protocol version as the startup packet carries it: major in the upper half, minor in the lower.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProtocolVersion(u32);
-
-impl ProtocolVersion {
-    /// 3.0: every server since 7.4.
-    pub const V3_0: Self = Self::new(3, 0);
-    /// 3.2: servers from 18 on; cancel keys of up to 256 bytes.
-    pub const V3_2: Self = Self::new(3, 2);
-
-    /// The version `major.minor`.
-    #[must_use]
-    pub const fn new(major: u16, minor: u16) -> Self {
-        Self((major as u32) << 16 | minor as u32)
-    }
-
-    /// The number on the wire, 196608 for 3.0.
-    #[must_use]
-    pub const fn code(self) -> u32 {
-        self.0
-    }
-
-    /// From the number on the wire.
-    #[must_use]
-    pub const fn from_code(code: u32) -> Self {
-        Self(code)
-    }
-
-    /// The major version.
-    #[must_use]
-    pub const fn major(self) -> u32 {
-        self.0 >> 16
-    }
-
-    /// The minor version.
-    #[must_use]
-    pub const fn minor(self) -> u32 {
-        self.0 & 0xffff
-    }
-}
-
-impl fmt::Display for ProtocolVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major(), self.minor())
-    }
-}
-
-impl fmt::Debug for ProtocolVersion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ProtocolVersion({self})")
-    }
-}
 
 const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
@@ -105,12 +53,15 @@ impl<'a> StartupPacket<'a> {
         match code {
             CANCEL_REQUEST => return CancelRequest::parse(r.rest()).map(Self::Cancel),
             SSL_REQUEST | GSS_ENC_REQUEST => {}
-            _ if ProtocolVersion(code).major() == 3 => {
+            _ if ProtocolVersion::from_code(code).major() == 3 => {
                 let parameters = List::terminated(&mut r, "parameters")?;
                 r.finish()?;
-                return Ok(Self::Startup(StartupMessage { version: ProtocolVersion(code), parameters }));
+                return Ok(Self::Startup(StartupMessage {
+                    version: ProtocolVersion::from_code(code),
+                    parameters,
+                }));
             }
-            _ => return Ok(Self::Unsupported { version: ProtocolVersion(code), body: r.rest() }),
+            _ => return Ok(Self::Unsupported { version: ProtocolVersion::from_code(code), body: r.rest() }),
         }
         r.finish()?;
         Ok(if code == SSL_REQUEST { Self::SslRequest } else { Self::GssEncRequest })
@@ -123,7 +74,7 @@ impl<'a> StartupPacket<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         untyped("StartupMessage", out, |w| match self {
             Self::Startup(message) => {
-                w.u32(message.version.0);
+                w.u32(message.version.code());
                 w.bytes(message.parameters.as_bytes());
                 w.u8(0);
                 Ok(())
@@ -142,7 +93,7 @@ impl<'a> StartupPacket<'a> {
                 Ok(())
             }
             Self::Unsupported { version, body } => {
-                w.u32(version.0);
+                w.u32(version.code());
                 w.bytes(body);
                 Ok(())
             }

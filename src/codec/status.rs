@@ -8,7 +8,7 @@ use super::error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 use super::list::List;
 use super::readable::{Text, readable};
 use super::reader::Reader;
-use super::startup::ProtocolVersion;
+use super::version::ProtocolVersion;
 use super::writer::framed;
 
 /// `ParameterStatus` (`S`): the value of a reported setting, at the start and whenever it changes.

@@ -8,7 +8,8 @@ use base64ct::{Base64, Encoding};
 use hmac::Mac;
 use zeroize::Zeroizing;
 
-use super::keys::{AuthMessage, HmacSha256};
+use super::keys::AuthMessage;
+use super::mac::HmacSha256;
 use super::message::{Attributes, decode_32, is_nonce};
 use super::{
     ChannelBinding, DerivedKeys, Mechanism, Nonce, ScramError, ScramKeys, ScramSecret, ScramServerError,

@@ -3,18 +3,14 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::num::NonZeroU32;
 
-use hmac::{Hmac, KeyInit, Mac};
+use hmac::Mac as _;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::mac::{HmacSha256, Key, hmac, sign, xor};
 use super::message::decode_32;
 use super::pbkdf2::pbkdf2;
 use crate::auth::saslprep;
-
-pub(super) type HmacSha256 = Hmac<Sha256>;
-
-/// A SHA-256 output that is overwritten when dropped.
-pub(super) type Key = Zeroizing<[u8; 32]>;
 
 /// What the client can prove itself with.
 #[derive(Clone)]
@@ -185,17 +181,4 @@ impl AuthMessage<'_> {
             .chain_update(",")
             .chain_update(client_final)
     }
-}
-
-#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-pub(super) fn hmac(key: &[u8]) -> HmacSha256 {
-    HmacSha256::new_from_slice(key).expect("HMAC takes keys of every length")
-}
-
-pub(super) fn sign(mac: HmacSha256) -> Key {
-    Zeroizing::new(mac.finalize().into_bytes().into())
-}
-
-pub(super) fn xor(into: &mut Key, with: &[u8; 32]) {
-    into.iter_mut().zip(with).for_each(|(a, b)| *a ^= b);
 }

@@ -5,7 +5,7 @@ use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::keys::{Key, hmac, sign};
+use super::mac::{Key, hmac, sign};
 
 /// PBKDF2-HMAC-SHA-256 with one block of output (RFC 8018): nearly all of what a login costs.
 ///

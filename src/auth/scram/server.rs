@@ -10,7 +10,8 @@ use hmac::digest::CtOutput;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::keys::{AuthMessage, Key, sign, xor};
+use super::keys::AuthMessage;
+use super::mac::{Key, sign, xor};
 use super::message::{Attributes, decode_32, is_nonce};
 use super::{ChannelBinding, Mechanism, Nonce, ScramError, ScramKeys, ScramServerError};
 

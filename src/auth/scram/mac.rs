@@ -1,0 +1,23 @@
+//! HMAC-SHA-256, with results that are overwritten when they are dropped.
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+pub(super) type HmacSha256 = Hmac<Sha256>;
+
+/// A SHA-256 output that is overwritten when dropped.
+pub(super) type Key = Zeroizing<[u8; 32]>;
+
+#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+pub(super) fn hmac(key: &[u8]) -> HmacSha256 {
+    HmacSha256::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+pub(super) fn sign(mac: HmacSha256) -> Key {
+    Zeroizing::new(mac.finalize().into_bytes().into())
+}
+
+pub(super) fn xor(into: &mut Key, with: &[u8; 32]) {
+    into.iter_mut().zip(with).for_each(|(a, b)| *a ^= b);
+}
