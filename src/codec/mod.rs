@@ -51,6 +51,8 @@ mod backend;
 mod base_backup;
 mod copy;
 mod error;
+#[cfg(test)]
+mod every_message;
 mod extended;
 mod fields;
 mod framing;
