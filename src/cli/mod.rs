@@ -59,6 +59,7 @@ mod man;
 mod members;
 mod output;
 mod postgres;
+mod readable;
 mod receive_wal;
 mod rows;
 mod show;

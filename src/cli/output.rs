@@ -5,7 +5,6 @@ use core::time::Duration;
 use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use serde_json::Value;
 
@@ -53,29 +52,6 @@ pub(super) fn note_once(line: &str) {
     }
 }
 
-/// Now in UTC, as RFC 3339 has it.
-pub(super) fn timestamp() -> String {
-    format!("{}", humantime::format_rfc3339_seconds(SystemTime::now()))
-}
-
-/// A number of bytes as people read it: `312.4 MiB`.
-pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1023.95 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
-}
-
 /// Writes rows in columns as wide as their widest cell, the first row being the headings.
 pub(super) fn print_table(rows: &[Vec<String>]) -> Result<(), Failure> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
@@ -115,11 +91,5 @@ mod tests {
         let full = print_to(&mut Broken(ErrorKind::StorageFull), "x").unwrap_err();
         assert_eq!((full.code(), full.is_told()), (6, false));
         assert!(full.message().starts_with("could not write the result: "), "{}", full.message());
-    }
-
-    #[test]
-    fn sizes_are_rounded_to_the_unit_that_reads_best() {
-        let texts = [0, 1023, 1024, 16 << 20, (1 << 30) - 1, 1 << 30, u64::MAX].map(bytes);
-        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "16.0 MiB", "1.0 GiB", "1.0 GiB", "16384.0 PiB"]);
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::failure::Failure;
 use super::output;
+use super::readable;
 use tapster::postgres::{SlotStatus, WalSender};
 use tapster::types::Lsn;
 
@@ -61,8 +62,8 @@ pub(super) fn print_wal_senders(clients: &[WalSender]) -> Result<(), Failure> {
             or_dash(client.client_addr.as_deref()),
             or_dash(client.state.as_deref()),
             or_dash(client.sync_state.as_deref()),
-            or_dash(lag(client.sent_lag_bytes).map(output::bytes)),
-            or_dash(lag(client.flush_lag_bytes).map(output::bytes)),
+            or_dash(lag(client.sent_lag_bytes).map(readable::bytes)),
+            or_dash(lag(client.flush_lag_bytes).map(readable::bytes)),
             or_dash(client.slot_name.as_deref()),
             or_dash(client.age_s.map(age)),
         ])
@@ -80,7 +81,7 @@ pub(super) fn print_slots(slots: &[SlotStatus]) -> Result<(), Failure> {
             slot.slot_type.clone(),
             slot.active_pid.map_or_else(|| "no".to_string(), |pid| format!("pid {pid}")),
             or_dash(slot.restart_lsn),
-            or_dash(kept.map(output::bytes)),
+            or_dash(kept.map(readable::bytes)),
             or_dash(slot.wal_status.as_deref()),
         ])
     }));

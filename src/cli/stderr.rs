@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use super::output;
+use super::readable;
 
 /// There is one per process, as there is one stderr.
 static STDERR: Mutex<Stderr> =
@@ -71,7 +71,7 @@ pub(super) fn line(text: &str) {
 pub(super) fn log(level: Level, text: &str, message: &str, event: &Value) {
     let mut stderr = lock();
     if stderr.as_json {
-        let mut document = json!({ "ts": output::timestamp(), "level": level.name() });
+        let mut document = json!({ "ts": readable::timestamp(), "level": level.name() });
         for (key, value) in event.as_object().into_iter().flatten() {
             document[key] = value.clone();
         }

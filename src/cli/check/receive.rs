@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::super::output;
+use super::super::readable;
 use super::hints::{RELOAD, RESTART, hba_line, password_method};
 use super::render::Check;
 use tapster::postgres::{PostgresStatus, Readiness, SlotAvailability, StreamingStatus};
@@ -121,7 +121,7 @@ fn judge_slot(name: &str, status: &PostgresStatus, readiness: &Readiness, versio
         Some(SlotAvailability { wal_status, safe_wal_size, .. }) => (wal_status.as_deref(), *safe_wal_size),
         None => (None, None),
     };
-    let left = safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()).map(output::bytes);
+    let left = safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()).map(readable::bytes);
     match wal_status {
         Some("lost") => {
             let hint = format!("WAL is missing: drop {name}, create it again, and take a new backup");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::failure::Failure;
 use super::super::input;
-use super::super::{OnEvent, output};
+use super::super::{OnEvent, output, readable};
 use super::args::ServerArgs;
 use super::report::Reporter;
 use tapster::receiver::{Receiver, ResumePoint};
@@ -44,7 +44,7 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     }
     let name = report.server.as_ref().map_or_else(String::new, |name| format!("{name}: "));
     output::print(&format!("{name}would stream from {start} on timeline {timeline}: {reason}"))?;
-    let behind = output::bytes(server_position.saturating_sub(start));
+    let behind = readable::bytes(server_position.saturating_sub(start));
     output::print(&format!("{name}the server is at {server_position}, {behind} further"))?;
     if let Some(slot) = slot {
         output::print(&format!("{name}{slot}"))?;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::termios::tcgetwinsize;
 use serde_json::{Value, json};
 
-use super::super::{output, stderr};
+use super::super::{readable, stderr};
 use super::args::{LogFormat, When};
 use super::registry::Shown;
 use super::report::Reporter;
@@ -90,8 +90,8 @@ fn in_place(servers: &[Shown], rate: u64) -> String {
     let mut line = format!(
         " {up} of {} servers streaming   {}/s   largest lag {}",
         servers.len(),
-        output::bytes(rate),
-        output::bytes(lag)
+        readable::bytes(rate),
+        readable::bytes(lag)
     );
     for server in servers.iter().filter(|server| !server.is_up()) {
         line.push_str(&format!("   {} {}", server.label, server.state().replace('_', " ")));
@@ -111,8 +111,8 @@ fn of_one(server: &Shown, rate: Option<u64>) -> String {
         parts.push(segment.to_string());
         parts.push(format!("{:>3} %", filled * 100 / u64::from(segment.size().bytes())));
         parts.push(figures.received.to_string());
-        parts.extend(rate.map(|rate| format!("{}/s", output::bytes(rate))));
-        parts.push(format!("lag {}", output::bytes(figures.lag_bytes())));
+        parts.extend(rate.map(|rate| format!("{}/s", readable::bytes(rate))));
+        parts.push(format!("lag {}", readable::bytes(figures.lag_bytes())));
         parts.push(match figures.since_flushed {
             _ if figures.flushed >= figures.received => "all flushed".to_string(),
             Some(since) => format!("flushed {} ago", age(since)),

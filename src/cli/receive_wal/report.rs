@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::super::failure::{Failure, with_causes};
 use super::super::output;
+use super::super::readable;
 use super::super::stderr::{self, Level};
 use tapster::archive::AcceptedGap;
 use tapster::receiver::{ReceiverEvent, Stopped};
@@ -108,13 +109,13 @@ impl Reporter {
 
     fn document(&self, event: &Value) {
         let mut event = self.named(event);
-        event["ts"] = output::timestamp().into();
+        event["ts"] = readable::timestamp().into();
         self.documents.print(&event);
     }
 
     fn log(&self, level: Level, prefix: &str, text: &str, event: &Value) {
         let server = self.server.as_ref().map_or_else(String::new, |server| format!("{server}: "));
-        let line = format!("{} {server}{prefix}{text}", output::timestamp());
+        let line = format!("{} {server}{prefix}{text}", readable::timestamp());
         stderr::log(level, &line, text, &self.named(event));
     }
 
@@ -219,7 +220,7 @@ impl Reporter {
         if self.json {
             self.document(&event);
         } else {
-            let volume = output::bytes(bytes);
+            let volume = readable::bytes(bytes);
             let text = format!("WAL from {from} to {to} is missing ({volume}), as accepted by --accept-gap");
             self.log(Level::Warning, "warning: ", &text, &event);
         }
@@ -252,7 +253,7 @@ impl Reporter {
             (1, true) => "1 segment and a partial one".to_string(),
             (n, true) => format!("{n} segments and a partial one"),
         };
-        let volume = output::bytes(*bytes);
+        let volume = readable::bytes(*bytes);
         self.line(
             &format!(
                 "stopped: flushed to {flushed} on timeline {timeline}, {segments_text}, {volume} in this run"

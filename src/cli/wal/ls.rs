@@ -6,7 +6,7 @@ use tapster::compression::Compression;
 use tapster::wal::WalSegment;
 
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::{output, readable};
 
 pub(super) const AFTER_HELP: &str = "Examples:
   tapster wal ls /wal
@@ -91,11 +91,11 @@ fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
             (bytes + listed.len_bytes, forms)
         });
         let segments = count(last.number() - first.number() + 1, "segment");
-        let (size, forms) = (output::bytes(bytes), words(&forms));
+        let (size, forms) = (readable::bytes(bytes), words(&forms));
         output::print(&format!("  {first} - {last}  {segments}, {size}{forms}"))?;
     }
     for partial in listed.partials() {
-        output::print(&format!("  {}  {}", partial.file, output::bytes(partial.len_bytes)))?;
+        output::print(&format!("  {}  {}", partial.file, readable::bytes(partial.len_bytes)))?;
     }
     Ok(())
 }
