@@ -55,7 +55,7 @@ pub mod replication;
 pub mod session;
 #[cfg(feature = "storage")]
 pub mod storage;
-#[cfg(feature = "test-server")]
+#[cfg(any(feature = "test-server", all(test, feature = "postgres")))]
 pub mod test_server;
 pub mod types;
 #[cfg(feature = "wal")]

@@ -353,3 +353,6 @@ impl<C: Reconnectable> fmt::Debug for Reconnecting<C> {
         f.debug_struct(self.shared.class).field("parameters", &self.shared.parameters).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
