@@ -4,10 +4,10 @@ use std::string::ToString as _;
 use std::vec;
 
 use super::on_disk;
-use super::start::Plan;
+use super::plan::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
 use crate::archive::{Archive, ArchiveError, SegmentFile};
-use crate::types::{Lsn, ServerVersion, SystemId};
+use crate::types::{ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
 
 const READ_BYTES: usize = 256 * 1024;
@@ -18,22 +18,16 @@ const BROKEN_SEGMENTS: usize = 16;
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Goes back behind complete segments that are damaged, which are to be received again: WAL that came after them
     /// would be of no use.
-    pub(super) async fn look_back(
-        &mut self,
-        version: ServerVersion,
-        plan: &mut Plan,
-    ) -> Result<(), ReceiveError> {
+    pub(super) async fn look_back(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
         let next = plan.first;
-        self.replace_before = Lsn::INVALID;
-        self.looked_back = None;
-        if !self.can_check(version) {
+        if !self.can_check(plan.server.version) {
             return Ok(());
         }
         let is_missed =
             |segment| !plan.state.as_ref().is_some_and(|state| state.has_accepted_without(segment));
         for broken in 0.. {
             let Some(before) = plan.first.previous().filter(|before| is_missed(*before)) else { break };
-            let (archive, system_id) = (plan.archive.clone(), self.system_id);
+            let (archive, system_id) = (plan.archive.clone(), plan.server.system.system_id);
             let passed = on_disk(move || {
                 Ok(check_segment(&archive, before, check_from(&archive, system_id, before)?))
             })
@@ -43,7 +37,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 // It was seen when the record's end came, in the segment behind.
                 (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
                 (Some(Ok(checker)), _) => {
-                    self.looked_back = Some((plan.first, checker));
+                    plan.checker = Some(checker);
                     break;
                 }
                 (None, _) => break,
@@ -53,7 +47,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });
             (plan.first, plan.reason) = (before, ResumeReason::Broken(before));
-            self.replace_before = next.start();
+            plan.replace_before = next.start();
         }
         Ok(())
     }
@@ -61,20 +55,20 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// The check of WAL from `first` on, if this server's WAL can be checked.
     pub(super) async fn checker(
         &mut self,
-        version: ServerVersion,
-        archive: &Archive,
+        plan: &mut Plan,
         first: WalSegment,
     ) -> Result<Option<WalChecker>, ReceiveError> {
-        if !self.can_check(version) {
+        if !self.can_check(plan.server.version) {
             if self.options.check_wal {
-                (self.on_event)(ReceiverEvent::Unchecked(version));
+                (self.on_event)(ReceiverEvent::Unchecked(plan.server.version));
             }
             return Ok(None);
         }
-        if let Some((_, checker)) = self.looked_back.take().filter(|(segment, _)| *segment == first) {
+        // Only for the plan's own first segment; a timeline that follows begins elsewhere.
+        if let Some(checker) = plan.checker.take().filter(|_| plan.first == first) {
             return Ok(Some(checker));
         }
-        let (archive, system_id) = (archive.clone(), self.system_id);
+        let (archive, system_id) = (plan.archive.clone(), plan.server.system.system_id);
         on_disk(move || {
             // A record that reaches into the first segment can be checked if its beginning is here.
             if let Some(before) = first.previous()
@@ -96,10 +90,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 /// A check that begins with this segment.
 fn check_from(
     archive: &Archive,
-    system_id: Option<SystemId>,
+    system_id: SystemId,
     segment: WalSegment,
 ) -> Result<WalChecker, ArchiveError> {
-    let checker = WalChecker::new(segment.size(), system_id, segment.timeline(), segment.start());
+    let checker = WalChecker::new(segment.size(), Some(system_id), segment.timeline(), segment.start());
     let switchpoint = archive.read_history(segment.timeline())?.and_then(|history| history.began_at());
     Ok(switchpoint.into_iter().fold(checker, WalChecker::with_switchpoint))
 }

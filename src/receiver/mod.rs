@@ -8,7 +8,8 @@
 //! |---|---|
 //! | `mod` | `Receiver`: one connection after another until the work is done or refused |
 //! | `options`, `event`, `error`, `progress` | what it is given, and what it tells |
-//! | `start` | whether the server continues the archive, and where this connection begins |
+//! | `plan` | `Plan`: what one connection has found out; the choice of the segment that it starts with |
+//! | `start` | the questions to archive and server that the choice takes; timeline histories |
 //! | `slot` | where the WAL begins that a slot keeps |
 //! | `state_file` | the state file, and the note of an accepted gap |
 //! | `look_back` | the check of what is here already, and of what comes |
@@ -21,6 +22,7 @@ mod error;
 mod event;
 mod look_back;
 mod options;
+mod plan;
 mod progress;
 mod resume;
 mod slot;
@@ -34,7 +36,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use start::Plan;
+use plan::Plan;
 
 pub use error::{ReceiveError, Refusal};
 pub use event::ReceiverEvent;
@@ -42,7 +44,7 @@ pub use options::ReceiverOptions;
 pub use progress::{ReceiverFigures, ReceiverProgress, ReceiverState};
 pub use resume::{ResumePoint, ResumeReason};
 
-use crate::archive::{Archive, ArchiveError, ArchiveLock, ArchiveState};
+use crate::archive::{Archive, ArchiveError, ArchiveLock};
 use crate::client::Connector;
 use crate::client::Error;
 use crate::compression::Compression;
@@ -50,7 +52,7 @@ use crate::conninfo::{Config, Replication};
 use crate::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, SystemId, TimelineId};
-use crate::wal::{WalChecker, WalDamage, WalSegment};
+use crate::wal::{WalDamage, WalSegment};
 use disk::Compressor;
 
 /// Where a receiver stood when it was stopped.
@@ -89,30 +91,31 @@ pub struct Receiver<F> {
     progress: Arc<ReceiverProgress>,
     /// A newer configuration, for the next connection.
     reconfigured: Option<watch::Receiver<Config>>,
-    /// With its lock, where there are locks.
-    archive: Option<(Archive, Option<Arc<ArchiveLock>>)>,
+    /// None before the first connection.
+    archive: Option<OpenArchive>,
     compressor: Option<Compressor>,
-    system_id: Option<SystemId>,
-    /// What the state file says, or will say.
-    state: Option<ArchiveState>,
     /// The end of what is known to be durable, on the newest timeline.
     reached: Option<(TimelineId, Lsn)>,
-    /// The first byte of a gap that the next connection is to accept.
-    gap: Option<Lsn>,
-    /// How many bytes had come when one was last accepted. Without another one there is nothing to go on with.
-    gap_accepted_at: Option<u64>,
-    /// Where the server was when it was connected to.
-    server_position: Lsn,
-    /// Whether it is a standby.
-    from_standby: bool,
     /// Damage that was seen and not got past yet, and how often.
     damage: Option<(WalDamage, u32)>,
-    /// Complete segments of this connection that end before this are damaged, and are replaced.
-    replace_before: Lsn,
-    /// The check that has come to the first segment of this connection, if the one before it is here.
-    looked_back: Option<(WalSegment, WalChecker)>,
     segments: u64,
     bytes: u64,
+}
+
+/// The archive that is received into.
+struct OpenArchive {
+    archive: Archive,
+    /// None where there are no locks.
+    lock: Option<Arc<ArchiveLock>>,
+    /// The cluster of the first connection.
+    system_id: SystemId,
+}
+
+/// How a connection ended, unless by an error.
+enum Ended {
+    Stopped(Stopped),
+    /// Damaged WAL came, and may come right if it is fetched again after this time.
+    Damaged(Duration),
 }
 
 /// The first wait after a loss, doubled up to the last one.
@@ -137,16 +140,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             reconfigured: None,
             archive: None,
             compressor: None,
-            system_id: None,
-            state: None,
             reached: None,
-            gap: None,
-            gap_accepted_at: None,
-            server_position: Lsn::INVALID,
-            from_standby: false,
             damage: None,
-            replace_before: Lsn::INVALID,
-            looked_back: None,
             segments: 0,
             bytes: 0,
         }
@@ -193,24 +188,26 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
     async fn run_to_the_end(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
         let mut retry = FIRST_RETRY;
+        // The first byte of a gap that the next connection is to accept.
+        let mut gap = None;
+        // How many bytes had come when a gap was last accepted. Without another one there is nothing to go on with.
+        let mut gap_accepted_at = None;
         loop {
             let bytes_before = self.bytes;
-            let error = match self.receive_once(stop).await {
-                Ok(stopped) => return Ok(stopped),
-                Err(error) => error,
-            };
-            // What was damaged on the way may come whole the second time; what is damaged there will not.
-            if let ReceiveError::Damage(damage) = error {
-                let retry_in = self.fetch_again_in(damage)?;
-                (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
-                tokio::select! {
+            let error = match self.receive_once(&mut gap, stop).await {
+                Ok(Ended::Stopped(stopped)) => return Ok(stopped),
+                Ok(Ended::Damaged(retry_in)) => tokio::select! {
                     () = tokio::time::sleep(retry_in) => continue,
                     () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
-                }
-            }
-            if let Some(missing_from) = self.acceptable_gap(&error) {
-                self.gap = Some(missing_from);
-                self.gap_accepted_at = Some(self.bytes);
+                },
+                Err(error) => error,
+            };
+            if let Some(missing_from) = missing_from(&error)
+                && self.options.accept_gap
+                && gap_accepted_at != Some(self.bytes)
+            {
+                gap = Some(missing_from);
+                gap_accepted_at = Some(self.bytes);
                 continue;
             }
             // Without an archive there never was a working connection.
@@ -230,16 +227,21 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// One connection, from connecting to its end.
-    async fn receive_once(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
+    /// One connection, from connecting to its end. It accepts the `gap`, and takes it once that is noted.
+    async fn receive_once(
+        &mut self,
+        gap: &mut Option<Lsn>,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<Ended, ReceiveError> {
         self.progress.enter(ReceiverState::Connecting);
         let connect = async {
             let mut connection = self.connect().await?;
             let patience = self.options.receive_timeout;
             let prepare = async {
-                let mut plan = self.prepare(&mut connection).await?;
-                self.look_back(connection.server_version()?, &mut plan).await?;
-                self.update_state(&plan).await?;
+                let mut plan = self.prepare(&mut connection, *gap).await?;
+                self.note_start(&mut plan).await?;
+                // Once: after the next loss the archive has to be continued again.
+                *gap = None;
                 self.compress_before(&plan)?;
                 Ok(plan)
             };
@@ -247,21 +249,29 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.progress.connected();
             Ok::<_, ReceiveError>((connection, plan))
         };
-        tokio::select! {
-            connected = connect => {
-                let (connection, Plan { archive, first, .. }) = connected?;
-                self.follow(connection, first, &archive, stop).await
+        let (connection, plan) = tokio::select! {
+            connected = connect => connected?,
+            () = stopped(stop) => return Ok(Ended::Stopped(self.stopped_where_the_archive_ends().await?)),
+        };
+        let is_standby = plan.server.is_standby;
+        match self.follow(connection, plan, stop).await {
+            Ok(stopped) => Ok(Ended::Stopped(stopped)),
+            // What was damaged on the way may come whole the second time; what is damaged there will not.
+            Err(ReceiveError::Damage(damage)) => {
+                let retry_in = self.fetch_again_in(damage, is_standby)?;
+                (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
+                Ok(Ended::Damaged(retry_in))
             }
-            () = stopped(stop) => self.stopped_where_the_archive_ends().await,
+            Err(error) => Err(error),
         }
     }
 
     /// When damaged WAL is fetched once more, unless that was done often enough.
-    fn fetch_again_in(&mut self, damage: WalDamage) -> Result<Duration, Refusal> {
+    fn fetch_again_in(&mut self, damage: WalDamage, from_standby: bool) -> Result<Duration, Refusal> {
         self.progress.damaged();
         let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
         self.damage = Some((damage, fetched));
-        let (limit, wait) = match self.from_standby {
+        let (limit, wait) = match from_standby {
             true => (STANDBY_FETCHES, with_jitter(FIRST_RETRY * fetched)),
             false => (FETCHES, Duration::ZERO),
         };
@@ -276,7 +286,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let compressor = match self.compressor.take() {
             Some(compressor) => compressor,
             None => {
-                let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+                let lock = self.archive.as_ref().and_then(|open| open.lock.clone());
                 Compressor::start(plan.archive.clone(), lock, compress)?
             }
         };
@@ -286,21 +296,6 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
         self.compressor = Some(compressor);
         Ok(())
-    }
-
-    /// The first byte that is missing, if that is why the work ended, and somebody said that it may be.
-    fn acceptable_gap(&self, error: &ReceiveError) -> Option<Lsn> {
-        match error {
-            ReceiveError::Refused(refusal)
-                if self.options.accept_gap && self.gap_accepted_at != Some(self.bytes) =>
-            {
-                match **refusal {
-                    Refusal::Gap { next, .. } => Some(next),
-                    _ => None,
-                }
-            }
-            _ => None,
-        }
     }
 
     async fn connect(&mut self) -> Result<ReplicationConnection, Error> {
@@ -315,8 +310,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// The result of being stopped without a stream.
     async fn stopped_where_the_archive_ends(&self) -> Result<Stopped, ReceiveError> {
         let newest = match &self.archive {
-            Some((archive, _)) => {
-                let archive = archive.clone();
+            Some(open) => {
+                let archive = open.archive.clone();
                 on_disk(move || archive.end()).await?.newest
             }
             None => None,
@@ -344,6 +339,17 @@ fn connector(mut config: Config, options: &ReceiverOptions) -> Connector {
     config.replication = Replication::Physical;
     config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
     Connector::new(config)
+}
+
+/// The first byte that the server does not have any more, if that is what is wrong.
+fn missing_from(error: &ReceiveError) -> Option<Lsn> {
+    match error {
+        ReceiveError::Refused(refusal) => match **refusal {
+            Refusal::Gap { next, .. } => Some(next),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// Returns once the receiver is to stop; never if whoever could say so is gone.

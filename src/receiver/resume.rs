@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::start::Plan;
+use super::plan::Plan;
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent};
 use crate::archive::SegmentFile;
@@ -56,15 +56,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let mut connection = self.connect().await?;
         let patience = self.options.receive_timeout;
         let ask = async {
-            let mut plan = self.prepare(&mut connection).await?;
-            self.look_back(connection.server_version()?, &mut plan).await?;
-            let Plan { first, reason, .. } = plan;
-            let tells_slots = connection.server_version()? >= ServerVersion::release(15);
+            let Plan { server, first, reason, .. } = self.prepare(&mut connection, None).await?;
+            let tells_slots = server.version >= ServerVersion::release(15);
             let slot_exists = match self.options.slot.as_ref().filter(|_| tells_slots) {
                 Some(slot) => Some(connection.read_slot(slot).await?.is_some()),
                 None => None,
             };
-            Ok(ResumePoint { first, reason, slot_exists, server_position: self.server_position })
+            Ok(ResumePoint { first, reason, slot_exists, server_position: server.system.xlog_pos })
         };
         let point = within(patience, "asking the server what it has", ask).await?;
         connection.close().await?;

@@ -6,14 +6,15 @@
 use std::format;
 use std::string::String;
 
+use super::plan::Server;
+use super::start::server_history;
 use super::within;
-use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
+use super::{ReceiveError, Receiver, ReceiverEvent, Refusal};
 use crate::client::Error;
 use crate::client::{Connection, quote_literal};
 use crate::conninfo::{Config, Replication};
-use crate::replication::{IdentifySystem, ReplicationConnection};
-use crate::types::{Lsn, ServerVersion, TimelineId, WalSegmentSize};
-use crate::wal::WalSegment;
+use crate::replication::ReplicationConnection;
+use crate::types::{Lsn, ServerVersion, TimelineId};
 
 /// Every cluster has it, but for those whose owner dropped it.
 const DATABASE: &str = "postgres";
@@ -27,43 +28,27 @@ struct Slot {
 }
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Where an empty archive begins, or one behind a gap: at what the slot keeps, else at the server's current
-    /// segment.
-    pub(super) async fn first_segment(
-        &mut self,
-        connection: &mut ReplicationConnection,
-        system: &IdentifySystem,
-        segment_size: WalSegmentSize,
-    ) -> Result<(ResumeReason, WalSegment), ReceiveError> {
-        let segment = |(lsn, timeline)| WalSegment::containing(lsn, timeline, segment_size);
-        let kept = self.slot_position(connection, system).await?.map(segment);
-        Ok(match kept.filter(|kept| self.gap.is_none_or(|gap| kept.start() > gap)) {
-            Some(kept) => (ResumeReason::Slot, kept),
-            None => (ResumeReason::Current, segment((system.xlog_pos, system.timeline))),
-        })
-    }
-
     /// Where the WAL begins that the slot keeps, and its timeline.
-    async fn slot_position(
+    pub(super) async fn slot_position(
         &mut self,
         connection: &mut ReplicationConnection,
-        system: &IdentifySystem,
+        server: &Server,
     ) -> Result<Option<(Lsn, TimelineId)>, ReceiveError> {
         let Some(slot) = self.options.slot.clone() else { return Ok(None) };
-        let version = connection.server_version()?;
-        if version >= ServerVersion::release(15) {
+        let Server { system, version, .. } = server;
+        if *version >= ServerVersion::release(15) {
             // A slot that does not exist is told by START_REPLICATION, in the server's words.
             let Some(position) = connection.read_slot(&slot).await? else { return Ok(None) };
             if let Some(lsn) = position.restart_lsn {
                 return Ok(Some((lsn, position.restart_timeline.unwrap_or(system.timeline))));
             }
             // From 18 on START_REPLICATION refuses a slot that is lost.
-            if version >= ServerVersion::release(18) {
+            if *version >= ServerVersion::release(18) {
                 return Ok(None);
             }
         }
-        let Some(lsn) = self.ask_for_slot(&slot, version).await? else { return Ok(None) };
-        let history = self.server_history(connection, system.timeline).await?;
+        let Some(lsn) = self.ask_for_slot(&slot, *version).await? else { return Ok(None) };
+        let history = server_history(connection, system.timeline).await?;
         Ok(Some((lsn, history.timeline_of(lsn))))
     }
 

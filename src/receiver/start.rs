@@ -4,37 +4,61 @@ use alloc::sync::Arc;
 use std::string::ToString as _;
 
 use super::on_disk;
-use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
-use crate::archive::{Archive, ArchiveError, ArchiveFileName, ArchiveState};
+use super::plan::{Plan, Server, Start, StartFacts, choose_start};
+use super::{OpenArchive, ReceiveError, Receiver, ReceiverEvent, Refusal};
+use crate::archive::{Archive, ArchiveError, ArchiveFileName};
 use crate::client::Error;
 use crate::compression::Compression;
-use crate::replication::{IdentifySystem, ReplicationConnection};
+use crate::replication::ReplicationConnection;
 use crate::storage::StorageError;
-use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
-use crate::wal::{TimelineHistory, WalSegment};
-
-/// Servers flush whole pages of WAL but for the last record. After a crash one may be behind what it had sent of a
-/// record that it never finished, by less than a page.
-const PAGE_BYTES: u64 = 8192;
-
-/// Where to begin.
-pub(super) struct Plan {
-    pub(super) archive: Archive,
-    pub(super) system: IdentifySystem,
-    /// The first segment to receive.
-    pub(super) first: WalSegment,
-    /// Why that one.
-    pub(super) reason: ResumeReason,
-    /// What the state file said.
-    pub(super) state: Option<ArchiveState>,
-}
+use crate::types::{Lsn, ServerVersion, SqlState, SystemId, TimelineId};
+use crate::wal::TimelineHistory;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Checks that this server continues the archive, and finds the segment to begin with.
+    /// Checks that this server continues the archive, and finds the segment to start with. A `gap` that begins there
+    /// was accepted.
     pub(super) async fn prepare(
         &mut self,
         connection: &mut ReplicationConnection,
+        gap: Option<Lsn>,
     ) -> Result<Plan, ReceiveError> {
+        let server = self.identify(connection).await?;
+        let archive = self.open_archive(connection, server.system.system_id).await?;
+        let end = {
+            let archive = archive.clone();
+            on_disk(move || archive.end()).await?
+        };
+        for warning in &end.warnings {
+            (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
+        }
+        let state = self.read_state(&archive, &server.system).await?;
+        if let Some(state) = &state {
+            self.has_reached(state.timeline, state.flushed);
+        }
+        if let Some(newest) = end.newest {
+            let archive = archive.clone();
+            let found = on_disk(move || archive.system_id(newest)).await?;
+            check_cluster(found, server.system.system_id)?;
+        }
+        let (size, has_received) = (archive.segment_size(), self.bytes > 0);
+        let mut facts = StartFacts::new(end, state.as_ref(), &server, size, gap, has_received);
+        let (reason, first) = loop {
+            match choose_start(&facts)? {
+                Start::At(reason, first) => break (reason, first),
+                Start::AskHistory => {
+                    facts.history = Some(server_history(connection, server.system.timeline).await?);
+                }
+                Start::AskSlot => facts.slot = Some(self.slot_position(connection, &server).await?),
+            }
+        };
+        let mut plan =
+            Plan { archive, server, first, reason, state, gap, replace_before: Lsn::INVALID, checker: None };
+        self.look_back(&mut plan).await?;
+        Ok(plan)
+    }
+
+    /// Asks the server what it is, which must not be another cluster than at the connection before.
+    async fn identify(&mut self, connection: &mut ReplicationConnection) -> Result<Server, ReceiveError> {
         let system = connection.identify_system().await?;
         let version = connection.server_version()?;
         (self.on_event)(ReceiverEvent::Connected {
@@ -43,59 +67,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             system_id: system.system_id,
             timeline: system.timeline,
         });
-        if let Some(archive) = self.system_id.filter(|archive| *archive != system.system_id) {
-            return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
-        }
-        self.system_id = Some(system.system_id);
-        self.server_position = system.xlog_pos;
-        self.from_standby = is_standby(connection).await?;
-        let archive = self.open_archive(connection).await?;
-        let mut end = {
-            let archive = archive.clone();
-            on_disk(move || archive.end()).await?
-        };
-        for warning in &end.warnings {
-            (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
-        }
-        let state = self.read_state(&archive, &system).await?;
-        if let Some(state) = &state {
-            end.broken.retain(|segment| !state.has_accepted_without(*segment));
-            self.has_reached(state.timeline, state.flushed);
-        }
-        if let Some(newest) = end.newest {
-            let archive = archive.clone();
-            let found = on_disk(move || archive.system_id(newest)).await?;
-            if let Some(archive) = found.filter(|archive| *archive != system.system_id) {
-                return Err(Refusal::OtherCluster { archive, server: system.system_id }.into());
-            }
-        }
-        // Where the newest segments are gone, the state tells.
-        let by_files = end.resume_at().map(|next| (end.newest.map(ResumeReason::Archive), next));
-        let by_state = state
-            .as_ref()
-            .map(|state| (Some(ResumeReason::State(state.flushed)), end.before_broken(state.resume_at())));
-        let newer = by_files.into_iter().chain(by_state).reduce(|a, b| if b.1 > a.1 { b } else { a });
-        let newer = newer.map(|(reason, next)| {
-            let reason = reason.filter(|_| !end.broken.contains(&next));
-            (reason.unwrap_or(ResumeReason::Broken(next)), next)
-        });
-        let (reason, first) = match newer {
-            Some((reason, next)) if self.gap.is_none() => {
-                self.check_continues(connection, &system, next, state.as_ref()).await?;
-                (reason, next)
-            }
-            _ => self.first_segment(connection, &system, archive.segment_size()).await?,
-        };
-        Ok(Plan { archive, system, first, reason, state })
+        check_cluster(self.archive.as_ref().map(|open| open.system_id), system.system_id)?;
+        let is_standby = is_standby(connection).await?;
+        Ok(Server { system, version, is_standby })
     }
 
     /// Opens and locks the archive on the first connection: only a server knows the segment size.
     async fn open_archive(
         &mut self,
         connection: &mut ReplicationConnection,
+        system_id: SystemId,
     ) -> Result<Archive, ReceiveError> {
-        if let Some((archive, _)) = &self.archive {
-            return Ok(archive.clone());
+        if let Some(open) = &self.archive {
+            return Ok(open.archive.clone());
         }
         let segment_size = connection.wal_segment_size().await?;
         // Servers from 11 on say whether the group may read their files.
@@ -116,52 +100,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.archive = Some((archive.clone(), lock));
+        self.archive = Some(OpenArchive { archive: archive.clone(), lock, system_id });
         Ok(archive)
-    }
-
-    /// Whether the server's history goes through the place where the archive ends.
-    async fn check_continues(
-        &mut self,
-        connection: &mut ReplicationConnection,
-        system: &IdentifySystem,
-        next: WalSegment,
-        state: Option<&ArchiveState>,
-    ) -> Result<(), ReceiveError> {
-        let (timeline, mut position) = (next.timeline(), next.start());
-        if timeline == system.timeline {
-            if let Some(state) = state.filter(|state| state.resume_at() == next) {
-                position = position.max(Lsn::new(state.flushed.get() / PAGE_BYTES * PAGE_BYTES));
-            }
-            // A standby may lag behind what was received from another server, and catch up.
-            if position > system.xlog_pos && !self.from_standby {
-                return Err(
-                    Refusal::ArchiveAhead { next: position, timeline, server: system.xlog_pos }.into()
-                );
-            }
-            return Ok(());
-        }
-        // Nor may it have heard of the promotion of the server that we received from meanwhile; it says so itself.
-        if self.from_standby && timeline > system.timeline && self.bytes > 0 {
-            return Ok(());
-        }
-        let history = self.server_history(connection, system.timeline).await?;
-        if !history.contains(timeline, position) {
-            let (switchpoint, server_timeline) = (history.switchpoint_of(timeline), system.timeline);
-            return Err(Refusal::OffHistory { next: position, timeline, server_timeline, switchpoint }.into());
-        }
-        Ok(())
-    }
-
-    pub(super) async fn server_history(
-        &self,
-        connection: &mut ReplicationConnection,
-        timeline: TimelineId,
-    ) -> Result<TimelineHistory, ReceiveError> {
-        if timeline == TimelineId::FIRST {
-            return Ok(TimelineHistory::first());
-        }
-        parse_history(timeline, &connection.timeline_history(timeline).await?.content)
     }
 
     /// Stores the history of a timeline before its first byte. One that is here already has to be the server's:
@@ -196,6 +136,25 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::HistoryStored(timeline));
         }
         Ok(())
+    }
+}
+
+/// The history of the server's timeline.
+pub(super) async fn server_history(
+    connection: &mut ReplicationConnection,
+    timeline: TimelineId,
+) -> Result<TimelineHistory, ReceiveError> {
+    if timeline == TimelineId::FIRST {
+        return Ok(TimelineHistory::first());
+    }
+    parse_history(timeline, &connection.timeline_history(timeline).await?.content)
+}
+
+/// An archive belongs to one cluster.
+fn check_cluster(archive: Option<SystemId>, server: SystemId) -> Result<(), Refusal> {
+    match archive.filter(|archive| *archive != server) {
+        Some(archive) => Err(Refusal::OtherCluster { archive, server }),
+        None => Ok(()),
     }
 }
 

@@ -9,10 +9,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::disk::{
     AcknowledgedTail, CompressFailure, Compressor, Disk, DiskThread, WriteQueue, Written, next_result,
 };
+use super::plan::Plan;
 use super::start::explain;
 use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped};
 use super::{on_disk, stopped, within};
-use crate::archive::Archive;
 use crate::client::Error;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalArrival, WalStream,
@@ -40,18 +40,18 @@ enum Next {
 }
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Streams from `segment` on, through every timeline.
+    /// Streams from the plan's first segment on, through every timeline.
     pub(super) async fn follow(
         &mut self,
         mut connection: ReplicationConnection,
-        mut segment: WalSegment,
-        archive: &Archive,
+        mut plan: Plan,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Stopped, ReceiveError> {
         let patience = self.options.receive_timeout;
+        let mut segment = plan.first;
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
-            let begin = within(patience, "starting replication", self.begin(connection, archive, segment));
+            let begin = within(patience, "starting replication", self.begin(connection, &mut plan, segment));
             let (started, queue) = tokio::select! {
                 begun = begin => begun?,
                 () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
@@ -59,7 +59,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let next = match started {
                 StartedStream::Streaming(stream) => {
                     (self.on_event)(ReceiverEvent::Streaming { start, timeline });
-                    match self.stream_timeline(stream, queue, segment, stop).await? {
+                    match self.stream_timeline(stream, queue, &plan, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
                         Next::Timeline(back, next) => {
                             connection = back;
@@ -77,7 +77,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.report_branched_behind(segment.timeline(), next);
             (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
             // From the start of its segment, so that the new timeline's first file is whole.
-            segment = WalSegment::containing(switchpoint, timeline, archive.segment_size());
+            segment = WalSegment::containing(switchpoint, timeline, plan.archive.segment_size());
         }
     }
 
@@ -106,15 +106,15 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     async fn begin(
         &mut self,
         mut connection: ReplicationConnection,
-        archive: &Archive,
+        plan: &mut Plan,
         segment: WalSegment,
     ) -> Result<(StartedStream, WriteQueue), ReceiveError> {
         let (timeline, start) = (segment.timeline(), segment.start());
         self.progress.begins(segment);
-        self.store_history(&mut connection, archive, timeline).await?;
-        let checker = self.checker(connection.server_version()?, archive, segment).await?;
+        self.store_history(&mut connection, &plan.archive, timeline).await?;
+        let checker = self.checker(plan, segment).await?;
         let tail = {
-            let (archive, checker) = (archive.clone(), checker.clone());
+            let (archive, checker) = (plan.archive.clone(), checker.clone());
             on_disk(move || match checker {
                 Some(checker) => AcknowledgedTail::find(&archive, segment, checker),
                 None => Ok(None),
@@ -125,17 +125,17 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
         let started = connection.start_physical(&request).await;
         let started = started.map_err(|error| {
-            explain(error, start, timeline, self.server_position, self.options.slot.as_deref())
+            explain(error, start, timeline, plan.server.system.xlog_pos, self.options.slot.as_deref())
         })?;
         // Where each commit waits for an fsync, that is worth writing each segment twice.
         let fill = if self.options.synchronous { Fill::Zeros } else { Fill::Allocate };
-        let archive = archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
+        let archive = plan.archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
         let compressor = self.compressor.as_ref().map(Compressor::limit);
-        let (min_free, state) = (self.options.min_free, self.state.clone());
+        let (min_free, state) = (self.options.min_free, plan.state.clone());
         let proven = checker.as_ref().map_or(start, WalChecker::checked_up_to);
         let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
-        let disk = disk.replacing_before(self.replace_before).with_tail(tail);
-        let lock = self.archive.as_ref().and_then(|(_, lock)| lock.clone());
+        let disk = disk.replacing_before(plan.replace_before).with_tail(tail);
+        let lock = self.archive.as_ref().and_then(|open| open.lock.clone());
         let disk = DiskThread::start(disk, lock)?;
         Ok((started, WriteQueue::new(disk, checker, start, &self.options)))
     }
@@ -145,6 +145,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         &mut self,
         mut stream: WalStream,
         mut queue: WriteQueue,
+        plan: &Plan,
         first: WalSegment,
         stop: &mut watch::Receiver<bool>,
     ) -> Result<Next, ReceiveError> {
@@ -159,7 +160,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
         let ended = ended.map_err(|error| match error {
             ReceiveError::Connection(error) => {
-                let server = stream.server_end().max(self.server_position);
+                let server = stream.server_end().max(plan.server.system.xlog_pos);
                 explain(error, stream.received(), timeline, server, self.options.slot.as_deref())
             }
             other => other,
