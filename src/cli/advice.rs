@@ -1,24 +1,24 @@
-//! What is to be done about an error, in the words of the program that is used: the library tells it as data.
+//! The library's advice about an error, put into words that fit the program in use.
 
 use std::borrow::Cow;
 
 use tapster::types::{Advice, Lsn};
 
-/// The program that people believe they run: only its options may be named without its name.
+/// The program the user called. A hint may name only this program's options without naming the program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Personality {
     Tapster,
     PgReceivewal,
 }
 
-/// A failure's way out.
+/// What the user can do about a failure.
 #[derive(Clone, Debug)]
 pub(super) enum Hint {
     /// Advice of the library.
     Advice(Advice),
-    /// A way out that only the command knows. It is told with the message, wherever that is told.
+    /// Something only the command knows. Printed wherever the message is printed.
     Particular(String),
-    /// A command that tells more. It is told once, where the program ends.
+    /// A command that gives more information. Printed only with the program's last error.
     General(&'static str),
 }
 
@@ -35,7 +35,7 @@ impl Hint {
         }
     }
 
-    /// Whether it is told once, where the program ends, and not with the message.
+    /// Whether the hint is printed only with the program's last error, and not with every message.
     pub(super) fn is_general(&self) -> bool {
         match self {
             Self::Advice(advice) => is_general(*advice),
@@ -45,7 +45,7 @@ impl Hint {
     }
 }
 
-/// The advice that only names a command which tells more.
+/// Whether the advice only points to a command that gives more information.
 fn is_general(advice: Advice) -> bool {
     matches!(
         advice,
@@ -109,7 +109,7 @@ fn for_tapster(advice: Advice) -> Option<Cow<'static, str>> {
     Some(text.into())
 }
 
-/// That program has neither commands that tell more nor an option to accept a gap or damage.
+/// pg_receivewal has no commands that give more information, and no options to accept a gap or damage.
 fn for_pg_receivewal(advice: Advice) -> Option<Cow<'static, str>> {
     let text = match advice {
         _ if is_general(advice) => return None,
@@ -171,7 +171,7 @@ mod tests {
     fn pg_receivewal_names_only_options_that_it_has() {
         for advice in ALL {
             let text = Hint::Advice(advice).text(Personality::PgReceivewal).unwrap_or_default();
-            // What stands in quotation marks is a command line of its own.
+            // Quoted text is a complete command line, which names its program.
             let own = text.split('"').step_by(2).collect::<String>();
             for option in own.split_whitespace().filter(|word| word.contains("--")) {
                 let option = option.trim_matches(|c: char| !c.is_ascii_lowercase() && c != '-');

@@ -5,7 +5,7 @@ use super::{input, output};
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
 
-/// Of each argument, and not of all that follow, as those of the command do.
+/// Set on each argument: a heading on the struct would also apply to the arguments that follow it.
 const HEADING: &str = "Connection";
 
 /// How to connect: the same for every command.
@@ -32,7 +32,7 @@ pub(super) struct ConnectionArgs {
     password: bool,
 }
 
-/// For how long a server that says nothing is waited for.
+/// How long to wait for a silent server.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct TimeoutArgs {
     /// Seconds for which the server may be silent, except in a checkpoint and in the start and stop of a backup; 0
@@ -91,7 +91,7 @@ impl ConnectionArgs {
             ("user", "--username", &self.username),
         ] {
             let Some(value) = value else { continue };
-            // It would be told as a strange name, with the password in it.
+            // Otherwise the error would quote the URI, and its password, as an unknown host name.
             if value.contains("://") {
                 return Err(Failure::usage(format!("{flag} takes no URI; give it as CONN or with -d")));
             }
@@ -116,7 +116,7 @@ impl Target {
         self.named(self.conninfo.clone())
     }
 
-    /// The parameters with everything that adds to them.
+    /// The parameters together with those from the environment, the service file and the defaults.
     pub(super) fn resolve(&self) -> Result<Resolved, Failure> {
         Ok(self.conninfo.resolve(&self.environment)?)
     }
@@ -140,7 +140,7 @@ impl Target {
         self.named(conninfo)
     }
 
-    /// The configuration of a session that tells the server what we are, if the user has no other name for it.
+    /// The configuration of a session with our name as application_name, unless the user chose another.
     fn named(&self, mut conninfo: ConnInfo) -> Result<Config, Failure> {
         if conninfo.get("fallback_application_name").is_none() {
             conninfo.set("fallback_application_name", "tapster")?;
@@ -154,7 +154,7 @@ impl Target {
         Ok(config)
     }
 
-    /// What the session is to be called: what the parameters say, or else our name.
+    /// The session's application_name: the one in the parameters, or else our name.
     pub(super) fn application_name(&self) -> Result<String, Failure> {
         Ok(self.config()?.application_name.unwrap_or_else(|| "tapster".into()))
     }
@@ -191,8 +191,8 @@ impl Target {
         .await
     }
 
-    /// Does something with these parameters that connects. Where the server wants a password that is not known, and
-    /// somebody is there to be asked for it, it is asked for and all is done again.
+    /// Runs `work`, which connects. If the server wants a password that we do not have, asks for it on the terminal, if
+    /// there is one, and runs `work` again.
     pub(super) async fn with_password<T>(
         &mut self,
         mut work: impl AsyncFnMut(&Self) -> Result<T, Failure>,
@@ -213,7 +213,7 @@ impl Target {
         let password = input::ask_password(&format!("Password{user}: "))
             .map_err(|error| Failure::usage(format!("could not ask for a password: {error}")))?;
         self.conninfo.set("password", password.as_str())?;
-        // Once is enough: what was typed is sent, and refused or not.
+        // Ask only once: a wrong password is the server's to refuse.
         self.may_prompt = false;
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let resolved = args.connection.target(args.conn.as_deref())?.resolve()?;
-    // A value that cannot be used is an error, but one that is best understood beside the others.
+    // An unusable value is an error, but easier to understand beside the other values, so those are printed first.
     let usable = resolved.config().and_then(|config| config.check_hosts()).map_err(Failure::from);
     if !args.json {
         let row = |parameter: &ResolvedParameter| {

@@ -1,4 +1,4 @@
-//! Commands that have the server do something at once.
+//! Commands that make the server do one thing: switch WAL, write a checkpoint or a restore point.
 
 use core::time::Duration;
 
@@ -84,7 +84,7 @@ async fn archived(postgres: &PostgreSQLConnection) -> Result<Option<String>, Fai
     Ok(postgres.get_archiver_stats().await?.last_archived_wal)
 }
 
-/// Segments of one timeline are archived in order; a later file says that this one is done.
+/// Segments of one timeline are archived in order, so a later file proves that this one was archived.
 async fn wait_for_archive(
     postgres: &PostgreSQLConnection,
     segment: &str,

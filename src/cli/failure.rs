@@ -20,7 +20,7 @@ pub(super) struct Failure {
     sqlstate: Option<SqlState>,
     /// What to do about it.
     hint: Option<Hint>,
-    /// Whether only the exit code is still to be given.
+    /// Whether the failure was printed already, so that only the exit code is left.
     is_told: bool,
 }
 
@@ -34,16 +34,16 @@ enum Kind {
     Storage,
     /// The result could not be written.
     Unwritten,
-    /// Whoever read the result has closed the pipe, having read enough.
+    /// The reader of the result closed the pipe: it has read enough.
     Unread,
     Damage,
-    /// No archive has the file: `wal get` alone.
+    /// No archive has the file (only `wal get`).
     Missing,
-    /// Whether one has it cannot be told: `wal get` alone.
+    /// It is unknown whether an archive has the file (only `wal get`).
     Unclear,
-    /// Found by `check`: the code itself.
+    /// A result of `check`, with its exit code.
     Check(u8),
-    /// By the signal of this number.
+    /// Ended by the signal with this number.
     Interrupted(u8),
 }
 
@@ -76,8 +76,8 @@ impl Failure {
         Self::new(Kind::Storage, message)
     }
 
-    /// A result that could not be written: a failure of storage, unless whoever read it has closed the pipe, which is
-    /// the end of the program and no failure.
+    /// The result could not be written. That is a failure of storage; but if the reader closed the pipe, the program
+    /// ends with exit code 0.
     pub(super) fn unwritten(error: &io::Error) -> Self {
         match error.kind() {
             ErrorKind::BrokenPipe => Self::new(Kind::Unread, "").already_told(),
@@ -93,7 +93,7 @@ impl Failure {
         Self::new(Kind::Missing, message)
     }
 
-    /// The same of `wal get`, where only a file that is surely missing may look so.
+    /// Turns every failure of `wal get` into "unclear", except for a file that is certainly missing.
     pub(super) fn or_unclear(self) -> Self {
         match self.kind {
             Kind::Missing | Kind::Unread => self,
@@ -105,7 +105,7 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
-    /// By a signal, after which nothing was left half done.
+    /// Ended by a signal, with nothing left half done.
     pub(super) fn interrupted(signal: SignalKind) -> Self {
         // SIGINT and SIGTERM are 2 and 15.
         let number = u8::try_from(signal.as_raw_value()).unwrap_or_default().min(127);
@@ -116,7 +116,7 @@ impl Failure {
         Self { kind, message: message.into(), sqlstate: None, hint: None, is_told: false }
     }
 
-    /// Ends with this code, without another word.
+    /// Ends with this code, without printing anything.
     ///
     /// # Errors
     /// Unless it is 0.
@@ -124,22 +124,22 @@ impl Failure {
         if code == 0 { Ok(()) } else { Err(Self::check(code)) }
     }
 
-    /// What `check` found, and told.
+    /// A result that `check` has printed already.
     pub(super) fn check(code: u8) -> Self {
         Self::new(Kind::Check(code), "").already_told()
     }
 
-    /// What is wrong, without what to do about it.
+    /// What is wrong, without the hint.
     pub(super) fn message(&self) -> &str {
         &self.message
     }
 
-    /// What is wrong and, unless it is general, what to do about it.
+    /// What is wrong, with the hint unless that is a general one.
     pub(super) fn text(&self) -> String {
         self.text_with(self.hint.as_ref().filter(|hint| !hint.is_general()))
     }
 
-    /// What is wrong and what to do about it, for the end of the program.
+    /// What is wrong, with the hint: for the program's last error.
     pub(super) fn full_text(&self) -> String {
         self.text_with(self.hint.as_ref())
     }
@@ -170,37 +170,37 @@ impl Failure {
         matches!(self.hint, Some(Hint::Advice(Advice::GivePassword)))
     }
 
-    /// Whether it was refused so that WAL is not lost or mixed.
+    /// Whether the program refused to go on because WAL would be lost or mixed.
     pub(super) fn is_refusal(&self) -> bool {
         self.kind == Kind::Refused
     }
 
-    /// The same with other words for what is wrong.
+    /// The same failure with another message.
     pub(super) fn reworded(self, message: String) -> Self {
         Self { message, ..self }
     }
 
-    /// What the server gave.
+    /// The server's SQLSTATE.
     pub(super) fn sqlstate(&self) -> Option<SqlState> {
         self.sqlstate
     }
 
-    /// Whether the caller has to write something else.
+    /// Whether the command line is at fault.
     pub(super) fn is_usage(&self) -> bool {
         self.kind == Kind::Usage
     }
 
-    /// Whether only the exit code is still to be given.
+    /// Whether the failure was printed already, so that only the exit code is left.
     pub(super) fn is_told(&self) -> bool {
         self.is_told
     }
 
-    /// Whether it is the user's wish.
+    /// Whether a signal ended the command.
     pub(super) fn is_interruption(&self) -> bool {
         matches!(self.kind, Kind::Interrupted(_))
     }
 
-    /// The same, for a document that has told it.
+    /// The same failure, once it was printed.
     pub(super) fn already_told(self) -> Self {
         Self { is_told: true, ..self }
     }
@@ -213,17 +213,17 @@ impl Failure {
         json!({ "kind": word, "sqlstate": sqlstate, "message": self.message, "hint": hint, "exit": code })
     }
 
-    /// The same with what to do about it.
+    /// The same failure with a hint.
     pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(Hint::Particular(hint.into())), ..self }
     }
 
-    /// The same with the library's advice.
+    /// The same failure with advice of the library.
     pub(super) fn with_advice(self, advice: Advice) -> Self {
         Self { hint: Some(Hint::Advice(advice)), ..self }
     }
 
-    /// The same with what to do about it, if the server gave this code.
+    /// The same failure with a general hint, if the server gave this SQLSTATE.
     pub(super) fn hint_if(self, sqlstate: SqlState, hint: &'static str) -> Self {
         if self.sqlstate == Some(sqlstate) { Self { hint: Some(Hint::General(hint)), ..self } } else { self }
     }
@@ -233,12 +233,12 @@ impl Failure {
         self.kind.word_and_code().1
     }
 
-    /// Whether the server could not be reached, or was lost: a later attempt may succeed.
+    /// Whether the server could not be reached, or the connection was lost: a later attempt may succeed.
     pub(super) fn is_connection(&self) -> bool {
         self.kind == Kind::Connection
     }
 
-    /// Whether the server is there and takes nobody just now: it starts up or shuts down, or has too many sessions.
+    /// Whether the server answers but takes no sessions at the moment: it starts up, shuts down, or has too many.
     pub(super) fn is_for_now(&self) -> bool {
         let for_now = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
         self.is_connection() && self.sqlstate.is_some_and(|state| for_now.contains(&state))
@@ -263,9 +263,9 @@ impl From<&Error> for Failure {
             Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_) => Kind::Usage,
             _ if error.is_authentication() => Kind::Authentication,
             Error::Connect(attempts) => match attempts.last().map(|last| &last.failure) {
-                // Nothing was tried: the address itself is wrong.
+                // The address is wrong, so no connection was tried.
                 Some(ConnectFailure::Host(_)) => Kind::Usage,
-                // The server was there and did not speak the protocol: another attempt would not help.
+                // The peer does not speak the protocol: another attempt would not help.
                 Some(ConnectFailure::Handshake(handshake)) if handshake.server_error().is_none() => {
                     Kind::Other
                 }

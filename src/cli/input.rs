@@ -1,4 +1,4 @@
-//! What people give to a command in a form that needs a look first: a directory, a size, a password.
+//! What users give to a command and the program has to check or parse: a directory, a size, a password.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, IsTerminal as _, Write as _};
@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::failure::Failure;
 
-/// Finds out before connecting whether files can be written to the directory.
+/// Checks, before connecting, that files can be written to the directory.
 pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
     let shown = directory.display();
     match std::fs::metadata(directory) {
@@ -48,12 +48,12 @@ pub(super) fn parse_size(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| "expected a number of bytes, as 1048576 or 512MB".into())
 }
 
-/// Whether somebody sits there to be asked.
+/// Whether there is a terminal to ask on.
 pub(super) fn can_ask_password() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// Asks on the terminal itself, without an echo.
+/// Asks on the terminal itself, even if stdin is redirected, without echo.
 pub(super) fn ask_password(prompt: &str) -> io::Result<Zeroizing<String>> {
     let terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
     let quiet = WithoutEcho::new(&terminal)?;
@@ -65,7 +65,7 @@ pub(super) fn ask_password(prompt: &str) -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(line.trim_end_matches(['\n', '\r']).into()))
 }
 
-/// Switches the echo off until it is dropped.
+/// Switches the terminal's echo off until dropped.
 struct WithoutEcho<'a> {
     terminal: &'a File,
     before: Termios,

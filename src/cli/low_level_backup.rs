@@ -93,7 +93,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     if outcome.as_ref().is_err_and(Failure::is_interruption) {
         server.cancel().await;
     }
-    // The end of the session is the end of a backup that was not stopped.
+    // If the backup was not stopped, ending the session makes the server abandon it.
     server.close().await;
     let done = outcome?;
     write_files(&args.directory, &done.stopped).map_err(|error| {
@@ -122,15 +122,15 @@ impl Server {
         }
     }
 
-    /// Has the server give up a start or a stop that nobody waits for any more: it would wait on without a client.
+    /// Cancels a start or a stop that is still running: the server would go on waiting without its client.
     async fn cancel(&self) {
         let postgres = self.postgres();
-        // Where there is no connection there is nothing to give up.
+        // Without a connection there is nothing to cancel.
         if postgres.has_connection().await
             && let Ok(connection) = postgres.connect().await
             && let Some(token) = connection.cancel_token()
         {
-            // A server that cannot be reached any more ends the session by itself.
+            // A server that can no longer be reached will end the session by itself.
             let _ = token.cancel().await;
         }
     }
@@ -149,7 +149,7 @@ async fn connect(args: &Args) -> Result<Server, Failure> {
         return Ok(Server::Plain(target.postgres(None).await?.postgres));
     };
     let primary = ConnInfo::from_dbname_argument(primary)?;
-    // A password that is wanted is asked for here; the session is made below.
+    // This connection only finds out whether a password has to be asked for; the session is made below.
     target.postgres(None).await?.postgres.close().await;
     let mut options = StandbyOptions::default();
     options.standby.application_name = target.application_name()?;
@@ -182,20 +182,20 @@ async fn backup(args: &Args, server: &Server, command: &mut Option<Running>) -> 
     let stopped = server.stop().await?;
     let size = u32::try_from(segment_size).ok().and_then(|bytes| WalSegmentSize::new(bytes).ok());
     let size = size.ok_or_else(|| Failure::other(format!("{segment_size} is no size of a WAL segment")))?;
-    // The stop position is last byte + 1: on a boundary the segment that begins there is not needed.
+    // The stop position is the last byte + 1: at a segment boundary, the segment beginning there is not needed.
     let last_byte = tapster::types::Lsn::new(stopped.location.get().saturating_sub(1));
     let first = WalSegment::containing(started.location, started.timeline, size).to_string();
     let last = WalSegment::containing(last_byte, stopped.timeline, size).to_string();
     Ok(Done { started, stopped, first, last })
 }
 
-/// How long a command may take to end when it is told to.
+/// How long the command may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// The command.
+/// The user's command.
 struct Running {
     child: Child,
-    /// Whether what it has started is told with it.
+    /// Whether signals go to the command's whole process group.
     is_group: bool,
 }
 
@@ -205,7 +205,7 @@ impl Running {
         status.map_err(|error| Failure::other(format!("could not wait for the command: {error}")))
     }
 
-    /// Ends it, at once after a while or when somebody is `impatient`.
+    /// Sends SIGTERM, and SIGKILL after [`GRACE`] or as soon as `impatient` completes.
     async fn end(&mut self, impatient: impl Future<Output = SignalKind>) {
         self.signal(Signal::TERM);
         tokio::select! {
@@ -214,14 +214,14 @@ impl Running {
             _ = impatient => {}
         }
         self.signal(Signal::KILL);
-        // It has no say in this.
+        // SIGKILL cannot be ignored.
         let _ = self.child.wait().await;
     }
 
     fn signal(&self, signal: Signal) {
-        // It has an id until it is waited for.
+        // The child has an id until it was waited for.
         if let Some(pid) = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
-            // What has ended already needs no signal.
+            // A process that has already ended needs no signal.
             let _ = if self.is_group { kill_process_group(pid, signal) } else { kill_process(pid, signal) };
         }
     }
@@ -240,9 +240,9 @@ fn spawn(
     if let Some(directory) = data_directory {
         command.env("TAPSTER_DATA_DIRECTORY", directory);
     }
-    // Our standard output is the result.
+    // Our stdout carries the result, so the command's output goes to stderr.
     command.stdout(io::stderr());
-    // On a terminal it may have to ask for something, which only the group in front can.
+    // On a terminal the command may have to ask for input, and only the foreground group can read.
     let is_group = !io::stdin().is_terminal();
     if is_group {
         command.process_group(0);
@@ -262,11 +262,11 @@ fn check(status: Result<ExitStatus, Failure>, command: &[OsString]) -> Result<()
     Err(Failure::other(format!("\"{program}\" ended with {status}; the backup is abandoned")))
 }
 
-/// Writes the files that make the copy a backup: durable, and never half.
+/// Writes the files that make the copy a backup: durable, and each one whole or not at all.
 fn write_files(directory: &Path, stopped: &StoppedBackup) -> io::Result<()> {
-    // The map first: a label without its map would be a backup without its tablespaces.
+    // The map comes first: a label without its map would make a backup without its tablespaces.
     if stopped.tablespace_map.is_empty() {
-        // One of an earlier copy would lead recovery astray.
+        // The map of an earlier copy would mislead recovery.
         match fs::remove_file(directory.join("tablespace_map")) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}

@@ -1,5 +1,5 @@
-//! The manual pages in `docs/man`, from the same definitions as the help. A test makes them and not the program,
-//! which is smaller by them.
+//! The manual pages in `docs/man`, from the same definitions as the help. A test writes them instead of the program,
+//! to keep the program small.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,11 +32,11 @@ fn the_manual_pages_say_what_the_help_says() {
     assert!(outdated.is_empty(), "{outdated:?}; {WRITE}=1 cargo test --bin tapster manual_pages writes them");
 }
 
-/// Every page by its file's name.
+/// All pages by file name.
 fn pages() -> BTreeMap<String, String> {
-    // The version alone: how this program is built does not matter here.
+    // Only the version number: how this test's program was built does not matter.
     let program = Cli::command().version(env!("CARGO_PKG_VERSION")).disable_help_subcommand(true);
-    // Of its variables one sentence tells.
+    // The page describes its environment variables in one sentence.
     let mut program =
         program.mut_subcommand("receive-wal", |command| command.mut_args(|arg| arg.hide_env(true)));
     program.build();
@@ -85,7 +85,7 @@ fn render(page: &Man, command: &Command) -> String {
     String::from_utf8(text).unwrap().trim_end().to_owned() + "\n"
 }
 
-/// What follows the options in the long help; that of the program tells of every exit code.
+/// The text after the options in the long help; for the program itself, with all exit codes.
 fn after_help(command: &Command) -> String {
     let after = command.get_after_long_help().or_else(|| command.get_after_help());
     let after = after.map(ToString::to_string).unwrap_or_default();

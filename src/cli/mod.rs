@@ -1,6 +1,6 @@
 //! The command line: arguments, rendering, exit codes and signals. The only code that prints or exits.
 
-/// The codes that commands other than `receive-wal` end with.
+/// The exit codes of commands other than `receive-wal`.
 macro_rules! exit_codes {
     () => {
         "Exit codes:
@@ -30,14 +30,14 @@ Exit codes:
 check --nagios ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.
 ";
 
-/// The version with how it was built.
+/// The version, and how the program was built.
 macro_rules! version {
     ($build:literal) => {
         concat!(env!("CARGO_PKG_VERSION"), " (", $build, ", rustls 0.23 ring, PostgreSQL protocol 3.0-3.2)")
     };
 }
 
-/// What the long help of most commands ends with.
+/// The end of most commands' long help.
 macro_rules! after_help {
     ($examples:literal) => {
         concat!("Examples:\n", $examples, "\n\n", exit_codes!())
@@ -143,7 +143,7 @@ enum Command {
     ExitCodes,
 }
 
-/// What matters in a report of a bug.
+/// The version with everything a bug report needs.
 const VERSION: &str = if cfg!(all(target_env = "musl", target_feature = "crt-static")) {
     version!("musl static")
 } else if cfg!(target_feature = "crt-static") {
@@ -179,7 +179,7 @@ fn run(arguments: &[OsString], mut commands: clap::Command, voice: Voice) -> Res
     }
 }
 
-/// What hears of a receiver's events. One type, so that the receiver is compiled once: it is large.
+/// The callback for a receiver's events. Boxed, so that the large receiver is compiled only once.
 type OnEvent<'a> = Box<dyn FnMut(ReceiverEvent<'_>) + Send + 'a>;
 
 impl Command {
@@ -203,7 +203,7 @@ impl Command {
     }
 }
 
-/// A command under way. On the heap, so that each has the memory of its own and not of the largest.
+/// A running command. Boxed, so that each takes only its own memory and not that of the largest command.
 type Running<'a> = Pin<Box<dyn Future<Output = Result<(), Failure>> + 'a>>;
 
 /// Runs a command to its end.
@@ -213,13 +213,13 @@ fn block_on(command: Running<'_>) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::other(format!("could not start: {error}")))?;
     let result = runtime.block_on(command);
-    // A look-up of a name, or a write to a stuck disk, may go on for ever on its thread.
+    // Do not wait for blocking threads: a name look-up or a write to a stuck disk may never return.
     runtime.shutdown_background();
     result
 }
 
-/// The library's warnings, for people; `TAPSTER_LOG=info` adds the server's notices. Under another program's
-/// name, lines begin with it.
+/// Prints the library's warnings on stderr; `TAPSTER_LOG=info` adds the server's notices. Under another program's
+/// name, each line begins with that name.
 fn log_to_stderr(voice: Voice) {
     let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
     let prefix = match voice {

@@ -1,4 +1,4 @@
-//! stdout is the result, stderr is for people.
+//! The result goes to stdout, everything for people to stderr.
 
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
@@ -28,8 +28,8 @@ pub(super) fn print_json(document: &Value) -> Result<(), Failure> {
     print(&document.to_string())
 }
 
-/// As [`print_json`] for one event of what goes on for long, which does not wait for a reader that hangs: it misses what
-/// happens until it reads again.
+/// As [`print_json`], for the events of a long-running command. It does not wait for a reader that hangs; that reader
+/// misses events until it reads again.
 pub(super) fn print_event(document: &Value) -> Result<(), Failure> {
     static IS_READ: AtomicBool = AtomicBool::new(true);
     let patience = if IS_READ.load(Relaxed) { stderr::PATIENCE } else { Duration::ZERO };
@@ -43,7 +43,7 @@ pub(super) fn note(line: &str) {
     stderr::line(line);
 }
 
-/// Writes a line for people, unless this very line was written before: what many connections find may be the same.
+/// Writes a line for people, once in this process: several connections may give the same warning.
 pub(super) fn note_once(line: &str) {
     static WRITTEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let is_new = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned());
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
     use std::io::{self, ErrorKind};
 
-    /// Takes nothing, for this reason.
+    /// Fails every write with this error.
     struct Broken(ErrorKind);
 
     impl Write for Broken {

@@ -1,11 +1,11 @@
-//! Objects of the classes, made from what the command line says.
+//! Makes objects of the `postgres` classes from the command line's arguments.
 
 use super::connection::Target;
 use super::failure::Failure;
 use tapster::client::ServerName;
 use tapster::postgres::{ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, StreamingConnection};
 
-/// An object with its connection made, and one for the replication protocol, which has none yet.
+/// A connected object, and one for the replication protocol that is not connected yet.
 pub(super) struct Postgres {
     pub(super) postgres: PostgreSQLConnection,
     pub(super) streaming: StreamingConnection,

@@ -1,4 +1,4 @@
-//! Values as people read them.
+//! Values in a form for people.
 
 use std::time::UNIX_EPOCH;
 

@@ -72,7 +72,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     for name in member.as_ref().map_or(MEMBERS, core::slice::from_ref) {
         match members::value(&target, name).await {
             Some(Ok(value)) => drop(values.insert((*name).to_string(), value)),
-            // Alone it is the answer, among others a part of it.
+            // For a single member its error is the command's error; with --all it is listed.
             Some(Err(error)) if member.is_some() => return Err(error.into()),
             Some(Err(error)) => {
                 values.insert((*name).to_string(), Value::Null);

@@ -4,12 +4,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::failure::Failure;
 
-/// Listens to a signal, whose usual effect it loses until the process ends.
+/// Listens to a signal. Its default action is disabled until the process ends.
 pub(super) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|error| Failure::other(format!("could not handle signals: {error}")))
 }
 
-/// SIGINT and SIGTERM: the program is to end.
+/// SIGINT and SIGTERM, which ask the program to end.
 #[derive(Debug)]
 pub(super) struct EndSignals {
     interrupt: Signal,
@@ -32,10 +32,10 @@ impl EndSignals {
     }
 }
 
-/// From now on a write beyond the limit of a file's size is an error, and not the end of the process.
+/// Makes a write beyond the file size limit an error of that write; by default SIGXFSZ would end the process.
 pub(super) fn survive_file_size_limit() -> Result<(), Failure> {
     // The same number on every Linux architecture but MIPS.
     const SIGXFSZ: i32 = 25;
-    // tokio keeps its handler when nobody listens any more.
+    // tokio's handler stays installed after the listener is dropped.
     listen(SignalKind::from_raw(SIGXFSZ)).map(drop)
 }

@@ -151,7 +151,7 @@ async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
     let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
     if args.wait {
-        // For as long as somebody uses it.
+        // The server answers only when the slot is free.
         connection.connection().set_read_timeout(None);
     }
     let dropped = match connection.drop_slot(name, args.wait).await {

@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut streaming_status = StreamingStatus::default();
     let asked = target.with_password(async |target| {
         let (postgres, streaming) = target.objects(args.slot.as_deref())?;
-        // Both at once: together they take no longer than one.
+        // Both connections at once take no longer than one.
         let (asked, status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
         let own = own_process(&streaming, &status).await;
         streaming_status = status;
@@ -71,7 +71,7 @@ async fn own_process(streaming: &StreamingConnection, status: &StreamingStatus) 
     Some(connection.connection().cancel_key()?.process_id)
 }
 
-/// Tells the failure in a document of the usual form.
+/// With `--json`, prints the failure as a status document.
 fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Failure {
     if !json {
         return failure;

@@ -1,5 +1,5 @@
-//! stderr: lines for people or, for a log collector, documents; and at most one line that is written over in
-//! place, which stays below the others.
+//! stderr: lines for people, or documents for a log collector. On a terminal a status line may stay below the others,
+//! rewritten in place.
 
 use core::time::Duration;
 use std::io::{Write as _, stderr};
@@ -12,24 +12,24 @@ use serde_json::{Value, json};
 
 use super::readable;
 
-/// There is one per process, as there is one stderr.
+/// One per process, as there is only one stderr.
 static STDERR: Mutex<Stderr> =
     Mutex::new(Stderr { as_json: false, last_line: String::new(), is_drawn: false, is_read: true });
 
-/// How long a line waits for whoever reads it. What goes on meanwhile, such as receiving WAL, waits with it.
+/// How long to wait for a slow reader before a line is dropped. Receiving WAL waits meanwhile, too.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Stderr {
     as_json: bool,
-    /// What stands in the last line, without a line end; empty if nothing does.
+    /// The text of the status line, without a line end; empty if there is none.
     last_line: String,
-    /// Whether the terminal shows such a line.
+    /// Whether the terminal shows a status line.
     is_drawn: bool,
     /// Whether the last line could be written in time.
     is_read: bool,
 }
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     Info,
@@ -82,7 +82,7 @@ pub(super) fn log(level: Level, text: &str, message: &str, event: &Value) {
     }
 }
 
-/// Replaces the last line of a terminal; with an empty one it is gone.
+/// Replaces the status line; an empty text removes it.
 pub(super) fn set_last_line(text: String) {
     let mut stderr = lock();
     if stderr.last_line != text {
@@ -96,21 +96,21 @@ impl Stderr {
         self.write(&format!("{line}\n"));
     }
 
-    /// At once, so that no other program's output comes between.
+    /// Writes everything in one call, so that no other program's output comes between.
     fn write(&mut self, lines: &str) {
-        // A stopped terminal, or a reader that hangs, gets nothing until it reads again.
+        // A stopped terminal or a hanging reader gets nothing until it reads again.
         self.is_read = is_writable(stderr(), if self.is_read { PATIENCE } else { Duration::ZERO });
         if !self.is_read {
             return;
         }
-        // Back to the line's beginning and clear it; nothing is written where there never was such a line.
+        // Return to the beginning of the line and clear it, but only where a status line was drawn.
         let clear = if self.is_drawn { "\r\x1b[K" } else { "" };
         self.is_drawn = !self.last_line.is_empty();
         let _ = stderr().lock().write_all(format!("{clear}{lines}{}", self.last_line).as_bytes());
     }
 }
 
-/// Whether what is written there is taken within that time. A signal ends the wait: it may be the one to stop.
+/// Whether `out` accepts a write within that time. A signal ends the wait, because it may ask the program to stop.
 pub(super) fn is_writable(out: impl AsFd, within: Duration) -> bool {
     let within = within.try_into().ok();
     match poll(&mut [PollFd::new(&out, PollFlags::OUT)], within.as_ref()) {

@@ -1,4 +1,4 @@
-//! Mistakes on the command line, told without the passwords that stand there.
+//! Mistakes on the command line, reported without the passwords in it.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use super::output;
 use super::voice::{Voice, ours};
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
-/// With psql's habit, `-h db1` would print the help and hide the mistake.
+/// Users of psql write `-h db1`; that would print the help and hide the mistake.
 pub(super) fn refuse_host_given_as_help(arguments: &[OsString]) -> Result<(), Failure> {
     let mut pairs = ours(arguments).windows(2);
     let pair = pairs
@@ -22,7 +22,7 @@ pub(super) fn refuse_host_given_as_help(arguments: &[OsString]) -> Result<(), Fa
     }
 }
 
-/// What clap found wrong. For people it is told already, in its own form.
+/// What clap found wrong. For people, clap's own text is printed here.
 pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice) -> Failure {
     let plain = error.render().to_string();
     let told = without_secrets(&plain, arguments);
@@ -41,7 +41,7 @@ pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice)
     Failure::usage("").already_told()
 }
 
-/// clap quotes what it has no place for, such as a second connection string.
+/// Hides passwords in clap's text: clap quotes unexpected arguments, such as a second connection string.
 fn without_secrets(text: &str, arguments: &[OsString]) -> String {
     let mut text = text.to_string();
     for argument in arguments {
@@ -55,7 +55,7 @@ fn without_secrets(text: &str, arguments: &[OsString]) -> String {
     text
 }
 
-/// The name of a `what`, which is not the connection alone.
+/// Checks that `name` is the name of a `what`, and not a connection string whose name was forgotten.
 pub(super) fn name<'a>(what: &str, name: &'a str) -> Result<&'a str, Failure> {
     let is_pairs = || name.contains('=') && ConnInfo::from_dbname_argument(name).is_ok();
     if name.contains("://") || is_pairs() {
@@ -65,8 +65,8 @@ pub(super) fn name<'a>(what: &str, name: &'a str) -> Result<&'a str, Failure> {
     Ok(name)
 }
 
-/// An argument as it may be shown, as it may be a connection string in the wrong place. It is owned if there
-/// was something to hide.
+/// The argument with its passwords hidden: it may be a connection string in the wrong place. Owned if something was
+/// hidden.
 pub(super) fn shown(argument: &str) -> Cow<'_, str> {
     let is_uri = argument.contains("://");
     if !is_uri && !argument.contains('=') {
@@ -80,7 +80,7 @@ pub(super) fn shown(argument: &str) -> Cow<'_, str> {
                 false => argument.into(),
             }
         }
-        // What cannot be read may have a password anywhere.
+        // A string that cannot be parsed may have a password anywhere.
         Err(_) if is_uri || argument.contains("password") => String::from("***").into(),
         Err(_) => argument.into(),
     }

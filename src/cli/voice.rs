@@ -1,4 +1,4 @@
-//! Who is spoken to: decided once, from the arguments alone, because a mistake in them is told in the same way.
+//! Who reads the program's errors. Decided once, and from the arguments alone, because they may be wrong themselves.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::stderr::{self, Level};
 use super::{check, drop_in, output};
 
-/// How failures are told, and what they are to the caller.
+/// The form in which failures are reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Voice {
     /// Lines on stderr.
@@ -20,7 +20,7 @@ pub(super) enum Voice {
     Json,
     /// A line on stdout and the exit codes of a monitoring plugin: `check --nagios`.
     Plugin,
-    /// `wal get`: to a recovery a mistake must not look as if a file were missing, which is the end of the log.
+    /// `wal get`: a recovery takes a missing file for the end of WAL, so no other failure may look like that.
     RestoreCommand {
         /// Whether a document is wanted as well.
         json: bool,
@@ -47,12 +47,12 @@ impl Voice {
         }
     }
 
-    /// Whether nothing but the one document, or line, may be written about a mistake.
+    /// Whether a failure has to be a single document or line, and nothing else may be printed.
     pub(super) const fn is_for_programs(self) -> bool {
         matches!(self, Self::Json | Self::Plugin | Self::RestoreCommand { json: true })
     }
 
-    /// Tells a failure, unless it was told, and gives the exit code.
+    /// Reports a failure, unless it was reported before, and gives the exit code.
     pub(super) fn report(self, failure: Failure) -> ExitCode {
         let failure = match self {
             Self::RestoreCommand { .. } => failure.or_unclear(),
@@ -62,7 +62,7 @@ impl Voice {
             return failure.code().into();
         }
         let told = match self {
-            // It would fail as the result did.
+            // Printing to stdout would fail again.
             _ if failure.is_unwritten() => None,
             Self::Plugin => Some(output::print(&check::unknown(failure.message()))),
             Self::Json | Self::RestoreCommand { json: true } => Some(output::print_json(
@@ -83,12 +83,12 @@ impl Voice {
     }
 }
 
-/// The arguments before `--`, behind which those of another program may be.
+/// The arguments before `--`; those after it may belong to another program.
 pub(super) fn ours(arguments: &[OsString]) -> &[OsString] {
     arguments.split(|argument| argument == "--").next().unwrap_or_default()
 }
 
-/// Whether the command's `--json` has a variable that switches it on, in any of the words that clap takes.
+/// Whether an environment variable switches on the command's `--json`, in any spelling that clap accepts.
 fn is_json_by_variable(commands: &Command, command: &str) -> bool {
     let mut arguments = commands.find_subcommand(command).into_iter().flat_map(Command::get_arguments);
     let variable = arguments.find(|arg| arg.get_long() == Some("json")).and_then(clap::Arg::get_env);

@@ -1,4 +1,4 @@
-//! Texts that can be pasted: statements end with a semicolon, what is for a file or for a person does not.
+//! Hints that can be pasted. Statements end with a semicolon; lines for a file and instructions do not.
 
 use super::super::failure::Failure;
 use tapster::client;
@@ -55,7 +55,7 @@ pub(super) fn hba_line(database: &str, role: &str, client: Option<&str>, method:
     }
 }
 
-/// A name as SQL and `pg_hba.conf` write it, where the server has not told.
+/// A name quoted for SQL and `pg_hba.conf`, where the server could not be asked.
 fn quoted(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');

@@ -1,4 +1,4 @@
-//! `check`: whether a server is ready, and what mends it where it is not.
+//! `check`: whether a server is ready, and how to fix it if not.
 
 mod backup;
 mod hints;
@@ -99,7 +99,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
 /// The exit code of a monitoring plugin that could not find out.
 pub(super) const UNKNOWN: u8 = 3;
 
-/// What a monitoring plugin prints then.
+/// The line that a monitoring plugin prints then.
 pub(super) fn unknown(reason: &str) -> String {
     format!("TAPSTER UNKNOWN - {}", render::plugin_text(reason))
 }

@@ -1,4 +1,4 @@
-//! The answer: for people, for programs, for monitoring.
+//! Prints the checks: for people, as JSON, for monitoring.
 
 use serde_json::{Map, Value, json};
 
@@ -194,7 +194,7 @@ fn numbers(checks: &[Check]) -> String {
     known.into_iter().filter_map(number).collect::<Vec<_>>().join(" ")
 }
 
-/// The first line; a bar would begin the numbers.
+/// The first line, with bars replaced: in a plugin's output a bar begins the numbers.
 pub(super) fn plugin_text(text: &str) -> String {
     text.lines().next().unwrap_or_default().replace('|', "/")
 }

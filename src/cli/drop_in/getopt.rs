@@ -1,8 +1,8 @@
-//! Command lines as `getopt_long` of the GNU C library takes them apart, with its complaints: what scripts
-//! that call PostgreSQL's programs rely on, and clap does differently.
+//! Parses command lines as `getopt_long` of the GNU C library does, with its error messages. Scripts that call
+//! PostgreSQL's programs rely on both, and clap differs.
 //!
-//! Options and operands may be mixed, long options be shortened, short ones be written together, a value be
-//! part of the argument or the next one; `--` ends the options.
+//! Options and operands may be mixed, long options may be abbreviated, short ones combined. A value is the rest of the
+//! argument or the next argument. `--` ends the options.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 /// An option of a program.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Spec<T> {
-    /// What it is to the caller.
+    /// The caller's identifier of the option.
     pub(super) id: T,
     /// `D` for `-D`.
     pub(super) short: Option<u8>,
@@ -25,20 +25,20 @@ pub(super) struct Getopt<'a, T> {
     specs: &'a [Spec<T>],
     program: &'a OsStr,
     arguments: core::slice::Iter<'a, OsString>,
-    /// What is left of an argument with several short options.
+    /// The rest of an argument with several short options.
     shorts: &'a [u8],
     operands: Vec<&'a OsStr>,
 }
 
 impl<'a, T: Copy> Getopt<'a, T> {
-    /// `arguments` begin with the program's name, with which complaints begin.
+    /// `arguments` begin with the program's name, which complaints repeat.
     pub(super) fn new(specs: &'a [Spec<T>], arguments: &'a [OsString]) -> Self {
         let mut arguments = arguments.iter();
         let program = arguments.next().map_or_else(|| OsStr::new(""), OsString::as_os_str);
         Self { specs, program, arguments, shorts: &[], operands: Vec::new() }
     }
 
-    /// The arguments that are no options: all of them, once the iterator has ended.
+    /// The arguments that are not options; complete once the iterator has ended.
     pub(super) fn operands(&self) -> &[&'a OsStr] {
         &self.operands
     }

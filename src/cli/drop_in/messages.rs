@@ -9,13 +9,12 @@ use crate::cli::advice::Personality;
 use crate::cli::failure::{Failure, with_causes};
 use crate::cli::output;
 
-/// Speaks on stderr as PostgreSQL's programs do: each line begins with the program's name, and is written at
-/// once.
+/// Writes to stderr as PostgreSQL's programs do: each line begins with the program's name.
 #[derive(Clone, Debug)]
 pub(super) struct Messages {
     program: String,
     verbose: bool,
-    /// The timeline that the stream has just gone over to, which was told.
+    /// The timeline to which the stream has just switched; the switch was reported.
     switched_to: Option<TimelineId>,
     /// Whether there was a working connection.
     pub(super) was_connected: bool,
@@ -30,7 +29,7 @@ impl Messages {
         self.verbose = verbose;
     }
 
-    /// Something that only `--verbose` wants to hear.
+    /// A line that is printed only with `--verbose`.
     pub(super) fn detail(&self, text: impl Display) {
         if self.verbose {
             self.info(text);
@@ -49,8 +48,8 @@ impl Messages {
         self.info(format_args!("hint: {text}"));
     }
 
-    /// The details of our refusals, and hints, have lines of their own, as with PostgreSQL's programs. What a
-    /// server said is left as it is.
+    /// Prints the details of our refusals, and hints, on lines of their own, as PostgreSQL's programs do. A server's
+    /// message is printed unchanged.
     pub(super) fn error(&self, failure: &Failure) {
         let mut lines = failure.message().lines();
         self.info(format_args!("error: {}", lines.next().unwrap_or_default()));
@@ -119,14 +118,14 @@ impl Messages {
     }
 }
 
-/// What PostgreSQL's program says of such an error.
+/// The error in the words of PostgreSQL's program.
 pub(super) fn describe(error: &ReceiveError) -> Failure {
     let failure = Failure::from(error);
     let ReceiveError::Connection(Error::Server(said)) = error else { return failure };
     let words = if said.severity.ends_connection() {
         format!("unexpected termination of replication stream: {}", server_words(said))
     } else if said.sqlstate == SqlState::UNDEFINED_OBJECT {
-        // The slot, which that program asks about by another command.
+        // The slot does not exist. PostgreSQL's program finds out by READ_REPLICATION_SLOT, with this message.
         said.message.clone()
     } else {
         refused("START_REPLICATION", said)

@@ -29,12 +29,12 @@ pub(in crate::cli) struct Args {
     /// Also tell of each segment
     #[arg(short, long, conflicts_with = "quiet")]
     pub(super) verbose: bool,
-    // Last, as its heading counts for all that follow.
+    // Last, because its heading also applies to all arguments that follow.
     #[command(flatten)]
     pub(super) daemon: DaemonArgs,
 }
 
-/// The arguments of [`ServerArgs`] that are its own. (It has no group, as it flattens another struct.)
+/// The arguments of [`ServerArgs`] itself. (It has no clap group, because it flattens another struct.)
 const OF_ONE_SERVER: &[&str] = &[
     "conn",
     "directory",
@@ -107,7 +107,7 @@ pub(super) struct ServerArgs {
     pub(super) min_free: u64,
 }
 
-/// How the process tells of itself.
+/// How the process reports what it does.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Monitoring")]
 pub(super) struct DaemonArgs {
@@ -174,8 +174,8 @@ impl ServerArgs {
     }
 }
 
-/// Gives a flag the variable `TAPSTER_<FLAG>`, unless it has one. To ask for a password is up to the command
-/// line alone: a variable of that name looks like the password itself, which would be shown in an error.
+/// Gives a flag the variable `TAPSTER_<FLAG>`, unless it has one. Not for --password: users would put the password
+/// itself into TAPSTER_PASSWORD, and an error would show it.
 pub(in crate::cli) fn with_variable(arg: Arg) -> Arg {
     let Some(flag) = arg.get_long().filter(|&flag| flag != "password" && arg.get_env().is_none()) else {
         return arg;

@@ -1,4 +1,7 @@
 //! `--config FILE`: many servers, each a table with the flags of the command line as keys.
+//!
+//! A table is turned into arguments, which clap parses, so that keys cannot differ from flags. Errors name the line in
+//! the file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,24 +20,24 @@ use super::args::ServerArgs;
 #[derive(Clone, Debug)]
 pub(super) struct Definition {
     pub(super) name: String,
-    /// What the tables come to; a change of it is one of the server.
+    /// The arguments from the tables. If they change, the server's definition has changed.
     arguments: Vec<String>,
     pub(super) args: ServerArgs,
 }
 
 impl Definition {
-    /// The one server that needs no name.
+    /// The server of the command line, which needs no name.
     pub(super) fn of_command_line(args: ServerArgs) -> Self {
         Self { name: String::new(), arguments: Vec::new(), args }
     }
 
-    /// Whether the file says the same of it as before.
+    /// Whether both definitions have the same arguments.
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.arguments == other.arguments
     }
 }
 
-/// Reads the servers of a file. They have directories of their own.
+/// Reads the servers of a file, and checks that no two share a directory.
 pub(super) fn read(path: &Path) -> Result<Vec<Definition>, Failure> {
     let text = fs::read_to_string(path)
         .map_err(|error| Failure::usage(format!("could not read \"{}\": {error}", path.display())))?;
@@ -63,7 +66,7 @@ impl Problem {
     }
 }
 
-/// A table's settings: the flag, where it stands, and the argument that it comes to.
+/// A table's setting: its flag, its place in the file, and the argument it becomes.
 type Settings = BTreeMap<String, Setting>;
 
 #[derive(Clone, Debug)]
@@ -105,7 +108,7 @@ fn definition(
 ) -> Result<Definition, Problem> {
     let mut all = defaults.clone();
     all.extend(settings(command, table(name, value)?)?);
-    // Nobody is there to be asked for a password.
+    // A daemon has nobody to ask for a password.
     all.insert("no-password".into(), Setting { offset: 0, argument: Some("--no-password".into()) });
     let arguments: Vec<String> = all.values().filter_map(|setting| setting.argument.clone()).collect();
     let name_text = name.get_ref().as_ref().to_string();
@@ -150,7 +153,7 @@ fn settings(command: &Command, table: &DeTable<'_>) -> Result<Settings, Problem>
     Ok(settings)
 }
 
-/// A password is asked for on a terminal, and has no place in a file that others read.
+/// `password` only asks on a terminal; a password itself does not belong into this file.
 fn is_of_key(arg: &Arg, flag: &str) -> bool {
     match arg.get_long() {
         Some("password") => false,
@@ -175,7 +178,7 @@ fn argument(arg: &Arg, flag: &str, value: &Spanned<DeValue<'_>>) -> Option<Optio
     takes_value(arg).then(|| Some(if arg.is_positional() { text } else { format!("--{flag}={text}") }))
 }
 
-/// The setting that the command line's parser complains of.
+/// The setting that clap complains about.
 fn culprit<'a>(error: &clap::Error, settings: &'a Settings) -> Option<&'a Setting> {
     let flag_of =
         |text: &str| text.trim_start_matches('-').split([' ', '=']).next().unwrap_or("").to_string();
@@ -186,7 +189,7 @@ fn culprit<'a>(error: &clap::Error, settings: &'a Settings) -> Option<&'a Settin
     }
 }
 
-/// What the parser says, without what it adds for who sits at a command line.
+/// clap's message, without its tips for the command line.
 fn sentence(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let end = text.find("\n\n").unwrap_or(text.len());
@@ -198,7 +201,7 @@ fn line_of(text: &str, offset: usize) -> usize {
     text.as_bytes().iter().take(offset).filter(|&&byte| byte == b'\n').count() + 1
 }
 
-/// Two servers in one archive would mix: that is found before either is connected to.
+/// Refuses two servers with one archive, whose WAL would mix, before connecting to either.
 fn refuse_shared_directories(definitions: &[Definition]) -> Result<(), Failure> {
     let mut by_directory: BTreeMap<Place, &str> = BTreeMap::new();
     for definition in definitions {
@@ -213,12 +216,12 @@ fn refuse_shared_directories(definitions: &[Definition]) -> Result<(), Failure> 
     Ok(())
 }
 
-/// What two names of one directory have in common.
+/// The identity of a directory, the same for all its names.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// Device and inode.
     Directory(u64, u64),
-    /// It is not there, which is told when the server's turn comes.
+    /// The directory does not exist; that is reported when its server starts.
     Missing(PathBuf),
 }
 

@@ -1,4 +1,4 @@
-//! `--dry-run`: everything but the stream.
+//! `--dry-run`: everything except streaming.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::report::Reporter;
 use tapster::receiver::{Receiver, ResumePoint};
 use tapster::types::Advice;
 
-/// Shows where receiving would begin, and why; fails as it would.
+/// Shows where receiving would begin, and why. Fails if receiving would.
 pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {
     let options = args.options(None)?;
     input::check_directory(&options.directory)?;
@@ -52,7 +52,7 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     Ok(())
 }
 
-/// What would become of the slot.
+/// What would happen to the slot.
 fn slot_text(args: &ServerArgs, point: &ResumePoint) -> Result<Option<String>, Failure> {
     let Some(slot) = &args.slot else { return Ok(None) };
     match (point.slot_exists, args.create_slot) {

@@ -15,15 +15,15 @@ use tapster::storage::FsyncFigures;
 /// How long the last figures may take to be written.
 const LAST_WRITE: Duration = Duration::from_millis(500);
 
-/// The file, written beside the receivers: a slow or full disk of its own never keeps them up.
+/// The metrics file. A thread of its own writes it, so that a slow or full disk never delays the receivers.
 #[derive(Debug)]
 pub(super) struct MetricsFile {
     path: PathBuf,
     interval: Duration,
     written_at: Option<Instant>,
-    /// At most one; what comes meanwhile is written by the next.
+    /// The running write, at most one; later figures wait for the next.
     writing: Option<oneshot::Receiver<io::Result<()>>>,
-    /// Whether the last attempt failed, and was told of.
+    /// Whether the last write failed, and was reported.
     has_failed: bool,
 }
 
@@ -32,11 +32,11 @@ impl MetricsFile {
         Self { path, interval, written_at: None, writing: None, has_failed: false }
     }
 
-    /// When to look next.
+    /// When [`poll`](Self::poll) is due.
     pub(super) fn due(&self) -> Instant {
         match self.written_at {
             Some(at) => at + self.interval,
-            // There is something new, and the last figures are still being written.
+            // New figures are waiting for the previous write to finish.
             None if self.writing.is_some() => Instant::now() + Duration::from_millis(100),
             None => Instant::now(),
         }
@@ -85,7 +85,7 @@ impl MetricsFile {
     }
 }
 
-/// Writes on a thread that may wait.
+/// Writes on a thread that may block.
 fn write(path: &Path, servers: &[Shown]) -> oneshot::Receiver<io::Result<()>> {
     let (done, result) = oneshot::channel();
     let (path, text) = (path.to_path_buf(), render(servers, SystemTime::now()));
@@ -93,7 +93,7 @@ fn write(path: &Path, servers: &[Shown]) -> oneshot::Receiver<io::Result<()>> {
     result
 }
 
-/// Whoever reads the file finds the old or the new figures, and never half of them.
+/// Replaces the file as a whole: a reader finds the old or the new figures, never a part.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let mut temporary = path.to_path_buf().into_os_string();
     temporary.push(format!(".{}.tmp", std::process::id()));
@@ -105,7 +105,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     result
 }
 
-/// A figure of every server.
+/// A metric, with a value for each server.
 struct Metric {
     name: &'static str,
     kind: &'static str,

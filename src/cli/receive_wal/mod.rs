@@ -1,4 +1,4 @@
-//! `tapster receive-wal`: one server, or many, and how the process tells of itself.
+//! `tapster receive-wal`: receives from one server or many, and reports to its observers.
 
 mod args;
 mod config;
@@ -69,15 +69,15 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         (true, Some(file)) => dry_run_all(file, &report).await,
         (true, None) => dry_run::run(&args.server, &report).await,
         (false, _) => {
-            // Never dropped: where it ends at once, a receiver's tasks and threads end with the process, as in a crash.
-            // To drop them would wait for a disk that may be stuck.
+            // Never dropped. When the command ends at once, tasks and threads end with the process, as in a crash;
+            // dropping them could wait for a stuck disk.
             let tasks = ManuallyDrop::new(LocalSet::new());
             tasks.run_until(receive(args, report)).await
         }
     }
 }
 
-/// Serves until all servers have ended, or it is to end at once.
+/// Runs until all servers have ended, or a second signal or an unwritable stdout ends it at once.
 async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
     let documents = report.documents();
     let mut signals = Signals::listen()?;
@@ -113,7 +113,7 @@ async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
     supervisor.result()
 }
 
-/// One after the other; of several failures the highest exit code counts.
+/// Checks one server after the other. Of several failures, the highest exit code counts.
 async fn dry_run_all(file: &Path, report: &Reporter) -> Result<(), Failure> {
     let mut worst: Option<Failure> = None;
     for definition in config::read(file)? {

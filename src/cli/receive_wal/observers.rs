@@ -1,4 +1,4 @@
-//! Everybody who is told how far it is: the terminal, the service manager, a file of metrics.
+//! The observers of the receivers' progress: the terminal, the service manager, the metrics file.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use super::registry::Registry;
 use super::report::Reporter;
 use super::systemd::ServiceManager;
 
-/// Those that are wanted.
+/// The observers that the options and the environment ask for.
 pub(super) struct Observers {
     progress: Option<Progress>,
     service_manager: Option<ServiceManager>,
@@ -33,14 +33,14 @@ impl Observers {
         }
     }
 
-    /// How long a stream may be silent before its server is to be asked for a sign of life.
+    /// How long a stream may be silent before the receiver asks its server for a sign of life.
     pub(super) fn ask_after(&self) -> Option<Duration> {
         self.service_manager.as_ref()?.ask_after()
     }
 
-    /// Waits until somebody has to be told something, and tells it.
+    /// Waits until an observer is due, or a server's state has changed; then updates the observers.
     ///
-    /// Cancel-safe: what was not told is due the next time.
+    /// Cancel-safe: an update that was not made is still due at the next call.
     pub(super) async fn look(&mut self, registry: &Registry) {
         let due = [
             self.progress.as_ref().map(Progress::due),
@@ -64,7 +64,7 @@ impl Observers {
         }
     }
 
-    /// Tells about each server now.
+    /// Prints the progress of each server now.
     pub(super) fn tell(&self, registry: &Registry) {
         progress::tell(&registry.show(), &self.report);
     }
@@ -87,7 +87,7 @@ impl Observers {
         }
     }
 
-    /// The end: the line is cleared, and the file has the last figures.
+    /// Clears the status line, and writes the last figures to the metrics file.
     pub(super) async fn finish(&mut self, registry: &Registry) {
         if let Some(progress) = &self.progress {
             progress.finish();

@@ -1,4 +1,4 @@
-//! How far it is, as people read it.
+//! The receivers' progress in a form for people.
 
 use core::time::Duration;
 use std::io::{IsTerminal as _, stderr};
@@ -13,11 +13,11 @@ use super::registry::Shown;
 use super::report::Reporter;
 use tapster::types::Lsn;
 
-/// How often a terminal's line is drawn anew.
+/// How often the line on a terminal is redrawn.
 const DRAW_INTERVAL: Duration = Duration::from_millis(250);
-/// How often there is a line elsewhere.
+/// How often a line is printed where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(30);
-/// The time that the rate is of.
+/// The time over which the rate is measured.
 const RATE_SPAN: Duration = Duration::from_secs(2);
 
 /// `--progress`.
@@ -29,7 +29,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// What is wanted, with these options and this stderr.
+    /// The progress display that these options and this stderr ask for, if any.
     pub(super) fn new(when: When, format: LogFormat, quiet: bool, json: bool) -> Option<Self> {
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
         let in_place = stderr().is_terminal() && !is_dumb && format == LogFormat::Text;
@@ -41,12 +41,12 @@ impl Progress {
         is_wanted.then(|| Self { in_place, shown_at: Instant::now(), rate: Rate::default() })
     }
 
-    /// When to look next.
+    /// When [`poll`](Self::poll) is due.
     pub(super) fn due(&self) -> Instant {
         self.shown_at + if self.in_place { DRAW_INTERVAL } else { LINE_INTERVAL }
     }
 
-    /// Shows how far it is, if it is time.
+    /// Shows the progress, if it is due.
     pub(super) fn look(&mut self, servers: &[Shown], report: &Reporter) {
         let now = Instant::now();
         if now < self.due() {
@@ -56,10 +56,10 @@ impl Progress {
         let rate = self.rate.update(now, servers.iter().map(|server| server.figures.bytes).sum());
         if self.in_place {
             let width = tcgetwinsize(stderr()).map_or(0, |size| usize::from(size.ws_col));
-            // Some terminals do not know theirs.
+            // Some terminals do not report their width.
             let width = if width == 0 { 80 } else { width };
             let line = in_place(servers, rate);
-            // One column less: the cursor stands behind the line.
+            // One column less, for the cursor behind the line.
             stderr::set_last_line(line.chars().take(width - 1).collect());
         } else {
             tell(servers, report);
@@ -99,7 +99,7 @@ fn in_place(servers: &[Shown], rate: u64) -> String {
     line
 }
 
-/// Segment, percent, position, rate, lag and the age of what is durable.
+/// Segment, percent, position, rate, lag, and the time since WAL was last made durable.
 fn of_one(server: &Shown, rate: Option<u64>) -> String {
     let figures = &server.figures;
     let mut parts = Vec::new();
@@ -122,7 +122,7 @@ fn of_one(server: &Shown, rate: Option<u64>) -> String {
     parts.join("   ")
 }
 
-/// The document that an answer to SIGUSR1 is with `--json`.
+/// The document that answers SIGUSR1 with `--json`.
 fn status(server: &Shown) -> Value {
     let figures = &server.figures;
     let position = |lsn: Lsn| lsn.is_valid().then(|| lsn.to_string());
@@ -151,7 +151,7 @@ fn status(server: &Shown) -> Value {
 /// Bytes a second over the last moments.
 #[derive(Debug, Default)]
 struct Rate {
-    /// Since when, and the bytes until then.
+    /// The beginning of the measured time, and the bytes received before it.
     since: Option<(Instant, u64)>,
     per_second: u64,
 }

@@ -1,4 +1,4 @@
-//! The servers of this process as they are seen from outside.
+//! The servers of this process, as observers see them.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tapster::receiver::{ReceiverFigures, ReceiverProgress, ReceiverState};
 use tokio::sync::Notify;
 
-/// Every server of this process, for whoever shows them.
+/// Every server of this process, for the observers.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
     entries: Mutex<Vec<Arc<Entry>>>,
@@ -18,22 +18,22 @@ pub(super) struct Registry {
 /// A server in the registry.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// What it is called: its name in the file, or else its address.
+    /// The server's name in the file, or else its address.
     label: String,
     pub(super) progress: Arc<ReceiverProgress>,
-    /// Whether it could not be reached at first, and is tried again.
+    /// Whether the first connection failed, and is tried again.
     unreachable: AtomicBool,
-    /// The exit code it ended with.
+    /// The exit code with which receiving ended.
     ended: Mutex<Option<u8>>,
 }
 
-/// A server at one moment.
+/// A snapshot of a server.
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) label: String,
     pub(super) figures: ReceiverFigures,
     pub(super) unreachable: bool,
-    /// The exit code, of a server that is not received from any more.
+    /// The exit code, if receiving from this server has ended.
     pub(super) ended: Option<u8>,
 }
 
@@ -55,13 +55,13 @@ impl Registry {
         self.changed.notify_one();
     }
 
-    /// The server has ended, with this exit code.
+    /// Notes that receiving has ended with this exit code.
     pub(super) fn ended(&self, entry: &Entry, code: u8) {
         *lock(&entry.ended) = Some(code);
         self.changed.notify_one();
     }
 
-    /// Passes changes of a server's state on, for as long as it is awaited.
+    /// Notifies [`changed`](Self::changed) of each change of the server's state, for as long as it is awaited.
     pub(super) async fn watch(&self, entry: &Entry) -> Infallible {
         let mut state = entry.progress.state();
         loop {
@@ -77,7 +77,7 @@ impl Registry {
         }
     }
 
-    /// The server could not be reached at first.
+    /// Notes that the first connection failed.
     pub(super) fn unreachable(&self, entry: &Entry) {
         entry.unreachable.store(true, Ordering::Relaxed);
         self.changed.notify_one();
@@ -88,7 +88,7 @@ impl Registry {
         self.changed.notified().await;
     }
 
-    /// All servers as they are now.
+    /// A snapshot of all servers.
     pub(super) fn show(&self) -> Vec<Shown> {
         self.entries().iter().map(|entry| entry.show()).collect()
     }
@@ -110,7 +110,7 @@ impl Entry {
 }
 
 impl Shown {
-    /// What it is doing, in a word.
+    /// The server's state in a word.
     pub(super) fn state(&self) -> &'static str {
         match self.ended {
             Some(0) => "stopped",
@@ -135,13 +135,13 @@ impl Shown {
         "failed",
     ];
 
-    /// Whether WAL is received, or would be if there were any.
+    /// Whether the server is streaming.
     pub(super) fn is_up(&self) -> bool {
         self.ended.is_none() && self.figures.state == ReceiverState::Streaming
     }
 }
 
-/// A word and the figures that matter most: `streaming 0/19EBE08 tli 2 lag 0`.
+/// The state and the most important figures: `streaming 0/19EBE08 tli 2 lag 0`.
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.state().replace('_', " "))?;

@@ -11,7 +11,7 @@ use super::super::stderr::{self, Level};
 use tapster::archive::AcceptedGap;
 use tapster::receiver::{ReceiverEvent, Stopped};
 
-/// Tells what happens, on stderr for people or on stdout as JSON.
+/// Reports events, on stderr for people or on stdout as JSON.
 #[derive(Clone, Debug)]
 pub(super) struct Reporter {
     pub(super) json: bool,
@@ -22,8 +22,8 @@ pub(super) struct Reporter {
     documents: Arc<Documents>,
 }
 
-/// The documents on stdout. The first that cannot be written ends the program, but nobody who reports an event can
-/// end it.
+/// The documents on stdout. The first that cannot be written has to end the program, but an event's callback can only
+/// note the failure; the command waits for it here.
 #[derive(Debug, Default)]
 pub(super) struct Documents {
     failure: Mutex<Option<Failure>>,
@@ -50,7 +50,7 @@ impl Documents {
         }
     }
 
-    /// Why a document could not be written; told once.
+    /// The failure to write a document. A second call no longer gives it.
     pub(super) fn result(&self) -> Result<(), Failure> {
         self.lock().take().map_or(Ok(()), Err)
     }
@@ -65,17 +65,17 @@ impl Reporter {
         Self { json, quiet, verbose, server: None, documents: Arc::default() }
     }
 
-    /// What is common to the reporters of all servers.
+    /// The documents, which the reporters of all servers share.
     pub(super) fn documents(&self) -> Arc<Documents> {
         Arc::clone(&self.documents)
     }
 
-    /// The same for one server of several.
+    /// A reporter for one server of several.
     pub(super) fn of_server(&self, server: Option<Arc<str>>) -> Self {
         Self { server, ..self.clone() }
     }
 
-    /// Tells that something has happened, unless that is not wanted.
+    /// Reports an event, unless `--quiet` was given.
     pub(super) fn line(&self, text: &str, event: &Value) {
         if self.json {
             self.document(event);
@@ -84,7 +84,7 @@ impl Reporter {
         }
     }
 
-    /// Tells what somebody has asked for.
+    /// Reports what the user asked for by a signal, also with `--quiet`.
     pub(super) fn answer(&self, text: &str, event: &Value) {
         if self.json {
             self.document(event);
@@ -97,7 +97,7 @@ impl Reporter {
         self.log(Level::Warning, "warning: ", text, &json!({}));
     }
 
-    /// The end of one server of several, which is not that of the process.
+    /// Reports that one server of several has failed; the process goes on.
     pub(super) fn failed(&self, failure: &Failure) {
         let event = json!({ "event": "failed", "ok": false, "error": failure.to_json() });
         if self.json {
@@ -226,7 +226,7 @@ impl Reporter {
         }
     }
 
-    /// A problem that is not the end, for people also with `--quiet`.
+    /// Reports a problem after which the receiver tries again, also with `--quiet`.
     pub(super) fn problem(&self, event: &str, reason: &str, retry_in_ms: u128, then: &str) {
         let retry_in_ms = u64::try_from(retry_in_ms).unwrap_or(u64::MAX);
         let document = json!({ "event": event, "reason": reason, "retry_in_ms": retry_in_ms });
@@ -234,7 +234,7 @@ impl Reporter {
             self.document(&document);
         } else {
             let seconds = retry_in_ms as f64 / 1000.0;
-            // Details and hints are lines of their own.
+            // Details and hints follow on lines of their own.
             let (what, more) = reason.split_at(reason.find('\n').unwrap_or(reason.len()));
             self.log(
                 Level::Warning,

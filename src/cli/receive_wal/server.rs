@@ -1,4 +1,4 @@
-//! Receiving from one server.
+//! Receives from one server.
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -20,9 +20,9 @@ use tapster::receiver::{Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
 use tapster::types::SqlState;
 
-/// How long to wait before a server that could not be reached at first is tried again.
+/// How long to wait before the first connection is tried again.
 const FIRST_CONNECTION_RETRY: Duration = Duration::from_secs(15);
-/// The same for one that is there and takes nobody just now: doubled, up to the other.
+/// The same for a server that answers but takes no sessions at the moment. Doubled each time, up to the other.
 const TAKEN_SOON: Duration = Duration::from_millis(500);
 
 /// One server that is received from.
@@ -33,8 +33,8 @@ pub(super) struct Server {
     pub(super) report: Reporter,
     pub(super) registry: Arc<Registry>,
     pub(super) entry: Arc<Entry>,
-    /// Whether to wait for a server that cannot be reached at first: where others are served meanwhile, nobody
-    /// starts this one again.
+    /// Whether to wait for a server whose first connection fails. With several servers the process goes on, so that no
+    /// service manager would start this one again.
     pub(super) persistent: bool,
 }
 
@@ -72,7 +72,7 @@ impl Server {
         }
     }
 
-    /// Whether what kept the first connection from being made may pass.
+    /// Whether the first connection is tried again after this failure.
     fn waits_after(&self, failure: &Failure) -> bool {
         !self.args.no_loop && (failure.is_for_now() || self.persistent && failure.is_connection())
     }
@@ -106,7 +106,7 @@ impl Server {
     }
 }
 
-/// Passes on what the files about connections say now, whenever they are to be read again.
+/// At each reload, reads the password and service files again and sends the new configuration to the receiver.
 async fn follow(
     target: &Target,
     reload: &mut watch::Receiver<u64>,

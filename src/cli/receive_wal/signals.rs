@@ -1,4 +1,4 @@
-//! What other processes tell this one.
+//! The signals that `receive-wal` handles.
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -7,16 +7,16 @@ use tokio::signal::unix::{Signal as Listener, SignalKind};
 use super::super::failure::Failure;
 use super::super::signals::{EndSignals, listen, survive_file_size_limit};
 
-/// What is to be done.
+/// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
-    /// To stop in good order, by SIGINT or SIGTERM, or because the terminal is gone.
+    /// Stop in good order: SIGINT or SIGTERM, or SIGHUP because the terminal is gone.
     Stop,
-    /// To read files again, by SIGHUP.
+    /// Read the files again: SIGHUP.
     Reload,
-    /// To end at once, by another signal to stop, which it was.
+    /// End at once: a second signal to stop, which is this one.
     Abort(SignalKind),
-    /// To print how far it is, by SIGUSR1.
+    /// Print the progress: SIGUSR1.
     Status,
 }
 
@@ -26,7 +26,7 @@ pub(super) struct Signals {
     hang_up: Listener,
     user: Listener,
     is_stopping: bool,
-    /// Whether there was a terminal. A SIGHUP means that it is gone, if it is.
+    /// Whether there was a terminal at the start. If it is gone at a SIGHUP, that is what the signal means.
     had_terminal: bool,
 }
 
@@ -42,7 +42,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     ///
     /// Cancel-safe.
     pub(super) async fn next(&mut self) -> Signal {

@@ -1,4 +1,4 @@
-//! The servers of this process: started, stopped, and the file about them read again.
+//! Starts and stops the receivers of this process, and reads the configuration file again.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -17,11 +17,10 @@ use super::report::Reporter;
 use super::server::Server;
 use tapster::conninfo::{Config, HostConfig};
 
-/// Bytes that wait for the disk at most, where there may be many servers: so each takes less than 1 MiB in all, also of
-/// a few.
+/// The size of a receiver's buffer with `--config`, in bytes: many servers with less than 1 MiB of memory each.
 const BUFFER_OF_MANY: usize = 256 << 10;
 
-/// The servers that are received from, or were.
+/// The servers of this process, running or ended.
 pub(super) struct Supervisor {
     /// None for the one server of the command line.
     file: Option<PathBuf>,
@@ -30,7 +29,7 @@ pub(super) struct Supervisor {
     registry: Arc<Registry>,
     report: Reporter,
     ask_after: Option<Duration>,
-    /// Passwords and service files are read again when this changes.
+    /// A change makes every receiver read passwords and service files again.
     reload: watch::Sender<u64>,
     is_stopping: bool,
 }
@@ -42,22 +41,22 @@ struct Supervised {
     stop: watch::Sender<bool>,
     /// The task, while it runs.
     task: Option<Id>,
-    /// What it ended with.
+    /// Why the task ended, if it failed.
     failure: Option<Failure>,
     then: Then,
 }
 
-/// What follows the end of a server's task.
+/// What to do when a server's task ends.
 enum Then {
     Nothing,
-    /// The file does not have it any more.
+    /// The file no longer has this server.
     Remove,
-    /// The file has it otherwise.
+    /// The file has a new definition of this server.
     Start(Box<Definition>),
 }
 
 impl Supervisor {
-    /// None yet; `file` has them, if there is one.
+    /// Without servers yet; they come from `file`, if there is one.
     pub(super) fn new(
         file: Option<PathBuf>,
         registry: Arc<Registry>,
@@ -76,7 +75,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts those of the file, or the one of the command line.
+    /// Starts the servers of the file, or the one of the command line.
     pub(super) fn start(&mut self, args: ServerArgs) -> Result<(), Failure> {
         match &self.file {
             Some(file) => {
@@ -89,7 +88,7 @@ impl Supervisor {
         }
     }
 
-    /// Waits until a server's work ends; `None` once all have ended.
+    /// Waits until a server's task ends; `None` once all have ended.
     ///
     /// Cancel-safe.
     pub(super) async fn next_end(&mut self) -> Option<()> {
@@ -114,8 +113,8 @@ impl Supervisor {
         }
     }
 
-    /// Reads the file again: starts what is new or has failed, stops what is gone, and does both with what has
-    /// changed. Every server reads passwords and service files again, for its next connection.
+    /// Reads the file again: starts servers that are new or have failed, stops those that are gone, restarts those that
+    /// have changed. Every receiver reads passwords and service files again for its next connection.
     pub(super) fn reload(&mut self) {
         if self.is_stopping {
             return;
@@ -132,11 +131,11 @@ impl Supervisor {
         self.reload.send_modify(|times| *times += 1);
     }
 
-    /// The end of all: of several failures that with the highest exit code.
+    /// The result of the command: of several failures, the one with the highest exit code.
     pub(super) fn result(self) -> Result<(), Failure> {
         let failures = self.servers.into_values().filter_map(|server| server.failure);
         match failures.max_by_key(Failure::code) {
-            // Each of them was told when it happened.
+            // Each failure was reported when it happened.
             Some(failure) if self.file.is_some() => Err(failure.already_told()),
             Some(failure) => Err(failure),
             None => Ok(()),
@@ -195,7 +194,7 @@ impl Supervisor {
         }
     }
 
-    /// As [`start_one`](Self::start_one); what cannot be started has failed, and the others have not.
+    /// As [`start_one`](Self::start_one), but an error makes only this server fail and not the others.
     fn start_or_fail(&mut self, definition: Definition) {
         let name = definition.name.clone();
         if let Err(failure) = self.start_one(definition.clone()) {
@@ -244,13 +243,13 @@ impl Supervised {
         Self { definition, entry, stop, task: None, failure: None, then: Then::Nothing }
     }
 
-    /// Whether it is neither in the file nor at work.
+    /// Whether the server is no longer in the file, and its task has ended.
     fn is_gone(&self) -> bool {
         self.task.is_none() && matches!(self.then, Then::Remove)
     }
 }
 
-/// What one server is called that has no name: its address, or those of the list.
+/// The label of a server without a name: its addresses.
 fn address(target: &Target) -> Result<String, Failure> {
     let Config { hosts, .. } = target.replication_config()?;
     let host = |host: &HostConfig| {

@@ -1,4 +1,4 @@
-//! What the service manager is told: `sd_notify(3)`, as datagrams to the socket that it names.
+//! Notifications to the service manager: `sd_notify(3)`, datagrams to the socket that it names.
 
 use core::time::Duration;
 use std::io;
@@ -12,7 +12,7 @@ use tapster::receiver::ReceiverState;
 
 use super::registry::Shown;
 
-/// How often the status text is looked at.
+/// How often the status text is updated.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The service manager's socket.
@@ -20,7 +20,7 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct ServiceManager {
     socket: UnixDatagram,
     address: SocketAddr,
-    /// After so long without a sign of life it restarts the service.
+    /// After so long without `WATCHDOG=1` the service manager restarts the service.
     watchdog: Option<Duration>,
     is_ready: bool,
     is_stopping: bool,
@@ -30,7 +30,7 @@ pub(super) struct ServiceManager {
 }
 
 impl ServiceManager {
-    /// The one that has started this process, if it wants to be told.
+    /// The service manager that started this process, if it wants notifications.
     pub(super) fn from_environment() -> Result<Option<Self>, io::Error> {
         let Some(name) = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Ok(None);
@@ -42,7 +42,7 @@ impl ServiceManager {
             _ => return Err(io::ErrorKind::Unsupported.into()),
         };
         let socket = UnixDatagram::unbound()?;
-        // Its slowness is not ours.
+        // Never block on the service manager.
         socket.set_nonblocking(true)?;
         Ok(Some(Self {
             socket,
@@ -56,13 +56,13 @@ impl ServiceManager {
         }))
     }
 
-    /// How long a stream may be silent before its server is to be asked for a sign of life, so that the watchdog
-    /// hears of it in time.
+    /// How long a stream may be silent before the receiver asks its server for a sign of life, in time for the
+    /// watchdog.
     pub(super) fn ask_after(&self) -> Option<Duration> {
         self.watchdog.map(|watchdog| watchdog / 4)
     }
 
-    /// When to look next.
+    /// When [`poll`](Self::poll) is due.
     pub(super) fn due(&self) -> Instant {
         let status = self.status_at + STATUS_INTERVAL;
         match (self.watchdog, self.fed_at) {
@@ -71,11 +71,11 @@ impl ServiceManager {
         }
     }
 
-    /// Tells what is new.
+    /// Sends READY, WATCHDOG and STATUS where they are due.
     pub(super) fn look(&mut self, servers: &[Shown]) {
         let now = Instant::now();
         if !self.is_ready && !self.is_stopping && servers.iter().all(has_begun) {
-            // What the socket has no room for is said the next time.
+            // If the socket's buffer is full, it is sent again at the next call.
             self.is_ready = self.send("READY=1");
         }
         if let Some(watchdog) = self.watchdog {
@@ -91,7 +91,7 @@ impl ServiceManager {
         }
     }
 
-    /// The configuration is read again; followed by [`reloaded`](Self::reloaded).
+    /// Announces that the configuration is being read again; call [`reloaded`](Self::reloaded) afterwards.
     pub(super) fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let us = now.tv_sec * 1_000_000 + now.tv_nsec / 1000;
@@ -115,20 +115,20 @@ impl ServiceManager {
     }
 }
 
-/// What the service manager waits for, if it waits for this process.
+/// The watchdog's time limit, if it watches this process.
 fn watchdog() -> Option<Duration> {
     let number = |name| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
     number("WATCHDOG_USEC").filter(|&us| us > 0 && is_ours).map(Duration::from_micros)
 }
 
-/// Whether the first message of the stream has come, or is not to be waited for.
+/// Whether the stream's first message has come, or none is expected: the server is unreachable, or has ended.
 fn has_begun(server: &Shown) -> bool {
     server.figures.since_message.is_some() || server.unreachable || server.ended.is_some()
 }
 
-/// A stream lives by what comes over it, not by our own turns. Where nothing is to come - the server is away, or
-/// the disk is behind - the receiver has limits of its own, and a restart would not help.
+/// A stream is alive if messages arrive, not because our own loop runs. When none can arrive - the server is away, or
+/// the disk is behind - the receiver has its own time limits, and a restart would not help.
 fn is_alive(server: &Shown, watchdog: Duration) -> bool {
     let is_listening = server.is_up() && !server.figures.waits_for_disk;
     !is_listening || server.figures.since_message.is_some_and(|since| since < watchdog / 2)

@@ -1,4 +1,4 @@
-//! `tapster wal`: what an archive has, and handing it out to a recovery.
+//! `tapster wal`: list an archive, and hand its files out to a recovery.
 
 mod get;
 mod ls;

@@ -1,6 +1,6 @@
 //! The program under the name `pg_receivewal`: that program's options, messages, files and exit codes.
 //!
-//! Barman and unit files find it by a link of that name and need not know the difference.
+//! Barman and unit files call it by a link of that name, as if it were PostgreSQL's program.
 
 mod help;
 mod options;
@@ -24,10 +24,10 @@ use tapster::conninfo::ConnInfo;
 use tapster::receiver::{Receiver, ReceiverOptions};
 use tapster::replication::PhysicalSlot;
 
-/// The name under which the program was called, if it is this one.
+/// The program's name, if it was called as pg_receivewal or pg_receivexlog.
 pub(in crate::cli) fn called_as(program: &OsStr) -> Option<&'static str> {
     let name = Path::new(program).file_name()?;
-    // The second is the name that the program had up to PostgreSQL 9.6.
+    // The program was called pg_receivexlog up to PostgreSQL 9.6.
     ["pg_receivewal", "pg_receivexlog"].into_iter().find(|ours| name == *ours)
 }
 
@@ -93,7 +93,7 @@ async fn run(options: Options, program: &str, messages: &mut Messages) -> Result
     }
 }
 
-/// The connection parameters, of which an empty one counts as not given.
+/// The connection parameters; an empty one counts as not given.
 fn target(options: &Options, program: &str) -> Result<Target, Failure> {
     let given: ConnInfo = options.dbname.as_deref().unwrap_or_default().parse()?;
     let mut conninfo = ConnInfo::new();
@@ -156,7 +156,7 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
         synchronous: options.synchronous,
         no_loop: options.no_loop,
         compress: Some(options.compress),
-        // Barman wants nothing in the directory but what that program puts there.
+        // Barman expects only the files that pg_receivewal would write.
         state_file: false,
         ..ReceiverOptions::new(options.directory.unwrap_or_default())
     };
@@ -179,8 +179,8 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
     Ok(())
 }
 
-/// True once SIGINT or SIGTERM has come. More of them change nothing: a terminal sends one to Barman and to
-/// this program, and Barman passes its own on.
+/// Becomes true at the first SIGINT or SIGTERM. Further ones are ignored: at Ctrl-C the terminal signals both Barman
+/// and this program, and Barman forwards its signal.
 fn stop_signal(messages: Messages) -> Result<watch::Receiver<bool>, Failure> {
     let mut signals = EndSignals::listen()?;
     survive_file_size_limit()?;
@@ -193,7 +193,7 @@ fn stop_signal(messages: Messages) -> Result<watch::Receiver<bool>, Failure> {
     Ok(stopped)
 }
 
-/// The error as C programs show it.
+/// The error's text as C programs print it, without the number.
 fn without_number(error: &std::io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error").map_or(text.as_str(), |(words, _)| words).to_owned()

@@ -7,7 +7,7 @@ use crate::cli::drop_in::getopt::{Getopt, Spec};
 use tapster::compression::{Compress, CompressError};
 use tapster::types::Lsn;
 
-/// What the command line asks for.
+/// The parsed command line.
 #[derive(Debug)]
 pub(super) struct Options {
     pub(super) action: Action,
@@ -48,7 +48,7 @@ pub(super) enum Password {
     First,
 }
 
-/// Why a command line cannot be followed, in the words of `pg_receivewal`.
+/// A mistake on the command line, in the words of `pg_receivewal`.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Mistake {
     /// A complaint of [`Getopt`], which begins with the program's name already.
@@ -85,7 +85,7 @@ enum Id {
     NoSync,
 }
 
-/// In the order in which `pg_receivewal` has them, which shows where a short form is ambiguous.
+/// In the order of `pg_receivewal`, because complaints about ambiguous abbreviations list them in it.
 const SPECS: [Spec<Id>; 20] = [
     flag(Id::Help, None, "help"),
     flag(Id::Version, None, "version"),
@@ -225,8 +225,8 @@ fn parse_compress(text: &str) -> Result<Compress, CompressError> {
     }
 }
 
-/// A number as C's `strtol` reads one that is the whole text: with blanks and a sign before it, and 0 for
-/// nothing. Too large a one is the largest.
+/// Parses a whole text as C's `strtol` would: blanks and a sign may precede the digits, an empty text is 0, and too
+/// large a number becomes the largest.
 fn integer(text: &str) -> Option<i64> {
     let digits = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     if digits.is_empty() {
