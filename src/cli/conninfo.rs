@@ -53,5 +53,5 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         document["error"] = failure.to_json();
     }
     output::print_json(&document)?;
-    usable.map_err(Failure::already_told)
+    usable.map_err(Failure::already_reported)
 }

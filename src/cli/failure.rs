@@ -21,7 +21,7 @@ pub(super) struct Failure {
     /// What to do about it.
     hint: Option<Hint>,
     /// Whether the failure was printed already, so that only the exit code is left.
-    is_told: bool,
+    is_reported: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl Failure {
     /// ends with exit code 0.
     pub(super) fn unwritten(error: &io::Error) -> Self {
         match error.kind() {
-            ErrorKind::BrokenPipe => Self::new(Kind::Unread, "").already_told(),
+            ErrorKind::BrokenPipe => Self::new(Kind::Unread, "").already_reported(),
             _ => Self::new(Kind::Unwritten, format!("could not write the result: {error}")),
         }
     }
@@ -113,7 +113,7 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), sqlstate: None, hint: None, is_told: false }
+        Self { kind, message: message.into(), sqlstate: None, hint: None, is_reported: false }
     }
 
     /// Ends with this code, without printing anything.
@@ -126,7 +126,7 @@ impl Failure {
 
     /// A result that `check` has printed already.
     pub(super) fn check(code: u8) -> Self {
-        Self::new(Kind::Check(code), "").already_told()
+        Self::new(Kind::Check(code), "").already_reported()
     }
 
     /// What is wrong, without the hint.
@@ -191,8 +191,8 @@ impl Failure {
     }
 
     /// Whether the failure was printed already, so that only the exit code is left.
-    pub(super) fn is_told(&self) -> bool {
-        self.is_told
+    pub(super) fn is_reported(&self) -> bool {
+        self.is_reported
     }
 
     /// Whether a signal ended the command.
@@ -201,8 +201,8 @@ impl Failure {
     }
 
     /// The same failure, once it was printed.
-    pub(super) fn already_told(self) -> Self {
-        Self { is_told: true, ..self }
+    pub(super) fn already_reported(self) -> Self {
+        Self { is_reported: true, ..self }
     }
 
     /// The `error` of a document.
@@ -239,7 +239,7 @@ impl Failure {
     }
 
     /// Whether the server answers but takes no sessions at the moment: it starts up, shuts down, or has too many.
-    pub(super) fn is_for_now(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         let for_now = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];
         self.is_connection() && self.sqlstate.is_some_and(|state| for_now.contains(&state))
     }

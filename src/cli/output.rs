@@ -87,9 +87,9 @@ mod tests {
     fn a_reader_that_is_gone_has_read_enough_and_a_full_disk_is_a_failure() {
         assert!(print_to(&mut Vec::new(), "x").is_ok());
         let gone = print_to(&mut Broken(ErrorKind::BrokenPipe), "x").unwrap_err();
-        assert_eq!((gone.code(), gone.is_told()), (0, true));
+        assert_eq!((gone.code(), gone.is_reported()), (0, true));
         let full = print_to(&mut Broken(ErrorKind::StorageFull), "x").unwrap_err();
-        assert_eq!((full.code(), full.is_told()), (6, false));
+        assert_eq!((full.code(), full.is_reported()), (6, false));
         assert!(full.message().starts_with("could not write the result: "), "{}", full.message());
     }
 }

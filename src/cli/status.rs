@@ -85,7 +85,7 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
         "postgres": postgres,
         "streaming": members::streaming_status(streaming),
     }));
-    told.err().unwrap_or_else(|| failure.already_told())
+    told.err().unwrap_or_else(|| failure.already_reported())
 }
 
 /// What the ordinary connection gave.

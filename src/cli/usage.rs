@@ -38,7 +38,7 @@ pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice)
     } else {
         output::note(told.trim_end());
     }
-    Failure::usage("").already_told()
+    Failure::usage("").already_reported()
 }
 
 /// Hides passwords in clap's text: clap quotes unexpected arguments, such as a second connection string.

@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             document["error"] = failure.to_json();
         }
         output::print_json(&document)?;
-        return verdict.map_err(Failure::already_told);
+        return verdict.map_err(Failure::already_reported);
     }
     for run in &found.runs {
         output::print(&run.to_string())?;

@@ -58,7 +58,7 @@ impl Voice {
             Self::RestoreCommand { .. } => failure.or_unclear(),
             _ => failure,
         };
-        if failure.is_told() {
+        if failure.is_reported() {
             return failure.code().into();
         }
         let told = match self {

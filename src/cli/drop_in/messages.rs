@@ -69,8 +69,8 @@ impl Messages {
             ReceiverEvent::Connected { .. } => self.was_connected = true,
             ReceiverEvent::ArchiveWarning(warning) => self.warning(warning),
             ReceiverEvent::Starting { start, timeline } => {
-                let is_told = self.switched_to.take() == Some(*timeline);
-                if !is_told {
+                let is_reported = self.switched_to.take() == Some(*timeline);
+                if !is_reported {
                     self.detail(format_args!("starting log streaming at {start} (timeline {timeline})"));
                 }
             }

@@ -43,7 +43,7 @@ impl MetricsFile {
     }
 
     /// Writes the figures if it is time, or if they have `changed`.
-    pub(super) fn look(&mut self, servers: &[Shown], changed: bool, report: &Reporter) {
+    pub(super) fn poll(&mut self, servers: &[Shown], changed: bool, report: &Reporter) {
         let now = Instant::now();
         if changed {
             self.written_at = None;

@@ -100,12 +100,12 @@ async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
                 }
                 Signal::Abort(signal) => {
                     stderr::set_last_line(String::new());
-                    return Err(Failure::interrupted(signal).already_told());
+                    return Err(Failure::interrupted(signal).already_reported());
                 }
-                Signal::Status => observers.tell(&registry),
+                Signal::Status => observers.report_all(&registry),
             },
             failure = documents.failure() => return Err(failure),
-            () = observers.look(&registry) => {}
+            () = observers.poll(&registry) => {}
         }
     }
     observers.finish(&registry).await;
@@ -121,7 +121,7 @@ async fn dry_run_all(file: &Path, report: &Reporter) -> Result<(), Failure> {
         if let Err(failure) = dry_run::run(&definition.args, &report).await {
             report.failed(&failure);
             if worst.as_ref().is_none_or(|worst| failure.code() > worst.code()) {
-                worst = Some(failure.already_told());
+                worst = Some(failure.already_reported());
             }
         }
     }

@@ -41,7 +41,7 @@ impl Observers {
     /// Waits until an observer is due, or a server's state has changed; then updates the observers.
     ///
     /// Cancel-safe: an update that was not made is still due at the next call.
-    pub(super) async fn look(&mut self, registry: &Registry) {
+    pub(super) async fn poll(&mut self, registry: &Registry) {
         let due = [
             self.progress.as_ref().map(Progress::due),
             self.service_manager.as_ref().map(ServiceManager::due),
@@ -54,19 +54,19 @@ impl Observers {
         };
         let servers = registry.show();
         if let Some(progress) = &mut self.progress {
-            progress.look(&servers, &self.report);
+            progress.poll(&servers, &self.report);
         }
         if let Some(service_manager) = &mut self.service_manager {
-            service_manager.look(&servers);
+            service_manager.poll(&servers);
         }
         if let Some(metrics) = &mut self.metrics {
-            metrics.look(&servers, changed, &self.report);
+            metrics.poll(&servers, changed, &self.report);
         }
     }
 
     /// Prints the progress of each server now.
-    pub(super) fn tell(&self, registry: &Registry) {
-        progress::tell(&registry.show(), &self.report);
+    pub(super) fn report_all(&self, registry: &Registry) {
+        progress::report_all(&registry.show(), &self.report);
     }
 
     pub(super) fn reloading(&self) {

@@ -47,7 +47,7 @@ impl Progress {
     }
 
     /// Shows the progress, if it is due.
-    pub(super) fn look(&mut self, servers: &[Shown], report: &Reporter) {
+    pub(super) fn poll(&mut self, servers: &[Shown], report: &Reporter) {
         let now = Instant::now();
         if now < self.due() {
             return;
@@ -62,7 +62,7 @@ impl Progress {
             // One column less, for the cursor behind the line.
             stderr::set_last_line(line.chars().take(width - 1).collect());
         } else {
-            tell(servers, report);
+            report_all(servers, report);
         }
     }
 
@@ -75,7 +75,7 @@ impl Progress {
 }
 
 /// A line, or with `--json` a document, about each server.
-pub(super) fn tell(servers: &[Shown], report: &Reporter) {
+pub(super) fn report_all(servers: &[Shown], report: &Reporter) {
     for server in servers {
         report.answer(&format!("{}: {}", server.label, of_one(server, None)), &status(server));
     }

@@ -57,7 +57,7 @@ impl Server {
             match self.attempt(&mut is_slot_there, &stop, &mut reload).await {
                 Err(failure) if self.waits_after(&failure) => {
                     self.registry.unreachable(&self.entry);
-                    let retry_in = if failure.is_for_now() { soon } else { FIRST_CONNECTION_RETRY };
+                    let retry_in = if failure.is_transient() { soon } else { FIRST_CONNECTION_RETRY };
                     soon = (soon * 2).min(FIRST_CONNECTION_RETRY);
                     let reason = failure.text();
                     self.report.problem("disconnected", &reason, retry_in.as_millis(), "connecting again");
@@ -74,7 +74,7 @@ impl Server {
 
     /// Whether the first connection is tried again after this failure.
     fn waits_after(&self, failure: &Failure) -> bool {
-        !self.args.no_loop && (failure.is_for_now() || self.persistent && failure.is_connection())
+        !self.args.no_loop && (failure.is_transient() || self.persistent && failure.is_connection())
     }
 
     async fn attempt(

@@ -121,7 +121,7 @@ impl Supervisor {
         }
         if let Some(file) = &self.file {
             match config::read(file) {
-                Ok(definitions) => self.become_as(definitions),
+                Ok(definitions) => self.apply(definitions),
                 Err(failure) => {
                     self.report.warning(&format!("going on as before: {}", failure.text()));
                     return;
@@ -136,13 +136,13 @@ impl Supervisor {
         let failures = self.servers.into_values().filter_map(|server| server.failure);
         match failures.max_by_key(Failure::code) {
             // Each failure was reported when it happened.
-            Some(failure) if self.file.is_some() => Err(failure.already_told()),
+            Some(failure) if self.file.is_some() => Err(failure.already_reported()),
             Some(failure) => Err(failure),
             None => Ok(()),
         }
     }
 
-    fn become_as(&mut self, definitions: Vec<Definition>) {
+    fn apply(&mut self, definitions: Vec<Definition>) {
         for (name, server) in &mut self.servers {
             if !definitions.iter().any(|definition| definition.name == *name) {
                 server.then = Then::Remove;

@@ -72,7 +72,7 @@ impl ServiceManager {
     }
 
     /// Sends READY, WATCHDOG and STATUS where they are due.
-    pub(super) fn look(&mut self, servers: &[Shown]) {
+    pub(super) fn poll(&mut self, servers: &[Shown]) {
         let now = Instant::now();
         if !self.is_ready && !self.is_stopping && servers.iter().all(has_begun) {
             // If the socket's buffer is full, it is sent again at the next call.

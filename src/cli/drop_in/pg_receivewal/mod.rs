@@ -43,7 +43,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
         return match output::print(&format!("{program}{text}")) {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
-                if !failure.is_told() {
+                if !failure.is_reported() {
                     messages.error(&failure);
                 }
                 failure.code().into()
@@ -53,7 +53,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(mistake) => {
-            tell_mistake(&messages, program, &mistake);
+            print_mistake(&messages, program, &mistake);
             return ExitCode::FAILURE;
         }
     };
@@ -67,7 +67,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn tell_mistake(messages: &Messages, program: &str, mistake: &Mistake) {
+fn print_mistake(messages: &Messages, program: &str, mistake: &Mistake) {
     match mistake {
         Mistake::Syntax(complaint) => output::note(complaint),
         Mistake::Combination(what) | Mistake::Value(what) => messages.error(&Failure::usage(what)),
