@@ -80,10 +80,13 @@ fn compare() {
     println!("{:34} {:>16} {:>16} {:>16}", "", "tapster", "libpq", "tokio-postgres");
 
     let rows = format!("SELECT i, 'the name of ' || i, i % 7 = 0, NULL FROM generate_series(1, {ROWS}) AS i");
+    let over_unix = format!("{} sslmode=disable", cluster.socket_conninfo("repl"));
+    let over_unix = Bench { libpq: libpq.clone(), conninfo: over_unix };
     let bench = Bench { libpq, conninfo };
     bench.line("connect with SCRAM", "connect", "connect", 100, "");
     bench.line("connect with cached keys", "connect-cached", "connect", 100, "");
     bench.line("SELECT 1", "query", "query", 10_000, "SELECT 1");
+    over_unix.line("SELECT 1, Unix socket", "query", "query", 10_000, "SELECT 1");
     bench.line("SELECT $1, extended", "query-params", "query", 10_000, "SELECT 1");
     bench.line("a million rows, collected", "rows", "rows", 1, &rows);
     bench.line("a million rows, as they come", "rows-streamed", "rows-streamed", 1, &rows);

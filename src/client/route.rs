@@ -124,7 +124,7 @@ impl Route {
 /// `requirepeer`: the server behind a Unix socket has to run as this user.
 fn check_peer(stream: &Stream, required: &str) -> Result<(), ConnectFailure> {
     let Stream::Unix(unix) = stream else { return Ok(()) };
-    let uid = unix.peer_cred()?.uid();
+    let uid = unix.peer_uid()?;
     let actual = conninfo::system_user_name(uid).unwrap_or_else(|| format!("{uid}"));
     if actual == required {
         return Ok(());

@@ -3,6 +3,7 @@
 mod buffer;
 mod stream;
 mod tls;
+mod unix;
 
 pub(crate) use buffer::ReadBuffer;
 pub(crate) use stream::{Stream, TcpOptions};

@@ -9,11 +9,13 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::unix::UnixSocket;
+
 /// A connection's byte stream.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Tcp(TcpStream),
-    Unix(UnixStream),
+    Unix(UnixSocket),
     #[cfg(feature = "tls")]
     Tls(std::boxed::Box<super::tls::TlsStream>),
 }
@@ -60,7 +62,8 @@ impl Stream {
     }
 
     pub(crate) async fn connect_unix(path: &Path) -> io::Result<Self> {
-        UnixStream::connect(path).await.map(Self::Unix)
+        let socket = UnixStream::connect(path).await?.into_std()?;
+        UnixSocket::new(socket).map(Self::Unix)
     }
 
     /// Connects in Linux's abstract namespace; `name` is without the zero byte that begins it there.
@@ -71,7 +74,7 @@ impl Stream {
         // A connect within the machine does not block: it succeeds, or fails at once.
         let unix = std::os::unix::net::UnixStream::connect_addr(&address)?;
         unix.set_nonblocking(true)?;
-        UnixStream::from_std(unix).map(Self::Unix)
+        UnixSocket::new(unix).map(Self::Unix)
     }
 }
 
