@@ -126,6 +126,19 @@ fn the_lowest_layers_have_no_std() {
 }
 
 #[test]
+fn only_the_command_line_prints_and_only_main_ends_the_process() {
+    let ends = ["process::exit", "process::abort", "exit_group"];
+    let prints = ["print!", "println!", "dbg!", "stdout()", "stderr()"];
+    for file in sources() {
+        for (line, text) in file.lines() {
+            let place = || format!("{}:{line}: {text}", file.path.display());
+            assert!(!ends.iter().any(|end| text.contains(end)), "{}", place());
+            assert!(file.module == "cli" || !prints.iter().any(|print| text.contains(print)), "{}", place());
+        }
+    }
+}
+
+#[test]
 fn no_module_is_a_house_of_its_own() {
     let mut lines = BTreeMap::<String, usize>::new();
     for file in sources() {
