@@ -9,7 +9,7 @@
 //! | [`codec`] | every message of the protocol, both directions | none (`no_std`) |
 //! | `wal` | the format of the log: segment names, timeline histories, checks of pages and records | `wal` (`no_std`) |
 //! | `auth` | MD5 and SCRAM as pure functions and states, policy | `auth` (`no_std`) |
-//! | `session` | the handshake as a state machine without sockets | `session` (`no_std`) |
+//! | `session` | the handshake and a standby's duties as state machines without sockets | `session` (`no_std`) |
 //! | `conninfo` | connection strings, environment, service and password file | `conninfo` |
 //! | `compression` | gzip, LZ4, Zstandard | `compression` |
 //! | `storage` | durable files | `storage` |
