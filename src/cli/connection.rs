@@ -35,8 +35,8 @@ pub(super) struct ConnectionArgs {
 /// How long to wait for a silent server.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub(super) struct TimeoutArgs {
-    /// Seconds for which the server may be silent, except in a checkpoint and in the start and stop of a backup; 0
-    /// for ever
+    /// Seconds the server may be silent, except in a checkpoint and in the start and stop of a backup; 0 for no
+    /// limit
     #[arg(long, value_name = "SECONDS", default_value_t = 60, env = "TAPSTER_TIMEOUT", help_heading = HEADING)]
     timeout: u64,
 }

@@ -27,13 +27,13 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster low-level-backup service=db1 -l nightly -D /copy -- rsync -a db1:/pgdata/ /copy/
   tapster low-level-backup -H db2 --primary 'host=db1' -l n -D /snap -- zfs snapshot p/db@n
 
-COMMAND copies the server's files. It finds the data directory in TAPSTER_DATA_DIRECTORY, where the
-role may know it, the position where recovery begins in TAPSTER_START_LSN, and the timeline in
-TAPSTER_TIMELINE. If it fails, or a signal comes, or the session is lost, the backup is abandoned and
-nothing is written. A command that still runs then is told to end (SIGTERM), and two seconds later,
-or at another signal, made to (SIGKILL).
+COMMAND copies the server's files. TAPSTER_DATA_DIRECTORY names the data directory, if the role may
+read it, TAPSTER_START_LSN the position where recovery begins, and TAPSTER_TIMELINE the timeline. If
+COMMAND fails, a signal comes, or the session is lost, the backup is abandoned and nothing is
+written. COMMAND is then sent SIGTERM if it still runs, and SIGKILL two seconds later or at another
+signal.
 
-The WAL from the first to the last segment that is told belongs to the backup.
+The WAL from the first to the last segment that is printed belongs to the backup.
 
 Exit codes:
   0  done
@@ -54,16 +54,16 @@ pub(super) struct Args {
     /// Where to write backup_label and tablespace_map: the copy of the data directory
     #[arg(short = 'D', long, value_name = "DIR", env = "TAPSTER_DIRECTORY")]
     directory: PathBuf,
-    /// Have the server do its checkpoint as fast as possible
+    /// Make the server do its checkpoint as fast as possible
     #[arg(long)]
     fast: bool,
-    /// Of a standby: the connection to its primary, where WAL is switched if the stop waits for it
+    /// For a standby: the connection to its primary, where WAL is switched if the backup's stop waits for it
     #[arg(long, value_name = "CONN")]
     primary: Option<String>,
     /// With --primary: seconds after which an idle primary is asked for a checkpoint; 0 for never
     #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "primary")]
     primary_checkpoint_timeout: u64,
-    /// Seconds between two signs of life on the session; 0 for none
+    /// Seconds between two keep-alive statements in the session; 0 for none
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     keep_alive: u64,
     /// Print a JSON document

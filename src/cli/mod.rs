@@ -16,16 +16,16 @@ macro_rules! exit_codes {
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; also a clean stop of receive-wal by SIGINT or SIGTERM
-    1  failed for another reason; check found a failure; wal get: surely no archive has the file
+    1  failed for another reason; check found a failure; wal get: no archive has the file
     2  usage, bad connection string
-    3  cannot connect, or connection lost and told not to wait: a retry makes sense
+    3  cannot connect, or connection lost and --no-loop: worth a retry
     4  authentication, TLS verification, missing privilege
-    5  refused so that WAL is not lost or mixed: somebody has to decide
-    6  local storage: a retry makes sense after the repair
+    5  refused because WAL would be lost or mixed: needs a decision
+    6  local storage: worth a retry after the repair
     7  verification found damage
-  130  low-level-backup was abandoned because of SIGINT; receive-wal was told twice
-  143  the same of SIGTERM
-  255  wal get: could not tell whether there is such a file
+  130  low-level-backup abandoned by SIGINT; receive-wal ended at once by a second SIGINT
+  143  the same for SIGTERM
+  255  wal get: could not find out whether an archive has the file
 
 check --nagios ends with 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.
 ";
@@ -87,8 +87,8 @@ use voice::Voice;
 #[derive(Debug, Parser)]
 #[command(name = "tapster", version = VERSION, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "\"tapster help COMMAND\" tells more about a command, \"tapster help exit-codes\" what each code means.\n\
-    TAPSTER_LOG=info shows what servers note."
+    after_help = "\"tapster help COMMAND\" describes a command, \"tapster help exit-codes\" the exit codes.\n\
+    TAPSTER_LOG=info shows the servers' notices."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -103,16 +103,16 @@ enum Command {
     /// Show a server's version, position, replication clients and slots
     #[command(after_long_help = status::AFTER_HELP)]
     Status(status::Args),
-    /// Check whether a server is ready, and tell what to grant or set where it is not
+    /// Check whether a server is ready, and print what to grant or set if it is not
     #[command(after_long_help = check::AFTER_HELP)]
     Check(check::Args),
-    /// Show what a member of Barman's classes says of a server, or all of them
+    /// Show a member of Barman's classes for a server, or all members
     #[command(after_long_help = show::after_help())]
     Show(show::Args),
     /// End the current WAL segment, and print its name
     #[command(after_long_help = after_help!("  tapster switch-wal service=db1\n  tapster switch-wal service=db1 --wait"))]
     SwitchWal(control::SwitchWalArgs),
-    /// Have the server write a checkpoint
+    /// Make the server write a checkpoint
     #[command(after_long_help = after_help!("  tapster checkpoint service=db1\n  tapster checkpoint -H db1 -U barman"))]
     Checkpoint(control::CheckpointArgs),
     /// Write a named restore point into the WAL, and print its position

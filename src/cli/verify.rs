@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         output::print(problem)?;
     }
     if found.runs.is_empty() {
-        output::note("no complete segment that could be looked into");
+        output::note("no complete segment to verify");
     }
     verdict
 }

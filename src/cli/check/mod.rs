@@ -21,9 +21,9 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster check -H db1 -U barman --for backup
   tapster check service=db1 --nagios
 
-Each line is ok, WARNING or FAILED; below what is not ok stands what mends it on this server.
-What ends with a semicolon is to be run by a superuser, in the database that you connect to; roles
-and privileges of a standby are those of its primary.
+Each line is ok, WARNING or FAILED. Below a line that is not ok stands what fixes it on this server.
+Statements, which end with a semicolon, have to be run by a superuser in the database that you
+connect to; a standby's roles and privileges are those of its primary.
 
 Exit codes:
   0  nothing failed
@@ -35,13 +35,13 @@ Exit codes:
 pub(super) struct Args {
     #[command(flatten)]
     server: ServerArgs,
-    /// What the server is to be ready for
+    /// What the server has to be ready for
     #[arg(long = "for", value_name = "PURPOSE", value_enum, default_value_t = Purpose::All)]
     purpose: Purpose,
     /// The slot that the receiver uses
     #[arg(short = 'S', long, value_name = "NAME", env = "TAPSTER_SLOT")]
     slot: Option<String>,
-    /// Print one line as monitoring plugins do, and end with their exit codes
+    /// Print one line, and end with an exit code, as monitoring plugins do
     #[arg(long, conflicts_with = "json")]
     nagios: bool,
     /// Print a JSON document

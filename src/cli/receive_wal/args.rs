@@ -14,10 +14,10 @@ use tapster::types::Lsn;
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(super) server: ServerArgs,
-    /// Serve all servers of a TOML file, which has the flags above as keys
+    /// Receive from all servers of a TOML file, which has the flags above as keys
     #[arg(long, value_name = "FILE", conflicts_with = "ConnectionArgs", conflicts_with_all = OF_ONE_SERVER)]
     pub(super) config: Option<PathBuf>,
-    /// Do everything but stream: show where it would begin, and why. Nothing is written or created
+    /// Do everything except stream: show where receiving would begin, and why. Nothing is written or created
     #[arg(long)]
     pub(super) dry_run: bool,
     /// Print events as JSON documents, one a line
@@ -26,7 +26,7 @@ pub(in crate::cli) struct Args {
     /// Print only warnings and errors
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// Also tell of each segment
+    /// Also print each segment
     #[arg(short, long, conflicts_with = "quiet")]
     pub(super) verbose: bool,
     // Last, because its heading also applies to all arguments that follow.
@@ -85,7 +85,7 @@ pub(super) struct ServerArgs {
     /// Make everything durable and report it at once, as a synchronous standby does
     #[arg(long, alias = "sync")]
     pub(super) synchronous: bool,
-    /// Seconds that the server may be silent before the connection counts as lost; 0 for any
+    /// Seconds the server may be silent before the connection counts as lost; 0 for no limit
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u64).range(..=2_147_483))]
     pub(super) receive_timeout: u64,
@@ -95,7 +95,7 @@ pub(super) struct ServerArgs {
     /// Compress complete segments: gzip, lz4 or zstd, and a level if wanted (gzip:9, zstd:level=3); none
     #[arg(short = 'Z', long, value_name = "METHOD[:LEVEL]")]
     pub(super) compress: Option<Compress>,
-    /// If the server does not have the next WAL any more, note the gap in the archive and go on behind it
+    /// If the server no longer has the next WAL, note the gap in the archive and go on behind it
     #[arg(long, conflicts_with = "no_state_file")]
     pub(super) accept_gap: bool,
     /// Keep no state file (tapster.state) in the archive
@@ -111,14 +111,14 @@ pub(super) struct ServerArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Monitoring")]
 pub(super) struct DaemonArgs {
-    /// Keep the figures in this file, in Prometheus' text format
+    /// Write metrics to this file, in Prometheus' text format
     #[arg(long, value_name = "FILE")]
     pub(super) metrics_file: Option<PathBuf>,
-    /// Seconds after which the figures are written again, also without a change of state
+    /// Seconds after which the metrics are written again, even without a change of state
     #[arg(long, value_name = "SECONDS", default_value_t = 15)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(super) metrics_interval: u64,
-    /// One line that moves on, on a terminal; "always" is a line each 30 s where there is none
+    /// Show the progress in one line on a terminal; "always" prints a line each 30 s elsewhere
     #[arg(long, value_enum, value_name = "WHEN", default_value_t)]
     pub(super) progress: When,
     /// The form of log lines on stderr

@@ -60,10 +60,10 @@ fn slot_text(args: &ServerArgs, point: &ResumePoint) -> Result<Option<String>, F
             Err(Failure::other(format!("replication slot \"{slot}\" already exists"))
                 .with_hint("--if-not-exists uses it"))
         }
-        (Some(true), _) => Ok(Some(format!("slot {slot} is there"))),
+        (Some(true), _) => Ok(Some(format!("slot {slot} exists"))),
         (Some(false), true) => Ok(Some(format!("slot {slot} would be created"))),
         (Some(false), false) => Err(Failure::other(format!("replication slot \"{slot}\" does not exist"))
             .with_advice(Advice::CreateSlot)),
-        (None, _) => Ok(Some(format!("a server before 15 does not tell whether slot {slot} is there"))),
+        (None, _) => Ok(Some(format!("servers before 15 do not report whether slot {slot} exists"))),
     }
 }

@@ -124,7 +124,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "tapster_exit_code",
         kind: "gauge",
-        help: "What receiving ended with; absent while it goes on. Other than 0 and 3 somebody has to look.",
+        help: "The exit code of receiving; absent while it runs. Codes other than 0 and 3 need attention.",
         value: |server| server.ended.map(f64::from),
     },
     Metric {
@@ -136,7 +136,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "tapster_received_lsn",
         kind: "gauge",
-        help: "Everything before this byte of the log has come.",
+        help: "Everything before this byte of the log was received.",
         value: |server| position(server, server.figures.received.get()),
     },
     Metric {
@@ -160,7 +160,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "tapster_lag_bytes",
         kind: "gauge",
-        help: "Bytes that the server has and no file here.",
+        help: "Bytes that the server has and that are in no file here.",
         value: |server| position(server, server.figures.lag_bytes()),
     },
     Metric {
@@ -172,31 +172,31 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "tapster_lag_seconds",
         kind: "gauge",
-        help: "How long ago everything that the server had told of was in a file here.",
+        help: "How long ago a file here had all WAL that the server had announced.",
         value: |server| server.figures.since_message.map(|_| server.figures.behind.as_secs_f64()),
     },
     Metric {
         name: "tapster_last_message_age_seconds",
         kind: "gauge",
-        help: "How long ago the server was last heard of, when this was written.",
+        help: "How long before this was written the server's last message came.",
         value: |server| server.figures.since_message.map(|since| since.as_secs_f64()),
     },
     Metric {
         name: "tapster_received_bytes_total",
         kind: "counter",
-        help: "Bytes of WAL that have come.",
+        help: "Bytes of WAL received.",
         value: |server| Some(server.figures.bytes as f64),
     },
     Metric {
         name: "tapster_segments_total",
         kind: "counter",
-        help: "Segments that were completed.",
+        help: "Segments completed.",
         value: |server| Some(server.figures.segments as f64),
     },
     Metric {
         name: "tapster_reconnects_total",
         kind: "counter",
-        help: "Connections that were made after the first.",
+        help: "Connections made after the first.",
         value: |server| Some(server.figures.connections.saturating_sub(1) as f64),
     },
     Metric {
@@ -208,7 +208,7 @@ const METRICS: &[Metric] = &[
     Metric {
         name: "tapster_damage_total",
         kind: "counter",
-        help: "How many times damaged WAL came.",
+        help: "How many times the server sent damaged WAL.",
         value: |server| Some(server.figures.damages as f64),
     },
     Metric {

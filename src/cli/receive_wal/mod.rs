@@ -34,20 +34,21 @@ pub(super) const AFTER_HELP: &str = "Examples:
   tapster receive-wal service=db1 -D /wal -S tap --synchronous
   tapster receive-wal --config servers.toml --metrics-file /run/tapster.prom
 
-Receiving begins where the archive ends, by its segments or by the file tapster.state in it; in an
-empty one at what the slot keeps, else at the server's current segment. Without a slot the server
-may remove WAL before it is received. A lost connection is made again.
+Receiving begins where the archive ends, by its segments or by its file tapster.state; with an
+empty archive, at the oldest WAL that the slot keeps, or else at the server's current segment.
+Without a slot the server may remove WAL before it is received. After a lost connection the program
+connects again.
 
-If the server does not have the next WAL any more, the program refuses to continue (5). Take a new
-base backup then, and give --accept-gap once: the gap is noted in tapster.state.
+If the server no longer has the next WAL, the program refuses to continue (5). Then take a new base
+backup, and give --accept-gap once: the gap is noted in tapster.state.
 
-Every flag has a variable, TAPSTER_ and its name (TAPSTER_SLOT), for what the command line does not
-say. A file for --config has a table [servers.NAME] for each server, with conn, directory, slot and
-the other flags as keys, and [defaults] for all of them. One server's failure does not stop the
-others; when all have ended, the highest of their exit codes counts.
+Each flag can also be set by an environment variable, TAPSTER_ and its name (TAPSTER_SLOT); the
+command line takes precedence. A file for --config has a table [servers.NAME] for each server, with
+conn, directory, slot and the other flags as keys, and [defaults] for all servers. One server's
+failure does not stop the others; when all have ended, the highest exit code counts.
 
 SIGINT and SIGTERM stop in good order, a second one at once. SIGHUP reads passwords, service files
-and the file of --config again, SIGUSR1 prints how far it is. systemd (Type=notify) is told READY,
+and the file of --config again, SIGUSR1 prints the progress. systemd (Type=notify) is sent READY,
 STATUS and WATCHDOG.
 
 Exit codes:
@@ -56,7 +57,7 @@ Exit codes:
   2  usage, bad connection string
   3  cannot connect, or connection lost and --no-loop
   4  authentication, TLS verification, missing privilege
-  5  refused so that WAL is not lost or mixed: gap, other cluster, archive ahead, archive locked
+  5  refused because WAL would be lost or mixed: gap, other cluster, archive ahead, archive locked
   6  local storage
   130, 143  ended at once by a second SIGINT or SIGTERM";
 

@@ -142,8 +142,8 @@ impl Reporter {
             ReceiverEvent::ArchiveWarning(warning) => self.warning(&text(warning)),
             ReceiverEvent::Resumed { flushed, timeline } => self.line(
                 &format!(
-                    "the newest segments are not here any more; by the state file, everything before {flushed} on \
-                     timeline {timeline} was received"
+                    "the newest segments are no longer in the archive; by the state file, everything before {flushed} \
+                     on timeline {timeline} was received"
                 ),
                 &json!({ "event": "resumed", "flush_lsn": text(flushed), "timeline": timeline.get() }),
             ),

@@ -51,12 +51,12 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         print_timeline(timeline)?;
     }
     if listing.timelines.is_empty() {
-        output::note("no WAL there");
+        output::note("no WAL in the directory");
     }
     let is_foreign = |name: &&String| !ArchiveFileName::is_temporary(name);
     let foreign = listing.others.iter().filter(is_foreign).count();
     if foreign > 0 {
-        output::note(&format!("{} that no archive has", count(foreign as u64, "file")));
+        output::note(&format!("{} not belonging to an archive", count(foreign as u64, "file")));
     }
     Ok(())
 }

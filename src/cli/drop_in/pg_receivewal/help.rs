@@ -20,7 +20,7 @@ Options:
                              seconds between status reports, 0 for none but those asked for (default: 10)
   -S, --slot=NAME            use this replication slot
       --synchronous          make everything durable and report it at once
-  -v, --verbose              tell of each segment and timeline
+  -v, --verbose              print each segment and timeline
   -V, --version              print the version and end; the first argument
   -Z, --compress=METHOD[:DETAIL]
                              none, gzip, lz4 or zstd, with a level; a number alone is a level of gzip
