@@ -1,31 +1,13 @@
 //! Where the WAL begins that a slot keeps.
 //!
-//! Some of it only SQL tells: replication connections of servers before 15 do not tell a slot's position, and those
-//! of 15 to 17 say the same of a lost slot as of a new one.
-
-use std::format;
-use std::string::String;
+//! Some servers tell it over an ordinary connection only: see [`SlotBySql`].
 
 use super::plan::Server;
 use super::start::server_history;
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal};
-use crate::client::Error;
-use crate::client::{Connection, quote_literal};
-use crate::conninfo::{Config, Replication};
-use crate::replication::ReplicationConnection;
+use crate::replication::{ReplicationConnection, SlotBySql};
 use crate::types::{Lsn, ServerVersion, TimelineId};
-
-/// Every cluster has it, but for those whose owner dropped it.
-const DATABASE: &str = "postgres";
-
-/// What `pg_replication_slots` says.
-#[derive(Default)]
-struct Slot {
-    restart_lsn: Option<Lsn>,
-    /// From 13 on.
-    wal_status: Option<String>,
-}
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Where the WAL begins that the slot keeps, and its timeline.
@@ -59,35 +41,20 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         slot: &str,
         version: ServerVersion,
     ) -> Result<Option<Lsn>, ReceiveError> {
-        let mut config = self.connector.config().clone();
-        config.replication = Replication::None;
-        config.dbname = DATABASE.into();
         let limit = self.options.receive_timeout;
-        let asked = within(limit, "asking for the slot", async { Ok(query(&config, slot, version).await?) });
-        match asked.await {
-            Ok(Slot { wal_status: Some(status), .. }) if status == "lost" => {
+        let config = self.connector.config();
+        let asked =
+            within(limit, "asking for the slot", async { Ok(SlotBySql::read(config, slot, version).await?) });
+        // START_REPLICATION refuses a slot that does not exist, in the server's words.
+        match asked.await.map(Option::unwrap_or_default) {
+            Ok(SlotBySql { wal_status: Some(status), .. }) if status == "lost" => {
                 Err(Refusal::SlotLost { slot: slot.into(), message: None }.into())
             }
-            Ok(Slot { restart_lsn, .. }) => Ok(restart_lsn),
+            Ok(SlotBySql { restart_lsn, .. }) => Ok(restart_lsn),
             Err(error) => {
                 (self.on_event)(ReceiverEvent::SlotUnknown { slot, error: &error });
                 Ok(None)
             }
         }
     }
-}
-
-async fn query(config: &Config, slot: &str, version: ServerVersion) -> Result<Slot, Error> {
-    let wal_status = if version >= ServerVersion::release(13) { "wal_status" } else { "NULL" };
-    let query = format!(
-        "SELECT restart_lsn, {wal_status} FROM pg_catalog.pg_replication_slots \
-         WHERE slot_name OPERATOR(pg_catalog.=) {}",
-        quote_literal(slot)
-    );
-    let mut connection = Connection::connect(config).await?;
-    let sets = connection.simple_query(&query).await?;
-    connection.close().await?;
-    // One that does not exist is told by START_REPLICATION, in the server's words.
-    let Some(row) = sets.first().and_then(|set| set.row(0)) else { return Ok(Slot::default()) };
-    Ok(Slot { restart_lsn: row.optional(0)?, wal_status: row.optional_text(1)?.map(Into::into) })
 }

@@ -26,9 +26,11 @@ mod commands;
 mod connection;
 mod copy_both;
 mod physical;
+mod slot_by_sql;
 
 pub use commands::{
     CreatedSlot, HistoryFile, IdentifySystem, LogicalSlot, PhysicalSlot, SlotPosition, SnapshotAction,
 };
 pub use connection::ReplicationConnection;
 pub use physical::{NextTimeline, StartPhysical, StartedStream, StreamEnd, WalArrival, WalEvent, WalStream};
+pub use slot_by_sql::SlotBySql;

@@ -1,0 +1,56 @@
+use std::format;
+use std::string::{String, ToString as _};
+
+use crate::client::{Connection, Error, quote_literal};
+use crate::conninfo::{Config, Replication};
+use crate::types::{Lsn, ServerVersion};
+
+/// Every cluster has this database, unless its owner dropped it.
+const DATABASE: &str = "postgres";
+/// The first release with `wal_status`.
+const WAL_STATUS: ServerVersion = ServerVersion::release(13);
+
+/// A slot as `pg_replication_slots` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SlotBySql {
+    /// The oldest WAL that the slot keeps; `None` if it keeps none.
+    pub restart_lsn: Option<Lsn>,
+    /// `reserved`, `extended`, `unreserved` or `lost` (servers from 13 on).
+    pub wal_status: Option<String>,
+}
+
+impl SlotBySql {
+    /// Reads a slot of a server of this version over an ordinary connection of its own, to the database `postgres`
+    /// with everything else as in `config`; `None` if there is no such slot.
+    ///
+    /// This takes the place of [`read_slot`](super::ReplicationConnection::read_slot) where the replication protocol
+    /// does not tell enough: servers before 15 have no `READ_REPLICATION_SLOT`, and those of 15 to 17 answer the same
+    /// for a lost slot as for a new one.
+    ///
+    /// # Errors
+    /// The connection's, or the server's.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped the connection is closed.
+    pub async fn read(config: &Config, slot: &str, version: ServerVersion) -> Result<Option<Self>, Error> {
+        let mut config = config.clone();
+        config.replication = Replication::None;
+        config.dbname = DATABASE.into();
+        let mut connection = Connection::connect(&config).await?;
+        let sets = connection.simple_query(&query(slot, version)).await?;
+        connection.close().await?;
+        let Some(row) = sets.first().and_then(|set| set.row(0)) else { return Ok(None) };
+        let wal_status = row.optional_text("wal_status")?.map(str::to_string);
+        Ok(Some(Self { restart_lsn: row.optional("restart_lsn")?, wal_status }))
+    }
+}
+
+fn query(slot: &str, version: ServerVersion) -> String {
+    let wal_status = if version >= WAL_STATUS { "wal_status" } else { "NULL AS wal_status" };
+    format!(
+        "SELECT restart_lsn, {wal_status} FROM pg_catalog.pg_replication_slots \
+         WHERE slot_name OPERATOR(pg_catalog.=) {}",
+        quote_literal(slot)
+    )
+}
