@@ -11,12 +11,14 @@ use crate::client::Row;
 use crate::types::{Lsn, SqlState};
 
 /// What a server can be told to do.
+///
+/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is no
+/// connection, and with [`PostgresError::Failed`] if the server refuses; under "Errors" is only what comes on top.
 impl PostgreSQLConnection {
     /// Writes a restore point, and gives its position.
     ///
     /// # Errors
-    /// [`PostgresError::IsInRecovery`] on a standby; 22023 for a name of 64 bytes or more; the connection's,
-    /// or the server's.
+    /// [`PostgresError::IsInRecovery`] on a standby; 22023 for a name of 64 bytes or more.
     pub async fn create_restore_point(&self, name: &str) -> Result<Lsn, PostgresError> {
         let what = "pg_create_restore_point";
         let mut connection = self.reconnecting.connect().await?;
@@ -29,7 +31,7 @@ impl PostgreSQLConnection {
     /// Has the server write a checkpoint, a standby a restart point, and waits for it.
     ///
     /// # Errors
-    /// [`PostgresError::CheckpointPrivilegesRequired`]; the connection's, or the server's.
+    /// [`PostgresError::CheckpointPrivilegesRequired`].
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
@@ -46,7 +48,7 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::BackupFunctionsAccessRequired`] without backup privileges,
-    /// [`PostgresError::IsInRecovery`] on a standby; the connection's, or the server's.
+    /// [`PostgresError::IsInRecovery`] on a standby.
     pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         let version = connection.server_version().map_err(PostgresError::Connection)?;

@@ -15,101 +15,68 @@ use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
 use crate::types::{Lsn, ServerVersion, SystemId};
 
 /// What a server can be asked.
+///
+/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is no
+/// connection, and with [`PostgresError::Failed`] if the server refuses; under "Errors" is only what comes on top.
 impl PostgreSQLConnection {
     /// Whether the server is a standby.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn is_in_recovery(&self) -> Result<bool, PostgresError> {
         self.value("pg_is_in_recovery", &|_| sql::IS_IN_RECOVERY.into()).await
     }
 
     /// Whether the role is a superuser.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn is_superuser(&self) -> Result<bool, PostgresError> {
         self.value("asking for the role", &|_| sql::IS_SUPERUSER.into()).await
     }
 
     /// Whether the role may take backups: monitoring, start, stop, switch WAL, create restore points. See
     /// [`backup_privileges`](super::backup_privileges).
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn has_backup_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_backup_privileges).await
     }
 
     /// Whether the role may run `CHECKPOINT`.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn has_checkpoint_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_checkpoint_privileges).await
     }
 
     /// Whether the role may see all settings and statistics.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn has_monitoring_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_monitoring_privileges).await
     }
 
     /// Where the server is in its WAL.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn current_xlog_info(&self) -> Result<XlogInfo, PostgresError> {
         self.one("asking for the position", &sql::current_xlog_info, &[], XlogInfo::read).await
     }
 
     /// [`XlogInfo::file_name`].
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn current_xlog_file_name(&self) -> Result<Option<String>, PostgresError> {
         Ok(self.current_xlog_info().await?.file_name)
     }
 
     /// [`XlogInfo::location`].
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn current_xlog_location(&self) -> Result<Option<Lsn>, PostgresError> {
         Ok(self.current_xlog_info().await?.location)
     }
 
     /// The size of a WAL segment in bytes.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn xlog_segment_size(&self) -> Result<u64, PostgresError> {
         self.value("asking for a setting", &sql::xlog_segment_size).await
     }
 
     /// After how many seconds the server ends a segment by itself; 0 for never.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn archive_timeout(&self) -> Result<u64, PostgresError> {
         let setting = |_| format!("coalesce({}, '0')", sql::number_setting("archive_timeout"));
         self.value("asking for a setting", &setting).await
     }
 
     /// The seconds between two checkpoints.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn checkpoint_timeout(&self) -> Result<u64, PostgresError> {
         self.value("asking for a setting", &|_| sql::number_setting("checkpoint_timeout")).await
     }
 
     /// The size of all tablespaces in bytes; `None` for a role without backup privileges.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn current_size(&self) -> Result<Option<u64>, PostgresError> {
         self.optional_value("asking for the size", &sql::current_size).await
     }
@@ -117,24 +84,18 @@ impl PostgreSQLConnection {
     /// A setting as `SHOW` prints it: `16MB`, `5min`, `on`.
     ///
     /// # Errors
-    /// 42704 if there is no such setting, 42501 if the role may not see it, or the connection's error.
+    /// 42704 if there is no such setting, 42501 if the role may not see it.
     pub async fn get_setting(&self, name: &str) -> Result<String, PostgresError> {
         let sql = |_| sql::GET_SETTING.to_string();
         self.one("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
     }
 
     /// The system identifier.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn get_systemid(&self) -> Result<SystemId, PostgresError> {
         self.value("pg_control_system", &|_| sql::SYSTEM_ID.into()).await
     }
 
     /// The tablespaces outside of the data directory.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn get_tablespaces(&self) -> Result<Vec<Tablespace>, PostgresError> {
         let what = "asking for tablespaces";
         let set = self.reconnecting.read(what, &|_| sql::TABLESPACES.into(), &[]).await?;
@@ -142,9 +103,6 @@ impl PostgreSQLConnection {
     }
 
     /// Where the configuration is. Kept, once something was seen.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn get_configuration_files(&self) -> Result<ConfigurationFiles, PostgresError> {
         let mut kept = self.configuration_files.lock().await;
         if *kept != ConfigurationFiles::default() {
@@ -163,9 +121,6 @@ impl PostgreSQLConnection {
     }
 
     /// What the archiver has done.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn get_archiver_stats(&self) -> Result<ArchiverStats, PostgresError> {
         self.one("asking for the archiver", &|_| sql::archiver_stats(), &[], ArchiverStats::read).await
     }
@@ -173,7 +128,7 @@ impl PostgreSQLConnection {
     /// A physical slot; `None` if there is none of that name.
     ///
     /// # Errors
-    /// [`PostgresError::UnsupportedFeature`] before 9.4; the connection's, or the server's.
+    /// [`PostgresError::UnsupportedFeature`] before 9.4.
     pub async fn get_replication_slot(&self, name: &str) -> Result<Option<ReplicationSlot>, PostgresError> {
         self.require(90_400, "9.4").await?;
         let what = "asking for the slot";
@@ -184,8 +139,7 @@ impl PostgreSQLConnection {
     /// The replication clients, the synchronous ones first.
     ///
     /// # Errors
-    /// [`PostgresError::BackupFunctionsAccessRequired`] without monitoring privileges; the connection's, or
-    /// the server's.
+    /// [`PostgresError::BackupFunctionsAccessRequired`] without monitoring privileges.
     pub async fn get_replication_stats(
         &self,
         clients: ClientType,
@@ -200,16 +154,13 @@ impl PostgreSQLConnection {
     /// The names in `synchronous_standby_names`, `*` among them; none if the setting is empty.
     ///
     /// # Errors
-    /// [`PostgresError::UnsupportedFeature`] before 9.1; the connection's, or the server's.
+    /// [`PostgresError::UnsupportedFeature`] before 9.1.
     pub async fn get_synchronous_standby_names(&self) -> Result<Vec<String>, PostgresError> {
         self.require(90_100, "9.1").await?;
         Ok(standby_names::parse(&self.get_setting("synchronous_standby_names").await?))
     }
 
     /// Which of these privileges the role lacks; none for a superuser.
-    ///
-    /// # Errors
-    /// The connection's, or the server's.
     pub async fn missing_privileges(
         &self,
         privileges: Vec<Privilege>,

@@ -42,7 +42,7 @@ impl PostgreSQLConnection {
     /// All replication slots, by name.
     ///
     /// # Errors
-    /// The connection's, or the server's.
+    /// [`PostgresError::Connection`], or [`PostgresError::Failed`] if the server refuses.
     pub async fn slots(&self) -> Result<Vec<SlotStatus>, PostgresError> {
         let what = "asking for slots";
         let set = self.reconnecting.read(what, &sql::slots, &[]).await?;

@@ -54,7 +54,7 @@ impl PostgreSQLConnection {
     /// [`get_replication_stats`](Self::get_replication_stats) this needs no privilege.
     ///
     /// # Errors
-    /// The connection's, or the server's.
+    /// [`PostgresError::Connection`], or [`PostgresError::Failed`] if the server refuses.
     pub async fn wal_senders(&self) -> Result<Vec<WalSender>, PostgresError> {
         let what = "asking for replication clients";
         let set = self.reconnecting.read(what, &sql::wal_senders, &[]).await?;

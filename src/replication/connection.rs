@@ -29,13 +29,8 @@ impl ReplicationConnection {
         Connection::connect(config).await.map(|connection| Self::new(connection, config))
     }
 
-    /// As [`connect`](Self::connect), with a [`Connector`], which makes a second time cheaper.
-    ///
-    /// # Errors
-    /// As there.
-    ///
-    /// # Cancel safety
-    /// As there.
+    /// As [`connect`](Self::connect), also in errors and cancel safety, with a [`Connector`], which makes a second
+    /// connection cheaper.
     pub async fn connect_with(connector: &Connector) -> Result<Self, Error> {
         check(connector.config())?;
         connector.connect().await.map(|connection| Self::new(connection, connector.config()))
