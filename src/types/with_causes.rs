@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[derive(Debug)]
-    struct Layer(&'static str, Option<&'static Layer>);
+    struct Layer(&'static str, Option<&'static Self>);
 
     impl fmt::Display for Layer {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
