@@ -23,7 +23,10 @@ readonly steps=(
 readonly manifests=(Cargo.toml tests/no_std/Cargo.toml)
 
 # Each builds on some of the ones before it.
-readonly feature_sets=(none auth session conninfo client tls encrypted-key replication postgres wal compression storage archive receiver cli)
+readonly feature_sets=(
+    none arbitrary test-server auth session conninfo client tls encrypted-key replication postgres wal compression
+    storage archive receiver cli
+)
 
 main() {
     local step quick=() wanted=("${steps[@]}")
