@@ -1,16 +1,14 @@
-use alloc::format;
 use alloc::string::ToString;
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::unix::fs::FileExt;
 
 use super::{Archive, ArchiveError, SegmentFile, SegmentReader};
 use crate::archive::io_error;
 use crate::compression::{Compress, Compression, Encoder};
-use crate::storage::StorageError;
-use crate::storage::{Entry, TEMPORARY};
+use crate::storage::{Entry, NewFile};
 use crate::wal::WalSegment;
 
 /// Bytes that pass at a time.
@@ -21,7 +19,7 @@ impl Archive {
     /// because somebody took it away, nor once `stop` is true.
     ///
     /// The plain file is removed when the compressed one has been read back, is the same, and is durable. So at
-    /// every moment, also after a crash, one of the two is here and complete; what an attempt left ends in `.tmp`.
+    /// every moment, also after a crash, one of the two is here and complete.
     ///
     /// # Errors
     /// If a file cannot be read, written or synced. The plain segment stays, and it may be tried again.
@@ -40,14 +38,17 @@ impl Archive {
         let content = directory.open_file(&plain)?;
         self.check_compressed(segment, &content)?;
         let name = SegmentFile::complete(segment, compress.method).to_string();
-        let temporary = format!("{name}{TEMPORARY}");
-        let written = self.write_compressed(&content, compress, &temporary, stop);
-        // Whoever ships finished segments away may have been faster, and is not to find it twice.
-        if !matches!(written, Ok(true)) || directory.entry(&plain)?.is_none() {
-            directory.remove(&temporary)?;
-            return written.map(|_| false);
+        let new = directory.new_file(&name, self.file_mode())?;
+        if !self.write_compressed(&content, compress, &new, stop)? {
+            return Ok(false);
         }
-        directory.rename(&temporary, &name)?;
+        new.sync()?;
+        // Another process may have moved the segment away meanwhile. It must not find the segment a second time.
+        if directory.entry(&plain)?.is_none() {
+            return Ok(false);
+        }
+        new.publish()?;
+        directory.sync()?;
         directory.remove(&plain)?;
         directory.sync()?;
         Ok(true)
@@ -70,20 +71,17 @@ impl Archive {
         Ok(())
     }
 
-    /// Writes a compressed copy, makes it durable and reads it back. False if it was told to stop.
+    /// Writes a compressed copy and reads it back. False if `stop` became true.
     fn write_compressed(
         &self,
         plain: &File,
         compress: Compress,
-        name: &str,
+        new: &NewFile<'_>,
         stop: &AtomicBool,
     ) -> Result<bool, ArchiveError> {
-        let path = || self.directory().path_of(name);
-        let err = |source| io_error("write", path(), source);
-        let file = self.directory().create_file(name, self.file_mode())?;
-        file.set_len(0).map_err(err)?;
+        let err = |source| io_error("write", new.path(), source);
         let len = u64::from(self.segment_size().bytes());
-        let mut encoder = Encoder::new(file, compress, len).map_err(err)?;
+        let mut encoder = Encoder::new(new.file(), compress, len).map_err(err)?;
         let mut chunk = vec![0; CHUNK_LEN];
         // The length of a chunk divides that of every segment.
         for at in (0..len).step_by(CHUNK_LEN) {
@@ -93,15 +91,13 @@ impl Archive {
             self.read_at(plain, &mut chunk, at)?;
             encoder.write_all(&chunk).map_err(err)?;
         }
-        let file = encoder.finish().map_err(err)?;
-        file.sync_all().map_err(|source| {
-            ArchiveError::Storage(StorageError::Fsync { path: path(), source: Some(source) })
-        })?;
-        let written = SegmentReader::new(self.directory().open_file(name)?, path(), compress.method, len)?;
+        let mut written = encoder.finish().and_then(File::try_clone).map_err(err)?;
+        written.rewind().map_err(err)?;
+        let written = SegmentReader::new(written, new.path(), compress.method, len)?;
         match self.compare(written, plain)? {
             Comparison::Same => Ok(true),
             Comparison::Differs | Comparison::NoSegment => Err(ArchiveError::Decompress {
-                path: path(),
+                path: new.path(),
                 source: io::Error::new(io::ErrorKind::InvalidData, "it does not hold what was written to it"),
             }),
         }
@@ -148,6 +144,7 @@ enum Comparison {
 mod tests {
     use super::*;
     use crate::types::WalSegmentSize;
+    use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
     use std::fs;
@@ -199,7 +196,8 @@ mod tests {
             let fixture = Fixture::new();
             let name = format!("{NAME}{suffix}");
             // What a crash has left does not matter.
-            fs::write(fixture.dir.path().join(format!("{name}.tmp")), vec![7; 2 * SIZE]).unwrap();
+            fs::write(fixture.dir.path().join(format!("{name}.0123456789abcdef.tmp")), b"half").unwrap();
+            fixture.archive.remove_left_over().unwrap();
             assert!(fixture.compress(how).unwrap());
             assert_eq!(fixture.names(), [name.as_str()]);
             assert!(fixture.content_of(&name) == fixture.content);

@@ -8,7 +8,7 @@
 //! | `<segment>.partial` | the segment in progress, or where a timeline was left; it has the full size from the beginning, with zeros for what never came |
 //! | `<timeline>.history` | the ancestors of a timeline, as the server sent them |
 //! | `tapster.state` | what [`ArchiveState`] says; only where the receiver is told to keep one |
-//! | `*.tmp` | a file in the making; of no meaning after a crash |
+//! | `*.tmp` | a file in the making; of no meaning after a crash, and then [removed](Archive::remove_left_over) |
 //!
 //! A complete segment may be compressed, and then has `.gz`, `.lz4` or `.zst` appended; pg_receivewal also compresses
 //! histories and partial segments, where it comes before `.partial`. [`SegmentReader`] reads them all. The lock is on
@@ -120,6 +120,19 @@ impl Archive {
     /// to the caller whether to go on without.
     pub fn lock(&self) -> Result<ArchiveLock, ArchiveError> {
         Ok(ArchiveLock(self.directory.lock()?))
+    }
+
+    /// Removes the half-made files that crashes have left, but for those that another process is making.
+    ///
+    /// Whoever writes into the archive calls this once, so that a process that crashes again and again does not fill
+    /// the disk.
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or a file cannot be removed.
+    pub fn remove_left_over(&self) -> Result<(), ArchiveError> {
+        Ok(self.directory.remove_left_over(|name| {
+            name == ArchiveState::FILE_NAME || ArchiveFileName::parse(name, self.segment_size).is_some()
+        })?)
     }
 
     /// Whether the history of `timeline` is here.
@@ -246,7 +259,10 @@ mod tests {
         assert_eq!((archive.has_history(two).unwrap(), archive.read_history(two).unwrap()), (false, None));
 
         // What a crash left behind does not matter.
-        fs::write(dir.path().join("00000002.history.tmp"), "a longer text than the file's").unwrap();
+        for left_over in ["00000002.history.0123456789abcdef.tmp", "tapster.state.fedcba9876543210.tmp"] {
+            fs::write(dir.path().join(left_over), "half a text").unwrap();
+        }
+        archive.remove_left_over().unwrap();
         let file = b"1\t0/50000A0\treason\n";
         archive.write_history(two, file).unwrap();
         archive.write_history(two, file).unwrap();

@@ -46,7 +46,7 @@ impl SegmentWriter {
         if segment.size() != archive.segment_size() {
             return Err(ArchiveError::OtherSegmentSize { path });
         }
-        let handle = archive.directory().create_file(&name, archive.file_mode())?;
+        let handle = archive.directory().open_or_create(&name, archive.file_mode())?;
         preallocate(&handle, segment.size().bytes().into(), archive.fill())
             .map_err(|source| io_error("allocate", path.clone(), source))?;
         let fsyncs = Arc::clone(archive.fsyncs());
@@ -422,6 +422,27 @@ mod tests {
             assert!(content.starts_with(b"new") && content[3..kept].iter().all(|&b| b == 7), "{len}");
             assert!(content[kept..].iter().all(|&b| b == 0), "{len}");
         }
+    }
+
+    #[test]
+    fn a_partial_file_that_is_no_regular_file_is_left_alone() {
+        let fixture = Fixture::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let precious = elsewhere.path().join("precious");
+        fs::write(&precious, "untouched").unwrap();
+        std::os::unix::fs::symlink(&precious, fixture.path(".partial")).unwrap();
+        let refuse = || {
+            let error = SegmentWriter::open(&fixture.archive, segment()).unwrap_err();
+            assert!(matches!(error, ArchiveError::Storage(StorageError::NotAFile { .. })), "{error}");
+        };
+        refuse();
+        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+        fs::remove_file(fixture.path(".partial")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(fixture.path(".partial")).unwrap();
+        refuse();
+        fs::remove_file(fixture.path(".partial")).unwrap();
+        fs::create_dir(fixture.path(".partial")).unwrap();
+        refuse();
     }
 
     #[test]

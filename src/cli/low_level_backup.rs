@@ -1,7 +1,6 @@
 use core::time::Duration;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -20,6 +19,7 @@ use tapster::postgres::{
     PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
     StandbyPostgreSQLConnection, StartedBackup, StoppedBackup,
 };
+use tapster::storage::{Directory, StorageError};
 use tapster::types::WalSegmentSize;
 use tapster::wal::WalSegment;
 
@@ -96,7 +96,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // If the backup was not stopped, ending the session makes the server abandon it.
     server.close().await;
     let done = outcome?;
-    write_files(&args.directory, &done.stopped).map_err(|error| {
+    write_files(&args.directory, &done.stopped).map_err(io::Error::from).map_err(|error| {
         Failure::storage(format!("could not write to \"{}\": {error}", args.directory.display()))
     })?;
     report(&args, &done)
@@ -263,28 +263,23 @@ fn check(status: Result<ExitStatus, Failure>, command: &[OsString]) -> Result<()
 }
 
 /// Writes the files that make the copy a backup: durable, and each one whole or not at all.
-fn write_files(directory: &Path, stopped: &StoppedBackup) -> io::Result<()> {
+fn write_files(path: &Path, stopped: &StoppedBackup) -> Result<(), StorageError> {
+    let directory = Directory::open(path)?;
+    directory.remove_left_over(|name| [LABEL, TABLESPACE_MAP].contains(&name))?;
     // The map comes first: a label without its map would make a backup without its tablespaces.
     if stopped.tablespace_map.is_empty() {
         // The map of an earlier copy would mislead recovery.
-        match fs::remove_file(directory.join("tablespace_map")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        directory.remove(TABLESPACE_MAP)?;
     } else {
-        write_file(directory, "tablespace_map", &stopped.tablespace_map)?;
+        directory.replace(TABLESPACE_MAP, stopped.tablespace_map.as_bytes(), FILE_MODE)?;
     }
-    write_file(directory, "backup_label", &stopped.backup_label)?;
-    File::open(directory)?.sync_all()
+    directory.replace(LABEL, stopped.backup_label.as_bytes(), FILE_MODE)
 }
 
-fn write_file(directory: &Path, name: &str, text: &str) -> io::Result<()> {
-    let temporary = directory.join(format!("{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, directory.join(name))
-}
+const LABEL: &str = "backup_label";
+const TABLESPACE_MAP: &str = "tablespace_map";
+/// Less what the umask takes away: the copy may be for another user.
+const FILE_MODE: u32 = 0o666;
 
 fn report(args: &Args, done: &Done) -> Result<(), Failure> {
     let Done { started, stopped, first, last } = done;

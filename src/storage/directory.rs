@@ -1,18 +1,16 @@
-use alloc::borrow::ToOwned;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{FileStatus, StorageError};
+use super::{FileStatus, NewFile, StorageError};
 
-/// Ends the name of a file that is renamed once it is complete.
-pub const TEMPORARY: &str = ".tmp";
-
-/// A directory, held open: every file of an archive is reached through it.
+/// A directory, held open: its files are reached through it.
 ///
 /// So the lock, the files and the directory that is synced are always of one directory, also after another one
 /// took over the path.
@@ -45,6 +43,21 @@ impl Directory {
         Ok(Self { file: file.into(), path: path.to_owned() })
     }
 
+    /// Opens the directory in which `path` names a file, which need not exist; the name comes with it.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or the path ends in no name.
+    pub fn of_file(path: &Path) -> Result<(Self, &OsStr), StorageError> {
+        let Some(name) = path.file_name() else {
+            return Err(StorageError::io("write", path.to_owned(), Errno::ISDIR));
+        };
+        let parent = match path.parent() {
+            Some(parent) if parent != Path::new("") => parent,
+            _ => Path::new("."),
+        };
+        Ok((Self::open(parent)?, name))
+    }
+
     /// The path that it was opened with.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -53,12 +66,11 @@ impl Directory {
 
     /// That path with a name in it, for messages.
     #[must_use]
-    pub fn path_of(&self, name: &str) -> PathBuf {
+    pub fn path_of(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Calls `each` with every name but `.`, `..` and those that are not UTF-8, which no file of an archive
-    /// has.
+    /// Calls `each` with every name but `.`, `..` and those that are not UTF-8.
     pub fn for_each_name(&self, mut each: impl FnMut(&str)) -> Result<(), StorageError> {
         let err = |source| StorageError::io("list directory", self.path.clone(), source);
         for entry in rustix::fs::Dir::read_from(&self.file).map_err(err)? {
@@ -88,8 +100,68 @@ impl Directory {
     }
 
     /// Opens a file for reading and writing, and makes it with `mode` if it does not exist.
-    pub fn create_file(&self, name: &str, mode: u32) -> Result<File, StorageError> {
-        self.open_with(name, OFlags::RDWR | OFlags::CREATE, Mode::from_raw_mode(mode))
+    ///
+    /// # Errors
+    /// [`StorageError::NotAFile`] for a symbolic link, which is not followed, and for everything else that is no
+    /// regular file: nothing is written to it, and nothing waits for it.
+    pub fn open_or_create(&self, name: &str, mode: u32) -> Result<File, StorageError> {
+        // Asked first, as a device may act on being opened; and again of what was opened.
+        if let Some(status) = self.status_of_link(name)?
+            && !status.is_file
+        {
+            return Err(StorageError::NotAFile { path: self.path_of(name) });
+        }
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
+        self.check_is_file(name, self.open_with(name, flags, Mode::from_raw_mode(mode)))
+    }
+
+    /// Opens an existing regular file for reading and writing.
+    pub(super) fn open_existing(&self, name: &str) -> Result<File, StorageError> {
+        self.check_is_file(name, self.open_with(name, OFlags::RDWR | OFlags::NOFOLLOW, Mode::empty()))
+    }
+
+    /// Makes a file that does not exist yet, for reading and writing, under its own name. What is to have its name
+    /// only when it is complete is a [`NewFile`].
+    pub fn create_new(&self, name: &str, mode: u32) -> Result<File, StorageError> {
+        self.open_with(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(mode))
+    }
+
+    /// Begins to make the file `name`, with `mode`. It gets the name when it is complete.
+    ///
+    /// # Errors
+    /// If no file can be made.
+    pub fn new_file(&self, name: impl AsRef<OsStr>, mode: u32) -> Result<NewFile<'_>, StorageError> {
+        NewFile::create(self, name.as_ref(), mode)
+    }
+
+    /// As [`Directory::status`] of the name itself: a symbolic link is not followed, and is no file.
+    fn status_of_link(&self, name: &str) -> Result<Option<FileStatus>, StorageError> {
+        FileStatus::of_link(&self.file, name)
+            .map_err(|source| StorageError::io("look up", self.path_of(name), source))
+    }
+
+    fn check_is_file(&self, name: &str, opened: Result<File, StorageError>) -> Result<File, StorageError> {
+        let not_a_file = || StorageError::NotAFile { path: self.path_of(name) };
+        let file = match opened {
+            Err(StorageError::Io { source, .. })
+                if [Errno::LOOP, Errno::NXIO]
+                    .map(Errno::raw_os_error)
+                    .map(Some)
+                    .contains(&source.raw_os_error()) =>
+            {
+                return Err(not_a_file());
+            }
+            opened => opened?,
+        };
+        let status = FileStatus::of(&file);
+        match status.map_err(|source| StorageError::io("look up", self.path_of(name), source))?.is_file {
+            true => Ok(file),
+            false => Err(not_a_file()),
+        }
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
     }
 
     fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, StorageError> {
@@ -100,17 +172,15 @@ impl Directory {
             .map_err(|source| StorageError::io("open", self.path_of(name), source))
     }
 
-    /// Replaces a file, or makes it with `mode`; it has all of `bytes`, durably, or is as it was. What a crash leaves
-    /// is a temporary file, which is written over.
+    /// Replaces a file, or makes it with `mode`: it has all of `bytes`, durably, or is as it was.
+    ///
+    /// # Errors
+    /// Those of [`NewFile`].
     pub fn replace(&self, name: &str, bytes: &[u8], mode: u32) -> Result<(), StorageError> {
-        let temporary = alloc::format!("{name}{TEMPORARY}");
-        let path = self.path_of(&temporary);
-        let mut file = self.create_file(&temporary, mode)?;
-        file.set_len(0)
-            .and_then(|()| file.write_all(bytes))
-            .map_err(|source| StorageError::io("write", path.clone(), source))?;
-        file.sync_all().map_err(|source| StorageError::Fsync { path, source: Some(source) })?;
-        self.rename(&temporary, name)
+        let new = self.new_file(name, mode)?;
+        let written = new.file().write_all(bytes);
+        written.map_err(|source| StorageError::io("write", new.path(), source))?;
+        new.commit()
     }
 
     /// Renames a file of this directory; the names are durable when this returns.
@@ -190,6 +260,70 @@ fn find_lock_holder(locks: &str, inode: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::FileType;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn only_a_regular_file_is_opened_for_writing() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        let path = |name| dir.path().join(name);
+        fs::write(path("file"), "untouched").unwrap();
+        symlink("file", path("link")).unwrap();
+        symlink("missing", path("dangling")).unwrap();
+        fs::create_dir(path("directory")).unwrap();
+        rustix::fs::mknodat(&directory.file, "pipe", FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for name in ["link", "dangling", "directory", "pipe", "socket"] {
+            let error = directory.open_or_create(name, 0o600).unwrap_err();
+            assert!(
+                matches!(&error, StorageError::NotAFile { path: told } if *told == path(name)),
+                "{error}"
+            );
+        }
+        let devices = Directory::open(Path::new("/dev")).unwrap();
+        let error = devices.open_or_create("null", 0o600).unwrap_err();
+        assert_eq!(error.to_string(), "\"/dev/null\" is not a regular file and is left alone; move it away");
+        assert!(!path("missing").exists());
+        assert_eq!(fs::read(path("file")).unwrap(), b"untouched");
+        directory.open_or_create("file", 0o600).unwrap();
+        directory.open_or_create("new", 0o600).unwrap();
+    }
+
+    #[test]
+    fn what_was_put_there_after_the_look_is_refused_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        symlink("missing", dir.path().join("link")).unwrap();
+        rustix::fs::mknodat(&directory.file, "pipe", FileType::Fifo, Mode::RWXU, 0).unwrap();
+        for name in ["link", "pipe"] {
+            let error = directory.open_existing(name).unwrap_err();
+            assert!(matches!(error, StorageError::NotAFile { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_file_takes_no_place_that_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        symlink("missing", dir.path().join("link")).unwrap();
+        assert!(directory.create_new("link", 0o600).is_err());
+        directory.create_new("a", 0o600).unwrap();
+        assert!(directory.create_new("a", 0o600).is_err());
+        assert!(!dir.path().join("missing").exists());
+    }
+
+    #[test]
+    fn a_path_is_a_directory_and_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        let (directory, name) = Directory::of_file(&path).unwrap();
+        assert_eq!((directory.path(), name), (dir.path(), OsStr::new("a")));
+        let (directory, name) = Directory::of_file(Path::new("a")).unwrap();
+        assert_eq!((directory.path(), name), (Path::new("."), OsStr::new("a")));
+        assert!(Directory::of_file(Path::new("/")).is_err());
+    }
 
     #[test]
     fn the_holder_of_a_lock_is_found_among_others() {

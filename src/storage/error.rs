@@ -27,6 +27,11 @@ pub enum StorageError {
         /// The system's answer; none if an earlier failure of the same file is reported again.
         source: Option<io::Error>,
     },
+    /// A name that was to be written to is no regular file but a symbolic link, directory, pipe, device, ...
+    NotAFile {
+        /// What was left as it is.
+        path: PathBuf,
+    },
     /// Another process has locked the directory.
     Locked {
         /// The directory.
@@ -79,6 +84,9 @@ impl fmt::Display for StorageError {
                  process",
                 path.display()
             ),
+            Self::NotAFile { path } => {
+                write!(f, "\"{}\" is not a regular file and is left alone; move it away", path.display())
+            }
             Self::Locked { path, holder } => {
                 write!(f, "archive \"{}\" is in use by ", path.display())?;
                 match holder {
@@ -98,7 +106,19 @@ impl core::error::Error for StorageError {
         match self {
             Self::Io { source, .. } | Self::LockUnsupported { source, .. } => Some(source),
             Self::Fsync { source, .. } => source.as_ref().map(|source| source as _),
-            Self::Locked { .. } => None,
+            Self::NotAFile { .. } | Self::Locked { .. } => None,
+        }
+    }
+}
+
+/// The system's answer alone, for a caller that names the file itself.
+impl From<StorageError> for io::Error {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Io { source, .. }
+            | StorageError::LockUnsupported { source, .. }
+            | StorageError::Fsync { source: Some(source), .. } => source,
+            other => Self::other(other),
         }
     }
 }

@@ -1,6 +1,8 @@
 use std::fs::File;
 use std::io;
 
+use rustix::fs::AtFlags;
+
 /// Which file something is, and how long it is.
 ///
 /// It can be asked for beside writing, as it leaves out the file's times: from Linux 6.13 on whoever has seen them
@@ -12,6 +14,8 @@ pub struct FileStatus {
     pub is_file: bool,
     /// In bytes.
     pub len: u64,
+    /// Whether some directory has it.
+    pub has_name: bool,
     device: u64,
     inode: u64,
 }
@@ -27,11 +31,12 @@ impl FileStatus {
 
     /// What `name` in `directory` leads to, through symbolic links; `None` if nothing has that name.
     pub fn of_name(directory: &File, name: &str) -> io::Result<Option<Self>> {
-        match system::of_name(directory, name) {
-            Ok(status) => Ok(Some(status)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
+        found(system::of_name(directory, name, AtFlags::empty()))
+    }
+
+    /// As [`FileStatus::of_name`], but of a symbolic link itself.
+    pub fn of_link(directory: &File, name: &str) -> io::Result<Option<Self>> {
+        found(system::of_name(directory, name, AtFlags::SYMLINK_NOFOLLOW))
     }
 
     /// Whether both are of one file.
@@ -41,13 +46,22 @@ impl FileStatus {
     }
 }
 
+fn found(status: io::Result<FileStatus>) -> io::Result<Option<FileStatus>> {
+    match status {
+        Ok(status) => Ok(Some(status)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod system {
-    use super::{File, FileStatus, io, portable};
-    use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, makedev, statx};
+    use super::{AtFlags, File, FileStatus, io, portable};
+    use rustix::fs::{FileType, Statx, StatxFlags, makedev, statx};
     use rustix::io::Errno;
 
-    const WANTED: StatxFlags = StatxFlags::TYPE.union(StatxFlags::SIZE).union(StatxFlags::INO);
+    const WANTED: StatxFlags =
+        StatxFlags::TYPE.union(StatxFlags::SIZE).union(StatxFlags::INO).union(StatxFlags::NLINK);
 
     pub(super) fn of(file: &File) -> io::Result<FileStatus> {
         match statx(file, c"", AtFlags::EMPTY_PATH, WANTED) {
@@ -56,9 +70,9 @@ mod system {
         }
     }
 
-    pub(super) fn of_name(directory: &File, name: &str) -> io::Result<FileStatus> {
-        match statx(directory, name, AtFlags::empty(), WANTED) {
-            Err(Errno::NOSYS) => portable::of_name(directory, name),
+    pub(super) fn of_name(directory: &File, name: &str, flags: AtFlags) -> io::Result<FileStatus> {
+        match statx(directory, name, flags, WANTED) {
+            Err(Errno::NOSYS) => portable::of_name(directory, name, flags),
             result => Ok(from(&result?)),
         }
     }
@@ -67,6 +81,7 @@ mod system {
         FileStatus {
             is_file: FileType::from_raw_mode(statx.stx_mode.into()) == FileType::RegularFile,
             len: statx.stx_size,
+            has_name: statx.stx_nlink > 0,
             device: makedev(statx.stx_dev_major, statx.stx_dev_minor),
             inode: statx.stx_ino,
         }
@@ -78,15 +93,15 @@ use portable as system;
 
 /// With the times, for other systems and for Linux before 4.11.
 mod portable {
-    use super::{File, FileStatus, io};
-    use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
+    use super::{AtFlags, File, FileStatus, io};
+    use rustix::fs::{FileType, Stat, fstat, statat};
 
     pub(super) fn of(file: &File) -> io::Result<FileStatus> {
         Ok(from(&fstat(file)?))
     }
 
-    pub(super) fn of_name(directory: &File, name: &str) -> io::Result<FileStatus> {
-        Ok(from(&statat(directory, name, AtFlags::empty())?))
+    pub(super) fn of_name(directory: &File, name: &str, flags: AtFlags) -> io::Result<FileStatus> {
+        Ok(from(&statat(directory, name, flags)?))
     }
 
     #[allow(clippy::useless_conversion, reason = "other systems have narrower numbers")]
@@ -94,6 +109,7 @@ mod portable {
         FileStatus {
             is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
             len: stat.st_size.try_into().unwrap_or(0),
+            has_name: stat.st_nlink > 0,
             device: stat.st_dev.into(),
             inode: stat.st_ino.into(),
         }
@@ -115,14 +131,17 @@ mod tests {
         std::os::unix::fs::symlink("c", dir.path().join("d")).unwrap();
         let file = File::open(dir.path().join("a")).unwrap();
         for (of, of_name) in [
-            (system::of as fn(&File) -> _, system::of_name as fn(&File, &str) -> _),
+            (system::of as fn(&File) -> _, system::of_name as fn(&File, &str, AtFlags) -> _),
             (portable::of, portable::of_name),
         ] {
-            let (own, named) = (of(&file).unwrap(), |name| of_name(&directory, name).unwrap());
+            let (own, named) =
+                (of(&file).unwrap(), |name| of_name(&directory, name, AtFlags::empty()).unwrap());
             assert_eq!((own.is_file, own.len), (true, 3));
             assert!(["a", "b"].iter().all(|name| own.is_same_file(&named(name))));
             assert!(["c", "d", "."].iter().all(|name| !own.is_same_file(&named(name))));
             assert!(named("c").is_same_file(&named("d")) && !named(".").is_file);
+            let link = of_name(&directory, "d", AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            assert!(!link.is_file && !link.is_same_file(&named("c")));
         }
         assert!(FileStatus::of_name(&directory, "e").unwrap().is_none());
         assert!(FileStatus::of_name(&file, "e").is_err(), "no directory");

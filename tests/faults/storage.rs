@@ -51,7 +51,7 @@ fn the_history_of_a_timeline_waits_for_space_as_well() {
             receiver.stderr().contains("streaming from") || receiver.has_ended()
         });
         let said = receiver.stderr();
-        assert!(said.contains("00000002.history.tmp\"; free some space there"), "{said}");
+        assert!(said.contains("00000002.history\"; free some space there"), "{said}");
         assert_eq!(receiver.has_ended(), !waits, "{said}");
         if waits {
             assert!(archive.file("00000002.history").exists());

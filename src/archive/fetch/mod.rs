@@ -6,7 +6,6 @@ mod staged;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +16,7 @@ use crate::compression::Compression;
 use crate::storage::Directory;
 use crate::types::{TimelineId, WalSegmentSize};
 use crate::wal::{SegmentIdentity, TimelineHistory, WalSegment};
-use staged::{Staged, stage};
+use staged::{Destination, Staged, stage};
 
 /// Fetches files from archives, the first of which that has a file gives it.
 ///
@@ -68,6 +67,7 @@ impl Fetcher {
         let wanted = Wanted::parse(name).ok_or_else(|| FetchError::Name(name.into()))?;
         let mut problems = Vec::new();
         let mut archives = Vec::new();
+        let destination = Destination::new(destination);
         for path in &self.archives {
             let archive = match Directory::open(path) {
                 Ok(archive) => archive,
@@ -76,17 +76,17 @@ impl Fetcher {
                     continue;
                 }
             };
-            match complete(&archive, &wanted, destination, &mut problems)? {
+            match complete(&archive, &wanted, &destination, &mut problems)? {
                 Some(found) => return found.deliver(problems).map(Some),
                 None => archives.push(archive),
             }
         }
         // Where something is amiss, a partial segment may be the lesser of two.
         if self.partial && problems.is_empty() && wanted.is_segment {
-            let mut best: Option<Staged> = None;
+            let mut best: Option<Staged<'_>> = None;
             for archive in &archives {
-                let found = partial(archive, &wanted, destination)?;
-                best = better(best, found);
+                let found = partial(archive, &wanted, &destination)?;
+                best = fuller(best, found);
             }
             if let Some(best) = best {
                 return best.deliver(problems).map(Some);
@@ -130,7 +130,7 @@ impl<'a> Wanted<'a> {
     }
 
     /// What is wrong with a whole file of this name.
-    fn examine(&self, staged: &Staged) -> Result<(), FetchError> {
+    fn examine(&self, staged: &Staged<'_>) -> Result<(), FetchError> {
         let damaged = |damage| staged.damaged(damage);
         if self.is_segment {
             let size =
@@ -139,7 +139,7 @@ impl<'a> Wanted<'a> {
                 return Err(damaged(FileDamage::Size { actual: staged.len, expected: size }));
             }
         } else if let Some(timeline) = self.name.strip_suffix(".history") {
-            let content = fs::read(&staged.path).map_err(|source| staged.failed(source))?;
+            let content = staged.read().map_err(|source| staged.failed(source))?;
             let timeline = u32::from_str_radix(timeline, 16).ok().and_then(TimelineId::new);
             if timeline.is_none_or(|timeline| TimelineHistory::parse(timeline, &content).is_err()) {
                 return Err(damaged(FileDamage::History));
@@ -149,12 +149,12 @@ impl<'a> Wanted<'a> {
     }
 
     /// The size of the cluster's segments, by the first page; `None` if there is none.
-    fn segment_size(&self, staged: &Staged) -> Result<Option<WalSegmentSize>, FetchError> {
+    fn segment_size(&self, staged: &Staged<'_>) -> Result<Option<WalSegmentSize>, FetchError> {
         let mut header = [0; SegmentIdentity::LEN];
         if staged.content < header.len() as u64 {
             return Ok(None);
         }
-        staged.file.read_exact_at(&mut header, 0).map_err(|source| staged.failed(source))?;
+        staged.file().read_exact_at(&mut header, 0).map_err(|source| staged.failed(source))?;
         let Some(identity) = SegmentIdentity::parse(&header) else { return Ok(None) };
         let Ok(size) = WalSegmentSize::new(identity.segment_size) else { return Ok(None) };
         match WalSegment::parse(self.name, size) {
@@ -165,12 +165,12 @@ impl<'a> Wanted<'a> {
 }
 
 /// The file under its own name, whole. What is wrong with one is told, and the next one tried.
-fn complete(
+fn complete<'a>(
     archive: &Directory,
     wanted: &Wanted<'_>,
-    destination: &Path,
+    destination: &'a Destination<'a>,
     problems: &mut Vec<FetchError>,
-) -> Result<Option<Staged>, FetchError> {
+) -> Result<Option<Staged<'a>>, FetchError> {
     for (name, compression) in wanted.stored("") {
         let staged = stage(archive, &name, compression, wanted.limit, destination)
             .and_then(|staged| staged.map(|staged| wanted.examine(&staged).map(|()| staged)).transpose());
@@ -185,12 +185,12 @@ fn complete(
 }
 
 /// The segment as far as it was received, with zeros behind that.
-fn partial(
+fn partial<'a>(
     archive: &Directory,
     wanted: &Wanted<'_>,
-    destination: &Path,
-) -> Result<Option<Staged>, FetchError> {
-    let mut best: Option<Staged> = None;
+    destination: &'a Destination<'a>,
+) -> Result<Option<Staged<'a>>, FetchError> {
+    let mut best: Option<Staged<'_>> = None;
     for (name, compression) in wanted.stored(".partial") {
         let Some(mut staged) = stage(archive, &name, compression, wanted.limit, destination)? else {
             continue;
@@ -198,8 +198,8 @@ fn partial(
         staged.is_partial = true;
         match wanted.segment_size(&staged)? {
             Some(size) if staged.len <= size.bytes().into() => {
-                staged.file.set_len(size.bytes().into()).map_err(|source| staged.failed(source))?;
-                best = better(best, Some(staged));
+                staged.file().set_len(size.bytes().into()).map_err(|source| staged.failed(source))?;
+                best = fuller(best, Some(staged));
             }
             Some(size) => {
                 let size = FileDamage::Size { actual: staged.len, expected: size.bytes().into() };
@@ -227,9 +227,9 @@ fn partial(
 }
 
 /// The one with more in it, which a whole one has.
-fn better(first: Option<Staged>, second: Option<Staged>) -> Option<Staged> {
+fn fuller<'a>(first: Option<Staged<'a>>, second: Option<Staged<'a>>) -> Option<Staged<'a>> {
     let content =
-        |staged: &Option<Staged>| staged.as_ref().map(|staged| (!staged.is_partial, staged.content));
+        |staged: &Option<Staged<'_>>| staged.as_ref().map(|staged| (!staged.is_partial, staged.content));
     if content(&second) > content(&first) { second } else { first }
 }
 

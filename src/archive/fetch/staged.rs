@@ -1,27 +1,57 @@
-//! Files on their way from an archive to where they are wanted.
+//! Files on their way from an archive to their destination.
 
 use alloc::borrow::ToOwned;
-use alloc::format;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
-use std::fs::{self, File, OpenOptions};
+use core::cell::OnceCell;
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::archive::io_error;
 use crate::archive::{FetchError, Fetched, FileDamage, SegmentReader};
 use crate::compression::Compression;
-use crate::storage::{Directory, Entry};
+use crate::storage::{Directory, Entry, NewFile};
 
-/// A file beside its destination, which has to be renamed to it. If it is dropped before, it is removed.
+/// Where a file is wanted. Its directory is opened when there is a file for it.
 #[derive(Debug)]
-pub(super) struct Staged {
+pub(super) struct Destination<'a> {
+    path: &'a Path,
+    opened: OnceCell<(Directory, &'a OsStr)>,
+}
+
+impl<'a> Destination<'a> {
+    pub(super) fn new(path: &'a Path) -> Self {
+        Self { path, opened: OnceCell::new() }
+    }
+
+    /// Begins to make the file, beside what is there.
+    fn new_file(&self) -> Result<NewFile<'_>, FetchError> {
+        let (directory, name) = match self.opened.get() {
+            Some(opened) => opened,
+            None => {
+                let (directory, name) = Directory::of_file(self.path).map_err(|error| self.failed(error))?;
+                // A file that cannot be removed does no harm.
+                let _ = directory.remove_left_over(|left| Some(left) == name.to_str());
+                self.opened.get_or_init(|| (directory, name))
+            }
+        };
+        directory.new_file(name, 0o600).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: impl Into<io::Error>) -> FetchError {
+        FetchError::Destination { path: self.path.to_owned(), source: source.into() }
+    }
+}
+
+/// A copy beside its destination, not there yet.
+#[derive(Debug)]
+pub(super) struct Staged<'a> {
     source: PathBuf,
-    pub(super) file: File,
-    pub(super) path: PathBuf,
-    destination: PathBuf,
+    new: NewFile<'a>,
+    destination: &'a Destination<'a>,
     /// Its size in bytes, uncompressed.
     pub(super) len: u64,
     /// Its bytes up to the last that is not zero.
@@ -30,13 +60,13 @@ pub(super) struct Staged {
 }
 
 /// Copies a file to where it can be renamed to `destination` from; `None` if the archive does not have it.
-pub(super) fn stage(
+pub(super) fn stage<'a>(
     archive: &Directory,
     name: &str,
     compression: Compression,
     limit: u64,
-    destination: &Path,
-) -> Result<Option<Staged>, FetchError> {
+    destination: &'a Destination<'a>,
+) -> Result<Option<Staged<'a>>, FetchError> {
     let source = archive.path_of(name);
     let stored = match archive.entry(name)? {
         None => return Ok(None),
@@ -49,24 +79,17 @@ pub(super) fn stage(
             opened => opened?,
         },
     };
-    let path = beside(destination);
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(&path);
-    let file = file.map_err(|source| FetchError::Destination { path: path.clone(), source })?;
-    let destination = destination.to_owned();
-    let mut staged = Staged { source, file, path, destination, len: 0, content: 0, is_partial: false };
+    let new = destination.new_file()?;
+    let mut staged = Staged { source, new, destination, len: 0, content: 0, is_partial: false };
     staged.fill(stored, compression, name.ends_with(".partial"), limit)?;
     Ok(Some(staged))
 }
 
-/// A name in the same directory that nobody else has.
-fn beside(destination: &Path) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let mut name = destination.as_os_str().to_owned();
-    name.push(format!(".{}-{}.tmp", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)));
-    name.into()
-}
+impl Staged<'_> {
+    pub(super) fn file(&self) -> &File {
+        self.new.file()
+    }
 
-impl Staged {
     /// Copies what is stored, no further than one byte beyond `limit`.
     fn fill(
         &mut self,
@@ -95,23 +118,21 @@ impl Staged {
                 self.content = self.len + last as u64 + 1;
             }
             self.len += n as u64;
-            self.file.write_all(bytes).map_err(|source| self.failed(source))?;
+            self.file().write_all(bytes).map_err(|source| self.failed(source))?;
         }
+    }
+
+    /// What was copied.
+    pub(super) fn read(&self) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
+        self.file().read_exact_at(&mut content, 0).map(|()| content)
     }
 
     /// Makes it durable and gives it its name.
     pub(super) fn deliver(self, passed_over: Vec<FetchError>) -> Result<Fetched, FetchError> {
-        let parent = match self.destination.parent() {
-            Some(parent) if parent != Path::new("") => parent,
-            _ => Path::new("."),
-        };
-        self.file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, &self.destination))
-            .and_then(|()| File::open(parent)?.sync_all())
-            .map_err(|source| FetchError::Destination { path: self.destination.clone(), source })?;
         let partial = self.is_partial.then_some(self.content);
-        Ok(Fetched { source: self.source.clone(), partial, passed_over })
+        self.new.commit().map_err(|error| self.destination.failed(error))?;
+        Ok(Fetched { source: self.source, partial, passed_over })
     }
 
     pub(super) fn damaged(&self, damage: FileDamage) -> FetchError {
@@ -123,14 +144,7 @@ impl Staged {
     }
 
     pub(super) fn failed(&self, source: io::Error) -> FetchError {
-        FetchError::Destination { path: self.path.clone(), source }
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        // It is not there any more if it was delivered.
-        let _ = fs::remove_file(&self.path);
+        self.destination.failed(source)
     }
 }
 

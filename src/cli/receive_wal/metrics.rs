@@ -1,8 +1,7 @@
 //! `--metrics-file`: figures in Prometheus' text format, for a collector that reads files.
 
 use core::time::Duration;
-use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +9,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 
 use super::registry::Shown;
 use super::report::Reporter;
-use tapster::storage::FsyncFigures;
+use tapster::storage::{Directory, FsyncFigures};
 
 /// How long the last figures may take to be written.
 const LAST_WRITE: Duration = Duration::from_millis(500);
@@ -93,17 +92,19 @@ fn write(path: &Path, servers: &[Shown]) -> oneshot::Receiver<io::Result<()>> {
     result
 }
 
-/// Replaces the file as a whole: a reader finds the old or the new figures, never a part.
+/// Replaces the file as a whole: a reader finds the old or the new figures, never a part. It is not synced, as a crash
+/// makes the figures outdated anyway.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let mut temporary = path.to_path_buf().into_os_string();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let result = fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path));
-    if result.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    result
+    let (directory, name) = Directory::of_file(path)?;
+    // A file that cannot be removed does no harm.
+    let _ = directory.remove_left_over(|left| Some(left) == name.to_str());
+    let new = directory.new_file(name, FILE_MODE)?;
+    new.file().write_all(text.as_bytes())?;
+    Ok(new.publish()?)
 }
+
+/// Less what the umask takes away: a collector that runs as another user reads it.
+const FILE_MODE: u32 = 0o666;
 
 /// A metric, with a value for each server.
 struct Metric {

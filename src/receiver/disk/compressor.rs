@@ -3,7 +3,6 @@
 //! There is no queue: what is to be done lies in the directory. So a thread that is slower than the stream, that
 //! failed, or that was stopped in the middle has lost nothing, and needs no more memory.
 
-use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -16,7 +15,6 @@ use tokio::time::timeout;
 use crate::archive::io_error;
 use crate::archive::{Archive, ArchiveError, ArchiveLock, SegmentFile};
 use crate::compression::Compress;
-use crate::storage::TEMPORARY;
 use crate::wal::WalSegment;
 
 /// How long to wait before what failed is tried again.
@@ -151,8 +149,6 @@ struct Thread<'a> {
 
 impl Thread<'_> {
     fn run(mut self, failed: &mpsc::Sender<CompressFailure>) {
-        // What cannot be removed is replaced or lies there; both do no harm.
-        let _ = self.remove_left_over();
         while let Some(up_to) = self.shared.wait_for_more(self.done) {
             match self.compress_up_to(up_to) {
                 Ok(()) => {}
@@ -178,19 +174,6 @@ impl Thread<'_> {
         }
         self.done = Some(up_to);
         Ok(())
-    }
-
-    /// Removes what a crash has left half compressed: its segment may have been shipped away since.
-    fn remove_left_over(&self) -> Result<(), ArchiveError> {
-        let (mut left_over, size) = (Vec::new(), self.archive.segment_size());
-        self.archive.directory().for_each_name(|name| {
-            if let Some(made) = name.strip_suffix(TEMPORARY)
-                && SegmentFile::parse(made, size).is_some()
-            {
-                left_over.push(name.to_string());
-            }
-        })?;
-        Ok(left_over.iter().try_for_each(|name| self.archive.directory().remove(name))?)
     }
 
     /// The plain segments that are to be compressed, the oldest first. In the beginning this includes the newest

@@ -77,9 +77,9 @@ fn make(archive: &Archive, min_free: u64, stop: &AtomicBool) -> Result<(), Archi
     {
         return Err(ArchiveError::LowSpace { path: directory.path().into(), free, needed });
     }
-    let made = directory.create_file(NAME, archive.file_mode()).and_then(|file| {
+    directory.remove(NAME)?;
+    let made = directory.create_new(NAME, archive.file_mode()).and_then(|file| {
         let zeros = || -> io::Result<()> {
-            file.set_len(0)?;
             preallocate(&file, len, Fill::Allocate)?;
             let mut writer = DirectWriter::new(&file);
             let mut zeros = AlignedBuffer::default();
@@ -137,6 +137,18 @@ mod tests {
         next.rename_for(fixture.segment).unwrap();
         assert_eq!(fixture.names(), [PARTIAL]);
         assert!(fs::read(fixture.dir.path().join(PARTIAL)).unwrap() == alloc::vec![0; SIZE]);
+    }
+
+    #[test]
+    fn a_link_in_its_place_is_not_followed() {
+        let fixture = Fixture::new();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let precious = elsewhere.path().join("precious");
+        fs::write(&precious, "untouched").unwrap();
+        std::os::unix::fs::symlink(&precious, fixture.dir.path().join(NAME)).unwrap();
+        NextSegmentFile::begin(&fixture.archive, 0).unwrap().rename_for(fixture.segment).unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+        assert!(fs::symlink_metadata(fixture.dir.path().join(PARTIAL)).unwrap().is_file());
     }
 
     #[test]

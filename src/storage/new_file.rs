@@ -1,0 +1,289 @@
+use core::hash::{BuildHasher as _, Hasher as _};
+use core::time::Duration;
+use std::collections::hash_map::RandomState;
+use std::ffi::{OsStr, OsString};
+use std::format;
+use std::fs::File;
+use std::path::PathBuf;
+use std::prelude::v1::*;
+use std::vec::Vec;
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
+use rustix::io::Errno;
+
+use super::{Directory, FileStatus, StorageError};
+
+/// Ends the name of a file that is renamed once it is complete.
+pub const TEMPORARY: &str = ".tmp";
+
+/// A file in the making: it gets its name only when it is complete.
+///
+/// Until then it has a temporary name in the same directory, `NAME.RANDOM.tmp`. It is always a new regular file of
+/// our own: it is made exclusively, so that no symbolic link is followed and nothing existing is written to, and
+/// nobody can take a name away that they cannot guess. Dropped before it is published, it is removed.
+///
+/// The file is locked as long as it is open, which tells what a crash has left from what another process or thread is
+/// making at this moment; see [`Directory::remove_left_over`].
+#[derive(Debug)]
+#[must_use = "it is removed when it is dropped"]
+pub struct NewFile<'a> {
+    directory: &'a Directory,
+    file: File,
+    /// The temporary name; none once it was renamed.
+    temporary: Option<OsString>,
+    name: OsString,
+}
+
+impl<'a> NewFile<'a> {
+    pub(super) fn create(directory: &'a Directory, name: &OsStr, mode: u32) -> Result<Self, StorageError> {
+        let err = |source: Errno| StorageError::io("make", directory.path_of(name), source);
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        loop {
+            let temporary = temporary_name(name);
+            let file =
+                match rustix::fs::openat(directory.file(), &temporary, flags, Mode::from_raw_mode(mode)) {
+                    Ok(file) => File::from(file),
+                    // 64 random bits are taken already: another attempt costs nothing.
+                    Err(Errno::EXIST) => continue,
+                    Err(source) => return Err(err(source)),
+                };
+            let new = Self { directory, file, temporary: Some(temporary), name: name.into() };
+            // Between the two calls another process may have taken it for left over.
+            match flock(&new.file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => {}
+                // Without locks the file's age tells.
+                Err(_) => return Ok(new),
+                Ok(()) if FileStatus::of(&new.file).is_ok_and(|status| status.has_name) => return Ok(new),
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The path that it is to have, for messages.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.path_of(&self.name)
+    }
+
+    /// Makes the content durable, gives the file its name in the place of what has that name, and makes the name
+    /// durable.
+    ///
+    /// # Errors
+    /// If one of these fails. What had the name keeps it, unless only the last step failed.
+    pub fn commit(self) -> Result<(), StorageError> {
+        self.sync()?;
+        let directory = self.directory;
+        self.publish()?;
+        directory.sync()
+    }
+
+    /// Makes the content durable.
+    ///
+    /// # Errors
+    /// [`StorageError::Fsync`].
+    pub fn sync(&self) -> Result<(), StorageError> {
+        self.file.sync_all().map_err(|source| StorageError::Fsync { path: self.path(), source: Some(source) })
+    }
+
+    /// Gives the file its name, in the place of what has that name. After a crash it may be gone again, or be empty:
+    /// what has to last is [committed](Self::commit).
+    ///
+    /// # Errors
+    /// If it cannot be renamed. What had the name keeps it.
+    pub fn publish(mut self) -> Result<(), StorageError> {
+        let Some(temporary) = &self.temporary else { return Ok(()) };
+        let directory = self.directory.file();
+        rustix::fs::renameat(directory, temporary, directory, &self.name)
+            .map_err(|source| StorageError::io("rename a new file to", self.path(), source))?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // What cannot be removed now is removed as left over.
+            let _ = rustix::fs::unlinkat(self.directory.file(), temporary, AtFlags::empty());
+        }
+    }
+}
+
+impl Directory {
+    /// Removes the temporary files of names for which `is_ours`, as far as no process is making them: crashes have
+    /// left them. Durable with the next [`Directory::sync`].
+    ///
+    /// Whoever makes new files in a directory calls this once before, so that a process that crashes again and again
+    /// does not fill the disk.
+    ///
+    /// # Errors
+    /// If the directory cannot be read, or a file cannot be removed.
+    pub fn remove_left_over(&self, is_ours: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+        let mut left_over = Vec::new();
+        self.for_each_name(|name| {
+            if target_of(name).is_some_and(&is_ours) {
+                left_over.push(name.to_owned());
+            }
+        })?;
+        left_over.retain(|name| self.is_abandoned(name));
+        left_over.iter().try_for_each(|name| self.remove(name))
+    }
+
+    /// Whether this is a temporary file that no process is making. One that is gone meanwhile is not.
+    fn is_abandoned(&self, name: &str) -> bool {
+        let Ok(file) = self.open_existing(name) else { return false };
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => true,
+            Err(Errno::WOULDBLOCK) => false,
+            // The file system has no locks.
+            Err(_) => {
+                let modified = file.metadata().and_then(|metadata| metadata.modified());
+                modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
+            }
+        }
+    }
+}
+
+/// Where files cannot be locked, nobody is making one any more that was not written to for so long.
+const ABANDONED: Duration = Duration::from_secs(60 * 60);
+/// Digits of the random part of a temporary name.
+const RANDOM_DIGITS: usize = 16;
+
+/// `NAME.RANDOM.tmp`.
+///
+/// The keys of a `HashMap` are random numbers of the system, and kept secret against those who choose what is hashed.
+/// So nobody can guess what they make of nothing, and no further crate is needed.
+fn temporary_name(name: &OsStr) -> OsString {
+    let mut temporary = name.to_owned();
+    let random = RandomState::new().build_hasher().finish();
+    temporary.push(format!(".{random:0RANDOM_DIGITS$x}{TEMPORARY}"));
+    temporary
+}
+
+/// The name that a file with this temporary name is to get.
+fn target_of(temporary: &str) -> Option<&str> {
+    let (name, random) = temporary.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
+    let is_ours =
+        random.len() == RANDOM_DIGITS && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    is_ours.then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::io::Write as _;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    fn directory() -> (tempfile::TempDir, Directory) {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        (dir, directory)
+    }
+
+    fn names(dir: &tempfile::TempDir) -> Vec<String> {
+        let entries = fs::read_dir(dir.path()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_has_its_name_when_it_is_complete_and_not_before() {
+        let (dir, directory) = directory();
+        fs::write(dir.path().join("a"), "old").unwrap();
+        let new = directory.new_file("a", 0o600).unwrap();
+        new.file().write_all(b"new").unwrap();
+        let found = names(&dir);
+        assert_eq!((found.len(), found[0].as_str(), target_of(&found[1])), (2, "a", Some("a")));
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"old");
+        new.commit().unwrap();
+        assert_eq!((names(&dir), fs::read(dir.path().join("a")).unwrap()), (vec!["a".into()], b"new".into()));
+        let mode = fs::metadata(dir.path().join("a")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777 & !0o600, 0);
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_file_that_is_dropped_or_cannot_be_renamed() {
+        let (dir, directory) = directory();
+        drop(directory.new_file("a", 0o600).unwrap());
+        assert!(names(&dir).is_empty());
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let error = directory.new_file("a", 0o600).unwrap().commit().unwrap_err();
+        let path = dir.path().join("a");
+        assert_eq!(error.to_string(), format!("could not rename a new file to \"{}\"", path.display()));
+        assert_eq!(names(&dir), ["a"]);
+    }
+
+    #[test]
+    fn two_in_the_making_have_two_names_and_the_last_one_counts() {
+        let (dir, directory) = directory();
+        let (first, second) =
+            (directory.new_file("a", 0o600).unwrap(), directory.new_file("a", 0o600).unwrap());
+        first.file().write_all(b"1").unwrap();
+        second.file().write_all(b"2").unwrap();
+        assert_eq!(names(&dir).len(), 2);
+        second.commit().unwrap();
+        first.commit().unwrap();
+        assert_eq!((names(&dir), fs::read(dir.path().join("a")).unwrap()), (vec!["a".into()], b"1".into()));
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_the_name_is_replaced_and_not_followed() {
+        let (dir, directory) = directory();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let precious = elsewhere.path().join("precious");
+        fs::write(&precious, "untouched").unwrap();
+        symlink(&precious, dir.path().join("a")).unwrap();
+        directory.replace("a", b"new", 0o600).unwrap();
+        assert!(fs::symlink_metadata(dir.path().join("a")).unwrap().is_file());
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
+        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+    }
+
+    #[test]
+    fn links_at_names_that_can_be_guessed_are_not_followed() {
+        let (dir, directory) = directory();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let precious = elsewhere.path().join("precious");
+        fs::write(&precious, "untouched").unwrap();
+        symlink(&precious, dir.path().join("a.tmp")).unwrap();
+        directory.replace("a", b"new", 0o600).unwrap();
+        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+        assert!(fs::symlink_metadata(dir.path().join("a")).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_crashes_have_left_is_removed_and_nothing_else() {
+        let (dir, directory) = directory();
+        let in_the_making = directory.new_file("a", 0o600).unwrap();
+        let kept = names(&dir).remove(0);
+        let others = [
+            "a.tmp",
+            "a.0123456789ABCDEF.tmp",
+            "a.0123456789abcde.tmp",
+            "a.0123456789abcdef",
+            "b.0123456789abcdef.tmp",
+            "c",
+        ];
+        for name in others.iter().chain(&["a.0123456789abcdef.tmp", "a.00000000000000ff.tmp"]) {
+            fs::write(dir.path().join(name), "half").unwrap();
+        }
+        // A link is nothing that we have made.
+        symlink("c", dir.path().join("a.1111111111111111.tmp")).unwrap();
+        directory.remove_left_over(|name| name == "a").unwrap();
+        let mut expected: Vec<String> = others.iter().map(|name| (*name).into()).collect();
+        expected.extend([kept, "a.1111111111111111.tmp".into()]);
+        expected.sort();
+        assert_eq!(names(&dir), expected);
+        in_the_making.commit().unwrap();
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"");
+    }
+}
