@@ -2,6 +2,7 @@
 //!
 //! Barman and unit files call it by a link of that name, as if it were PostgreSQL's program.
 
+mod events;
 mod help;
 mod options;
 
@@ -11,8 +12,9 @@ use std::process::ExitCode;
 
 use tokio::sync::watch;
 
+use self::events::{Events, describe};
 use self::options::{Action, Mistake, Options, Password};
-use super::messages::{Messages, describe, refused};
+use super::messages::{Messages, refused};
 use crate::cli::connection::Target;
 use crate::cli::failure::Failure;
 use crate::cli::signals::{EndSignals, survive_file_size_limit};
@@ -58,7 +60,7 @@ pub(in crate::cli) fn main(program: &str, arguments: &[OsString]) -> ExitCode {
         }
     };
     messages.set_verbose(options.verbose);
-    match block_on(Box::pin(run(options, program, &mut messages))) {
+    match block_on(Box::pin(run(options, program, &messages))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             messages.error(&failure);
@@ -78,7 +80,7 @@ fn print_mistake(messages: &Messages, program: &str, mistake: &Mistake) {
     }
 }
 
-async fn run(options: Options, program: &str, messages: &mut Messages) -> Result<(), Failure> {
+async fn run(options: Options, program: &str, messages: &Messages) -> Result<(), Failure> {
     if let (Action::Receive, Some(directory)) = (options.action, &options.directory) {
         std::fs::read_dir(directory).map_err(|error| {
             let shown = directory.display();
@@ -147,7 +149,7 @@ async fn drop_slot(mut target: Target, slot: &str, messages: &Messages) -> Resul
     Ok(connection.close().await?)
 }
 
-async fn receive(mut target: Target, options: Options, messages: &mut Messages) -> Result<(), Failure> {
+async fn receive(mut target: Target, options: Options, messages: &Messages) -> Result<(), Failure> {
     let stop = stop_signal(messages.clone())?;
     let receiver_options = ReceiverOptions {
         slot: options.slot,
@@ -160,13 +162,14 @@ async fn receive(mut target: Target, options: Options, messages: &mut Messages) 
         state_file: false,
         ..ReceiverOptions::new(options.directory.unwrap_or_default())
     };
+    let mut events = Events::new(messages);
     let received = target.with_password(async |target| {
-        let on_event: OnEvent<'_> = Box::new(|event| messages.event(&event));
+        let on_event: OnEvent<'_> = Box::new(|event| events.report(&event));
         let receiver = Receiver::new(target.config()?, receiver_options.clone(), on_event);
         receiver.run(stop.clone()).await.map_err(|error| describe(&error))
     });
     let stopped = match received.await {
-        Err(failure) if options.no_loop && messages.was_connected => {
+        Err(failure) if options.no_loop && events.was_connected => {
             messages.error(&failure);
             return Err(Failure::other("disconnected"));
         }
