@@ -20,7 +20,7 @@ command -v cc >/dev/null || die "there is no C compiler to link with; install th
 
 step "Building tapster"
 cargo build --release --locked || die "the build failed; the messages above say why"
-tapster=${CARGO_TARGET_DIR:-target}/release/tapster
+tapster=${CARGO_TARGET_DIR:-target}/${CARGO_BUILD_TARGET:+$CARGO_BUILD_TARGET/}release/tapster
 
 step "Looking for PostgreSQL"
 bindir=$(tests/postgres/install.sh --packaged)

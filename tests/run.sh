@@ -15,12 +15,15 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly steps=(
-    servers crates format clippy docs budgets static rust_version licences advisories no_std quickstart doctests
+    servers crates format clippy workspaces docs budgets static rust_version licences advisories no_std quickstart doctests
     units offline tests
 )
 
 # Every workspace that a step builds.
-readonly manifests=(Cargo.toml tests/no_std/Cargo.toml)
+readonly manifests=(Cargo.toml tests/no_std/Cargo.toml fuzz/Cargo.toml benches/Cargo.toml)
+
+# How a release is built.
+readonly static_flags="-C target-feature=+crt-static"
 
 # Each builds on some of the ones before it.
 readonly feature_sets=(
@@ -152,6 +155,14 @@ step_clippy() {
     each_feature_set cargo clippy --quiet --locked --all-targets -- -D warnings
 }
 
+# The fuzz targets and the benches, which are workspaces of their own.
+step_workspaces() {
+    local directory
+    for directory in fuzz benches; do
+        cargo clippy --quiet --locked --all-targets --manifest-path "$directory/Cargo.toml" -- -D warnings
+    done
+}
+
 step_docs() {
     RUSTDOCFLAGS="-D warnings" each_feature_set cargo doc --quiet --locked --no-deps --lib
 }
@@ -164,7 +175,7 @@ step_budgets() {
 step_static() {
     local limit=$((4 << 20)) target program size dynamic
     target=$(host)
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --quiet --locked --release --target "$target"
+    RUSTFLAGS=$static_flags cargo build --quiet --locked --release --target "$target"
     program=${CARGO_TARGET_DIR:-target}/$target/release/tapster
     size=$(stat --format=%s "$program")
     "$program" --version
@@ -233,7 +244,8 @@ step_quickstart() {
     scratch=$(mktemp -d) # not local: the trap comes after the function's end
     trap 'rm -rf "$scratch"' EXIT
     chmod 755 "$scratch"
-    said=$(TMPDIR=$scratch examples/quickstart.sh 2>&1) || {
+    # It builds the program; as the step static builds it, that is done already.
+    said=$(RUSTFLAGS=$static_flags CARGO_BUILD_TARGET=$(host) TMPDIR=$scratch examples/quickstart.sh 2>&1) || {
         echo "$said"
         return 1
     }
