@@ -90,7 +90,7 @@ impl Connection {
                     }
                     BackendMessage::ErrorResponse(fields) => failure = Some(fields.to_server_error()),
                     BackendMessage::NoticeResponse(fields) => eprintln!("{}", fields.to_server_error()),
-                    // What was read is whole; whatever else an answer has, this example has no use for it.
+                    // This example has no use for the other messages of an answer.
                     _ => {}
                 }
                 matches!(message, BackendMessage::ReadyForQuery(_))
@@ -98,7 +98,7 @@ impl Connection {
             match is_done {
                 Ok(false) => {}
                 Ok(true) => return failure.map_or(Ok(()), |error| Err(error.into())),
-                // A session that ends says why before it does.
+                // A server that ends the session sends the reason first.
                 Err(error) => return Err(failure.map_or(error, Into::into)),
             }
         }
@@ -116,7 +116,7 @@ impl Connection {
     }
 }
 
-/// The socket, and what was read from it and not used yet.
+/// The socket, and the bytes that were read and not used yet.
 struct Wire {
     stream: TcpStream,
     input: Vec<u8>,

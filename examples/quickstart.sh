@@ -2,8 +2,8 @@
 # The main job on a throwaway server: builds tapster, starts a PostgreSQL that asks for a SCRAM password, makes
 # WAL, receives it over tapster's own protocol, and compares every segment with the server's own.
 #
-# Needs Rust and a Debian or Ubuntu machine; installs PostgreSQL's package if there is none. Nothing of it is
-# left behind but the archive, whose place is printed at the end.
+# Needs Rust and a Debian or Ubuntu machine; installs PostgreSQL's package if there is none. It leaves
+# nothing behind but the archive, and prints the archive's path at the end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -76,7 +76,7 @@ step "Making $segments segments of WAL"
 sql="SELECT pg_logical_emit_message(false, 'quickstart', repeat(md5(random()::text), 28000)), pg_switch_wal();"
 for ((i = 1; i <= segments; i++)); do
     "$bindir/psql" -qAt "$connection" -c "$sql" >/dev/null || die "psql failed"
-    # The receiver begins in the middle of it all.
+    # The receiver starts halfway, while the server writes.
     if ((i == segments / 2)); then
         "$tapster" receive-wal "$connection" -D "$archive" -S quickstart --verbose 2>"$work/receiver.log" &
         receiver_pid=$!

@@ -36,7 +36,7 @@ pub async fn replicate(conninfo: &str) -> Result<(), Box<dyn Error>> {
             return Err(format!("the timeline ends here; {} follows", next.timeline).into());
         }
     };
-    // Also the connection is kept alive in here, for as long as `next` is called again soon.
+    // `next` also keeps the connection alive, as long as it is called again soon.
     while let Some(event) = stream.next().await? {
         match event {
             WalEvent::Data(wal) => {

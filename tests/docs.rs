@@ -106,26 +106,28 @@ fn pages() -> Vec<String> {
 /// Everything that a page names.
 fn names(text: &str) -> Vec<Name> {
     let mut names = Vec::new();
-    let mut fence = None;
-    for line in text.lines() {
-        match (fence, line.trim_start().strip_prefix("```")) {
-            (None, Some(language)) => fence = Some(language.trim()),
-            (Some(_), Some(_)) => fence = None,
-            (Some("sh"), None) => of_command(line.split(" #").next().unwrap_or_default(), &mut names),
-            (Some(_), None) => {}
-            (None, None) => {
-                // Every other part stands in backquotes.
-                for (i, part) in line.split('`').enumerate() {
-                    if i % 2 == 1 {
-                        of_command(part, &mut names);
-                    } else {
-                        links(part, &mut names);
-                    }
-                }
-            }
+    for (i, part) in text.split("```").enumerate() {
+        // Every other part is a block, which begins with its language.
+        if i % 2 == 0 {
+            of_prose(part, &mut names);
+        } else if let Some(("sh", commands)) = part.split_once('\n') {
+            commands.lines().for_each(|line| {
+                of_command(line.split(" #").next().unwrap_or_default(), &mut names);
+            });
         }
     }
     names
+}
+
+fn of_prose(text: &str, names: &mut Vec<Name>) {
+    // Every other part stands in backquotes.
+    for (i, part) in text.split('`').enumerate() {
+        if i % 2 == 0 {
+            links(part, names);
+        } else {
+            of_command(part, names);
+        }
+    }
 }
 
 fn links(text: &str, names: &mut Vec<Name>) {
@@ -139,7 +141,7 @@ fn links(text: &str, names: &mut Vec<Name>) {
 
 /// The names in a command line, or in what stands in backquotes.
 fn of_command(command: &str, names: &mut Vec<Name>) {
-    let words: Vec<_> = command.split([' ', ';', '=']).filter(|word| !word.is_empty()).collect();
+    let words: Vec<_> = command.split([' ', '\n', ';', '=']).filter(|word| !word.is_empty()).collect();
     for (i, word) in words.iter().enumerate() {
         let (next, second) = (words.get(i + 1), words.get(i + 2));
         let is_name = |word: &&&str| word.starts_with(|c: char| c.is_ascii_lowercase());
