@@ -2,17 +2,15 @@ use alloc::string::ToString;
 use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
-use std::io::{self, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
 
+use super::scan::{CompareError, READ_LEN, ReadAt, first_difference};
 use super::{Archive, ArchiveError, SegmentFile, SegmentReader};
 use crate::archive::io_error;
 use crate::compression::{Compress, Compression, Encoder};
 use crate::storage::{Entry, NewFile};
 use crate::wal::WalSegment;
-
-/// Bytes that pass at a time.
-const CHUNK_LEN: usize = 64 << 10;
 
 impl Archive {
     /// Replaces a complete plain segment by a compressed one, and says whether it did: not if the segment is gone
@@ -82,9 +80,8 @@ impl Archive {
         let err = |source| io_error("write", new.path(), source);
         let len = u64::from(self.segment_size().bytes());
         let mut encoder = Encoder::new(new.file(), compress, len).map_err(err)?;
-        let mut chunk = vec![0; CHUNK_LEN];
-        // The length of a chunk divides that of every segment.
-        for at in (0..len).step_by(CHUNK_LEN) {
+        let mut chunk = vec![0; READ_LEN];
+        for at in (0..len).step_by(READ_LEN) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(false);
             }
@@ -104,30 +101,28 @@ impl Archive {
     }
 
     fn compare(&self, mut compressed: SegmentReader, plain: &File) -> Result<Comparison, ArchiveError> {
-        let (mut ours, mut theirs) = (vec![0; CHUNK_LEN], vec![0; CHUNK_LEN]);
-        let (mut at, mut is_same) = (0, true);
-        loop {
-            let read = match compressed.fill(&mut theirs) {
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(ArchiveError::Decompress { .. }) => return Ok(Comparison::NoSegment),
-                Err(error) => return Err(error),
-            };
-            self.read_at(plain, &mut ours[..read], at)?;
-            is_same &= ours[..read] == theirs[..read];
-            at += read as u64;
+        let mut plain = ReadAt { file: plain, at: 0 }.take(self.segment_size().bytes().into());
+        let difference = first_difference(&mut plain, &mut compressed);
+        let to_end = match difference {
+            Ok(None) => return Ok(Comparison::Same),
+            // A file that is damaged further on, or has another size, is no segment, whatever it holds.
+            Ok(Some(_)) => compressed.skip_to_end().map(|_| ()),
+            Err(CompareError::Theirs(source)) => Err(compressed.error(source)),
+            Err(CompareError::Ours(source)) => return Err(self.unreadable(source)),
+        };
+        match to_end {
+            Ok(()) if compressed.is_at_limit() => Ok(Comparison::Differs),
+            Ok(()) | Err(ArchiveError::Decompress { .. }) => Ok(Comparison::NoSegment),
+            Err(error) => Err(error),
         }
-        Ok(match is_same {
-            _ if at != u64::from(self.segment_size().bytes()) => Comparison::NoSegment,
-            true => Comparison::Same,
-            false => Comparison::Differs,
-        })
+    }
+
+    fn unreadable(&self, source: io::Error) -> ArchiveError {
+        io_error("read a segment in", self.path().into(), source)
     }
 
     fn read_at(&self, plain: &File, buffer: &mut [u8], at: u64) -> Result<(), ArchiveError> {
-        plain
-            .read_exact_at(buffer, at)
-            .map_err(|source| io_error("read a segment in", self.path().into(), source))
+        plain.read_exact_at(buffer, at).map_err(|source| self.unreadable(source))
     }
 }
 
@@ -148,7 +143,6 @@ mod tests {
     use alloc::string::String;
     use alloc::vec::Vec;
     use std::fs;
-    use std::io::Read;
 
     const SIZE: usize = 1 << 20;
     const NAME: &str = "000000010000000000000005";

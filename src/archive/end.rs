@@ -4,11 +4,12 @@ use core::cmp::Reverse;
 use core::fmt;
 use std::os::unix::fs::FileExt;
 
+use super::scan::is_segment_name;
 use super::{Archive, ArchiveError, SegmentFile};
 use crate::archive::io_error;
 use crate::compression::Compression;
 use crate::storage::Entry;
-use crate::types::{SystemId, WalSegmentSize};
+use crate::types::SystemId;
 use crate::wal::WalSegment;
 
 /// Where an archive ends; see [`Archive::end`].
@@ -101,7 +102,8 @@ impl Archive {
         directory.for_each_name(|name| match SegmentFile::parse(name, self.segment_size()) {
             // Number 0 is no segment of any cluster.
             Some(file) if file.segment.number() > 0 => candidates.push(file),
-            None if is_of_smaller_segments(name) => {
+            // The numbers in the names of smaller segments are larger.
+            None if is_segment_name(name) => {
                 warnings.push(ArchiveWarning { name: name.into(), kind: WarningKind::OtherSegmentSize });
             }
             _ => {}
@@ -209,15 +211,7 @@ impl Archive {
 
     /// How many bytes a compressed file holds, found by decompressing it.
     fn content_len(&self, name: &str) -> Result<u64, ArchiveError> {
-        let mut reader = self.open_segment(name)?;
-        let mut buffer = alloc::vec![0; DECOMPRESS_LEN];
-        let mut len = 0;
-        loop {
-            match reader.fill(&mut buffer)? {
-                0 => return Ok(len),
-                read => len += read as u64,
-            }
-        }
+        self.open_segment(name)?.skip_to_end()
     }
 
     /// The uncompressed size, modulo 4 GiB, that ends a gzip file of `stored` bytes.
@@ -230,17 +224,10 @@ impl Archive {
     }
 }
 
-/// Bytes that are decompressed at a time to count them.
-const DECOMPRESS_LEN: usize = 64 << 10;
-
-/// Whether the name is that of a segment of a cluster with smaller segments, whose numbers in it are larger.
-fn is_of_smaller_segments(name: &str) -> bool {
-    SegmentFile::parse(name, WalSegmentSize::MIN).is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::WalSegmentSize;
     use std::fs::{self, File};
     use std::io::Write;
 

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use std::io::Read;
 use std::path::Path;
 
+use super::scan::{cluster_of, is_segment_name};
 use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader};
 use crate::storage::{Directory, Entry};
 use crate::types::{SystemId, TimelineId, WalSegmentSize};
@@ -82,7 +83,10 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     let mut names = Vec::new();
     directory.for_each_name(|name| names.push(name.to_string()))?;
     names.sort();
-    let cluster = names.iter().find_map(|name| cluster_of(&directory, name));
+    let cluster = names
+        .iter()
+        .filter(|name| is_segment_name(name))
+        .find_map(|name| cluster_of(&directory, name).ok().flatten());
     let segment_size = cluster.map_or(WalSegmentSize::DEFAULT, |(_, size)| size);
     let mut timelines = BTreeMap::new();
     let mut listing = Listing { cluster, ..Listing::default() };
@@ -108,16 +112,6 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     }
     listing.timelines = timelines.into_values().collect();
     Ok(listing)
-}
-
-/// What the first page of a segment says, if the file has that name and can be read.
-fn cluster_of(directory: &Directory, name: &str) -> Option<(SystemId, WalSegmentSize)> {
-    // Names of segments are the same for all segment sizes, but for the range of their last part.
-    let smallest = WalSegmentSize::new(1 << 20).ok()?;
-    SegmentFile::parse(name, smallest)?;
-    let mut reader = SegmentReader::open_in(directory, name, smallest.bytes().into()).ok()?;
-    let identity = reader.identity().ok()??;
-    Some((identity.system_id, WalSegmentSize::new(identity.segment_size).ok()?))
 }
 
 fn read_history(directory: &Directory, name: &str, timeline: TimelineId) -> Option<TimelineHistory> {

@@ -28,6 +28,7 @@ mod fetch;
 mod file_name;
 mod listing;
 mod reader;
+mod scan;
 mod segment_file;
 mod state_file;
 mod verify;
@@ -52,6 +53,8 @@ pub use fetch::{FetchError, Fetched, Fetcher, FileDamage};
 pub use file_name::ArchiveFileName;
 pub use listing::{ListedSegment, ListedTimeline, Listing, list};
 pub use reader::SegmentReader;
+#[cfg(feature = "receiver")]
+pub(crate) use scan::{CompareError, ReadAt, check_file, first_difference};
 pub use segment_file::SegmentFile;
 pub use state_file::{AcceptedGap, ArchiveState};
 pub use verify::{ArchiveProblem, SegmentRun, Verification, verify};

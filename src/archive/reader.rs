@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::file_name::compression_of;
+use super::scan::{READ_LEN, read_full};
 use super::{Archive, ArchiveError, ArchiveFileName};
 use crate::archive::io_error;
 use crate::compression::{Compression, Decoder};
@@ -63,16 +64,24 @@ impl SegmentReader {
 
     /// Fills `buffer`, or as much of it as there are bytes, and says how many.
     pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
-        let mut filled = 0;
-        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.read(rest) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(self.error(source)),
+        read_full(self, buffer).map_err(|source| self.error(source))
+    }
+
+    /// Reads on to the end, and says how many bytes there were.
+    pub(crate) fn skip_to_end(&mut self) -> Result<u64, ArchiveError> {
+        let mut buffer = alloc::vec![0; READ_LEN];
+        let mut len = 0;
+        loop {
+            match self.fill(&mut buffer)? {
+                0 => return Ok(len),
+                read => len += read as u64,
             }
         }
-        Ok(filled)
+    }
+
+    /// Whether it has given as many bytes as it may.
+    pub(crate) const fn is_at_limit(&self) -> bool {
+        self.left == 0
     }
 
     /// What the segment's first bytes say of themselves, read from its beginning; `None` if the file ends before

@@ -1,12 +1,12 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::{String, ToString};
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use std::path::Path;
 
-use super::{AcceptedGap, Archive, ArchiveError, SegmentFile, SegmentReader};
-use crate::storage::{Directory, Entry};
+use super::scan::check_file;
+use super::{AcceptedGap, Archive, ArchiveError, SegmentFile};
+use crate::storage::Entry;
 use crate::types::{Lsn, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{HistoryError, TimelineHistory, WalChecker, WalDamage, WalSegment};
 
@@ -123,14 +123,11 @@ impl fmt::Display for ArchiveProblem {
 /// # Errors
 /// If the directory or a file cannot be read. What is wrong with the content is in the result.
 pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
-    let Some(segment_size) = segment_size(&Directory::open(path)?)? else {
-        return Ok(Verification::default());
-    };
-    let archive = Archive::open(path, segment_size)?;
+    let Some(archive) = Archive::discover(path)? else { return Ok(Verification::default()) };
     let mut verifier = Verifier {
         gaps: archive.read_state()?.map_or_else(Vec::new, |state| state.gaps),
+        segment_size: archive.segment_size(),
         archive,
-        segment_size,
         complete: BTreeMap::new(),
         partial: BTreeMap::new(),
         histories: BTreeMap::new(),
@@ -140,25 +137,6 @@ pub fn verify(path: &Path) -> Result<Verification, ArchiveError> {
     verifier.read_histories()?;
     verifier.check_segments()?;
     Ok(verifier.found)
-}
-
-/// The segment size that the first readable segment tells of itself.
-fn segment_size(directory: &Directory) -> Result<Option<WalSegmentSize>, ArchiveError> {
-    let mut names = Vec::new();
-    directory.for_each_name(|name| {
-        // Whether it is that of a segment does not depend on their size.
-        if SegmentFile::parse(name, WalSegmentSize::MIN).is_some() {
-            names.push(name.to_string());
-        }
-    })?;
-    names.sort();
-    for name in names {
-        let identity = SegmentReader::open_in(directory, &name, u64::MAX)?.identity()?;
-        if let Some(size) = identity.and_then(|identity| WalSegmentSize::new(identity.segment_size).ok()) {
-            return Ok(Some(size));
-        }
-    }
-    Ok(None)
 }
 
 struct Verifier {
@@ -271,7 +249,7 @@ impl Verifier {
         let next = run.last.next().and_then(|next| self.partial.get(&(next.timeline(), next.number())));
         if let Some(file) = next {
             // A partial segment ends anywhere: what follows its last record is not damage.
-            if let Err(error) = self.feed(&file.to_string(), file.segment.start(), &mut checker) {
+            if let Err(error) = self.check_file(&file.to_string(), &mut checker) {
                 not_decompressed(error)?;
             }
             run.partial_end = Some(checker.last_record_end());
@@ -297,7 +275,7 @@ impl Verifier {
             Some(Entry::File(actual)) if !file.is_compressed() && actual != expected => {
                 Some(ArchiveProblem::Size { segment, actual })
             }
-            Some(Entry::File(_)) => match self.feed(&name, segment.start(), checker) {
+            Some(Entry::File(_)) => match self.check_file(&name, checker) {
                 Ok(Ok(actual)) => (actual != expected).then_some(ArchiveProblem::Size { segment, actual }),
                 Ok(Err(damage)) => Some(ArchiveProblem::Damage { segment, damage }),
                 Err(error) => Some(not_decompressed(error)?),
@@ -318,27 +296,14 @@ impl Verifier {
         Ok(())
     }
 
-    /// Shows a file's content to the checker; how many bytes it had, or the damage at which it ended.
-    fn feed(
+    /// Checks a file's content: how many bytes it had, or the damage at which the check ended.
+    fn check_file(
         &self,
         name: &str,
-        start: Lsn,
         checker: &mut WalChecker,
     ) -> Result<Result<u64, WalDamage>, ArchiveError> {
         let mut file = self.archive.open_segment(name)?;
-        let mut buffer = vec![0; READ_BYTES];
-        let mut len = 0;
-        loop {
-            let read = file.fill(&mut buffer)?;
-            if read == 0 {
-                return Ok(Ok(len));
-            }
-            let position = Lsn::new(start.get().saturating_add(len));
-            if let Err(damage) = checker.check(position, buffer.get(..read).unwrap_or_default()) {
-                return Ok(Err(damage));
-            }
-            len += read as u64;
-        }
+        check_file(&mut file, checker).map_err(|source| file.error(source))
     }
 }
 
@@ -348,8 +313,6 @@ fn not_decompressed(error: ArchiveError) -> Result<ArchiveProblem, ArchiveError>
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(ArchiveProblem::Compressed { name, reason: source.to_string() })
 }
-
-const READ_BYTES: usize = 256 * 1024;
 
 impl Verification {
     /// Whether nothing is wrong, but for what was accepted.

@@ -2,9 +2,9 @@ use alloc::string::ToString;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
+use super::scan::{CompareError, ReadAt, first_difference};
 use super::{Archive, ArchiveError, SegmentFile};
 use crate::archive::io_error;
 use crate::compression::Compression;
@@ -169,7 +169,7 @@ impl SegmentWriter {
         let name = SegmentFile::plain(self.segment).to_string();
         if let Some(Entry::File(len)) = directory.entry(&name)?
             && len == u64::from(self.segment.size().bytes())
-            && !self.file.has_content_of(&directory.open_file(&name)?, len)?
+            && !self.file.has_content_of(&mut directory.open_file(&name)?)?
         {
             return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
         }
@@ -290,24 +290,16 @@ impl PartialFile {
         }
     }
 
-    /// Whether both files hold the same `len` bytes.
-    fn has_content_of(&self, other: &File, len: u64) -> Result<bool, ArchiveError> {
-        let (mut ours, mut theirs) = ([0; COMPARE_LEN], [0; COMPARE_LEN]);
-        for at in (0..len).step_by(COMPARE_LEN) {
-            self.handle
-                .read_exact_at(&mut ours, at)
-                .and_then(|()| other.read_exact_at(&mut theirs, at))
-                .map_err(|source| io_error("read", self.path.clone(), source))?;
-            if ours != theirs {
-                return Ok(false);
+    /// Whether both files hold the same bytes.
+    fn has_content_of(&self, other: &mut File) -> Result<bool, ArchiveError> {
+        match first_difference(&mut ReadAt { file: &self.handle, at: 0 }, other) {
+            Ok(difference) => Ok(difference.is_none()),
+            Err(CompareError::Ours(source) | CompareError::Theirs(source)) => {
+                Err(io_error("read", self.path.clone(), source))
             }
         }
-        Ok(true)
     }
 }
-
-/// Bytes that are compared at a time; divides every segment size.
-const COMPARE_LEN: usize = 8 << 10;
 
 #[cfg(test)]
 mod tests {

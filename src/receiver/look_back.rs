@@ -1,16 +1,13 @@
 //! The check of what is received.
 
 use std::string::ToString as _;
-use std::vec;
 
 use super::on_disk;
 use super::plan::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
-use crate::archive::{Archive, ArchiveError, SegmentFile};
+use crate::archive::{Archive, ArchiveError, SegmentFile, check_file};
 use crate::types::{ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
-
-const READ_BYTES: usize = 256 * 1024;
 
 /// How many segments are received again because they are damaged. More are a case for somebody to look at.
 const BROKEN_SEGMENTS: usize = 16;
@@ -107,15 +104,8 @@ fn check_segment(
 ) -> Option<Result<WalChecker, WalDamage>> {
     let mut reader =
         SegmentFile::all_complete(segment).find_map(|file| archive.open_segment(&file.to_string()).ok())?;
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        let read = reader.fill(&mut buffer).ok()?;
-        if read == 0 {
-            break;
-        }
-        if let Err(damage) = checker.check(checker.position(), buffer.get(..read)?) {
-            return Some(Err(damage));
-        }
+    if let Err(damage) = check_file(&mut reader, &mut checker).ok()? {
+        return Some(Err(damage));
     }
     (checker.position() == segment.end()).then_some(Ok(checker))
 }

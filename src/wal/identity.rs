@@ -1,5 +1,5 @@
 use super::header::{PageHeader, SegmentHeader};
-use crate::types::{Lsn, SystemId};
+use crate::types::{Lsn, SystemId, WalSegmentSize};
 
 /// What the first bytes of a segment say of themselves: which cluster's they are, and which segment.
 ///
@@ -29,5 +29,11 @@ impl SegmentIdentity {
             system_id,
             segment_size,
         })
+    }
+
+    /// The size of the cluster's segments, if what is written there is one.
+    #[must_use]
+    pub fn size(&self) -> Option<WalSegmentSize> {
+        WalSegmentSize::new(self.segment_size).ok()
     }
 }

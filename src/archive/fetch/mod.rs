@@ -156,7 +156,7 @@ impl<'a> Wanted<'a> {
         }
         staged.file().read_exact_at(&mut header, 0).map_err(|source| staged.failed(source))?;
         let Some(identity) = SegmentIdentity::parse(&header) else { return Ok(None) };
-        let Ok(size) = WalSegmentSize::new(identity.segment_size) else { return Ok(None) };
+        let Some(size) = identity.size() else { return Ok(None) };
         match WalSegment::parse(self.name, size) {
             Some(segment) if identity.start == segment.start() => Ok(Some(size)),
             _ => Err(staged.damaged(FileDamage::OtherSegment)),

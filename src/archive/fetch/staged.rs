@@ -11,6 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::archive::io_error;
+use crate::archive::scan::READ_LEN;
 use crate::archive::{FetchError, Fetched, FileDamage, SegmentReader};
 use crate::compression::Compression;
 use crate::storage::{Directory, Entry, NewFile};
@@ -98,7 +99,7 @@ impl Staged<'_> {
         may_break_off: bool,
         limit: u64,
     ) -> Result<(), FetchError> {
-        let mut chunk = vec![0; 128 * 1024];
+        let mut chunk = vec![0; READ_LEN];
         // One byte more tells that it is too long.
         let reader = SegmentReader::new(stored, self.source.clone(), compression, u64::MAX)?;
         let mut reader = reader.take(limit + 1);

@@ -1,13 +1,12 @@
 //! What was received of a segment before, and may have been acknowledged.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::string::ToString as _;
-use std::vec;
 
-use crate::archive::io_error;
 use crate::archive::{Archive, ArchiveError, SegmentFile};
+use crate::archive::{CompareError, ReadAt, check_file, first_difference, io_error};
 use crate::receiver::ReceiveError;
 use crate::storage::Entry;
 use crate::types::Lsn;
@@ -24,9 +23,6 @@ pub(crate) struct AcknowledgedTail {
     end: Lsn,
 }
 
-/// Bytes that are read at a time.
-const READ_BYTES: usize = 64 << 10;
-
 impl AcknowledgedTail {
     /// What is here of `segment`, which `checker` has come to; `None` if that is nothing.
     pub(crate) fn find(
@@ -37,17 +33,11 @@ impl AcknowledgedTail {
         let name = SegmentFile::partial(segment).to_string();
         let Some(Entry::File(_)) = archive.directory().entry(&name)? else { return Ok(None) };
         let (file, path) = (archive.directory().open_file(&name)?, archive.directory().path_of(&name));
-        let mut buffer = vec![0; READ_BYTES];
-        while checker.position() < segment.end() {
-            let at = checker.position().saturating_sub(segment.start());
-            let read =
-                file.read_at(&mut buffer, at).map_err(|source| io_error("read", path.clone(), source))?;
-            // Where it ends, or ends to be right, nothing more can be told.
-            let bytes = buffer.get(..read).unwrap_or_default();
-            if bytes.is_empty() || checker.check(checker.position(), bytes).is_err() {
-                break;
-            }
-        }
+        let at = checker.position().saturating_sub(segment.start());
+        let len = segment.end().saturating_sub(checker.position());
+        // Behind the last record that is right, nothing more can be told: damage there is no error.
+        let _ = check_file(&mut ReadAt { file: &file, at }.take(len), &mut checker)
+            .map_err(|source| io_error("read", path.clone(), source))?;
         let (start, end) = (segment.start(), checker.last_record_end().min(segment.end()));
         Ok((end > start).then_some(Self { file, path, start, end }))
     }
@@ -55,21 +45,18 @@ impl AcknowledgedTail {
     /// Whether the bytes from `position` on are those that are kept, as far as they go.
     pub(crate) fn compare(&self, position: Lsn, bytes: &[u8]) -> Result<(), ReceiveError> {
         let len = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX);
-        let mut buffer = [0; COMPARE_BYTES];
-        let mut at = position;
-        for bytes in bytes.get(..len).unwrap_or(bytes).chunks(COMPARE_BYTES) {
-            let ours = &mut buffer[..bytes.len()];
-            let read = self.file.read_exact_at(ours, at.saturating_sub(self.start));
-            read.map_err(|source| io_error("read", self.path.clone(), source))?;
-            if let Some(differs) = ours.iter().zip(bytes).position(|(ours, theirs)| ours != theirs) {
-                let lsn = Lsn::new(at.get() + differs as u64);
-                return Err(ReceiveError::Damage(WalDamage { lsn, kind: WalDamageKind::NotAsBefore }));
+        let mut theirs = bytes.get(..len).unwrap_or(bytes);
+        let at = position.saturating_sub(self.start);
+        let mut ours = ReadAt { file: &self.file, at }.take(theirs.len() as u64);
+        match first_difference(&mut ours, &mut theirs) {
+            Ok(None) => Ok(()),
+            Ok(Some(differs)) => {
+                let lsn = Lsn::new(position.get() + differs);
+                Err(ReceiveError::Damage(WalDamage { lsn, kind: WalDamageKind::NotAsBefore }))
             }
-            at = Lsn::new(at.get() + bytes.len() as u64);
+            Err(CompareError::Ours(source) | CompareError::Theirs(source)) => {
+                Err(io_error("read", self.path.clone(), source).into())
+            }
         }
-        Ok(())
     }
 }
-
-/// Bytes that are compared at a time.
-const COMPARE_BYTES: usize = 8 << 10;
