@@ -55,7 +55,7 @@ pub mod replication;
 pub mod session;
 #[cfg(feature = "storage")]
 pub mod storage;
-#[cfg(any(feature = "test-server", all(test, feature = "postgres")))]
+#[cfg(any(feature = "test-server", all(test, any(feature = "postgres", feature = "receiver"))))]
 pub mod test_server;
 pub mod types;
 #[cfg(feature = "wal")]

@@ -31,6 +31,7 @@ mod state_file;
 mod stream;
 
 use core::time::Duration;
+use std::boxed::Box;
 use std::string::ToString as _;
 use std::sync::Arc;
 
@@ -53,7 +54,7 @@ use crate::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, SystemId, TimelineId};
 use crate::wal::{WalDamage, WalSegment};
-use disk::Compressor;
+use disk::{Compressor, MakeFiles};
 
 /// Where a receiver stood when it was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +94,7 @@ pub struct Receiver<F> {
     reconfigured: Option<watch::Receiver<Config>>,
     /// None before the first connection.
     archive: Option<OpenArchive>,
+    make_files: MakeFiles,
     compressor: Option<Compressor>,
     /// The end of what is known to be durable, on the newest timeline.
     reached: Option<(TimelineId, Lsn)>,
@@ -139,6 +141,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             progress: Arc::default(),
             reconfigured: None,
             archive: None,
+            make_files: Box::new(|disk| Box::new(disk)),
             compressor: None,
             reached: None,
             damage: None,
@@ -397,15 +400,4 @@ fn with_jitter(time: Duration) -> Duration {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// So that a program with threads can have it as a task.
-    #[expect(dead_code, reason = "that it compiles is the test")]
-    fn a_running_receiver_may_move_to_another_thread(
-        receiver: Receiver<fn(ReceiverEvent<'_>)>,
-        stop: watch::Receiver<bool>,
-    ) -> impl Send {
-        receiver.run(stop)
-    }
-}
+mod tests;

@@ -136,7 +136,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
         let disk = disk.replacing_before(plan.replace_before).with_tail(tail);
         let lock = self.archive.as_ref().and_then(|open| open.lock.clone());
-        let disk = DiskThread::start(disk, lock)?;
+        let disk = DiskThread::start((self.make_files)(disk), plan.archive.path(), lock)?;
         Ok((started, WriteQueue::new(disk, checker, start, &self.options)))
     }
 
@@ -349,24 +349,24 @@ fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result
 }
 
 /// The time since the server's last message.
-struct Silence {
+pub(super) struct Silence {
     limit: Option<Duration>,
     /// When to ask: at half of the limit, or earlier.
     ask_after: Option<Duration>,
     since: Instant,
     /// Whether the server was asked.
-    asked: bool,
+    pub(super) asked: bool,
 }
 
 impl Silence {
-    fn new(limit: Option<Duration>, ask_after: Option<Duration>) -> Self {
+    pub(super) fn new(limit: Option<Duration>, ask_after: Option<Duration>) -> Self {
         let half = limit.map(|limit| limit / 2);
         let ask_after = ask_after.into_iter().chain(half).min();
         Self { limit, ask_after, since: Instant::now(), asked: false }
     }
 
     /// Returns when it is time to ask, and then when it is time to give up.
-    async fn next_step(&self) {
+    pub(super) async fn next_step(&self) {
         match if self.asked { self.limit } else { self.ask_after } {
             Some(after) => sleep_until(self.since + after).await,
             None => core::future::pending().await,

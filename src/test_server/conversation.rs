@@ -106,18 +106,20 @@ impl Conversation {
                 }
                 Ok(None)
             }
-            Step::Message { what, accepts } => {
+            Step::Message { what, accepts, skips } => loop {
                 let framing = FrontendFraming::READY;
                 let Some(len) = self.frame(what, framing.need(&self.input))? else {
                     return Ok(Some(Action::Read));
                 };
                 let frame: Vec<_> = self.input.drain(..len).collect();
                 let message = framing.parse(&frame).map_err(|error| self.undecodable(what, error))?;
-                if !accepts(&message, &mut self.output) {
+                if accepts(&message, &mut self.output) {
+                    return Ok(None);
+                }
+                if !*skips {
                     return Err(self.error(what, format!("{message:?}")));
                 }
-                Ok(None)
-            }
+            },
             Step::Send(bytes) => {
                 self.output.append(bytes);
                 Ok(None)

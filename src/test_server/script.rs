@@ -29,6 +29,8 @@ pub(super) enum Step {
     Message {
         what: &'static str,
         accepts: OnMessage,
+        /// Whether messages that are not accepted are passed over.
+        skips: bool,
     },
     Send(Vec<u8>),
     /// From here on, what is sent goes out in pieces of this many bytes; `None` for whole.
@@ -80,7 +82,18 @@ impl Script {
         what: &'static str,
         accepts: impl FnMut(&FrontendMessage<'_>, &mut Vec<u8>) -> bool + Send + 'static,
     ) -> Self {
-        self.then(Step::Message { what, accepts: Box::new(accepts) })
+        self.then(Step::Message { what, accepts: Box::new(accepts), skips: false })
+    }
+
+    /// Waits for a message that satisfies `accepts`, and passes over those that do not: for clients that also
+    /// speak unasked, as receivers of WAL do.
+    pub fn skip_until(
+        self,
+        what: &'static str,
+        mut accepts: impl FnMut(&FrontendMessage<'_>) -> bool + Send + 'static,
+    ) -> Self {
+        let accepts = Box::new(move |message: &FrontendMessage<'_>, _: &mut Vec<u8>| accepts(message));
+        self.then(Step::Message { what, accepts, skips: true })
     }
 
     /// Sends a message.
@@ -157,6 +170,7 @@ impl fmt::Debug for Script {
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Message { what, skips: true, .. } => write!(f, "skip until {what}"),
             Self::Startup { what, .. } | Self::Message { what, .. } => write!(f, "expect {what}"),
             Self::Send(bytes) => write!(f, "send {} bytes", bytes.len()),
             Self::Pieces(Some(bytes)) => write!(f, "split into {bytes} bytes"),

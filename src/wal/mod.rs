@@ -11,6 +11,8 @@ mod history;
 mod identity;
 mod segment;
 
+#[cfg(all(test, feature = "receiver"))]
+pub(crate) use check::test_support;
 pub use check::{WalChecker, WalDamage, WalDamageKind};
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
 pub use identity::SegmentIdentity;

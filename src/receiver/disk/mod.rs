@@ -16,9 +16,8 @@ mod tail;
 mod thread;
 
 use core::time::Duration;
-use std::path::Path;
+use std::prelude::v1::*;
 use std::time::Instant;
-use std::vec::Vec;
 
 use super::ReceiveError;
 use crate::archive::{Archive, ArchiveError, ArchiveState, SegmentWriter};
@@ -63,6 +62,21 @@ pub(crate) struct Disk {
     /// What the state file is to say, if there is one, and when it last did.
     state: Option<(ArchiveState, Instant)>,
 }
+
+/// What a [`DiskThread`] works on: a [`Disk`], unless a test wants one that fails. Its calls block.
+pub(crate) trait Files: Send {
+    /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
+    fn write(&mut self, batch: AlignedBuffer, proven: Lsn, sync: bool) -> Result<Written, ReceiveError>;
+
+    /// Ends in the middle of a segment, which stays as a partial file. Which one, if there is one.
+    ///
+    /// If what follows `is_damaged`, the segments since the last record that was found right are not complete after
+    /// all.
+    fn close(self: Box<Self>, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError>;
+}
+
+/// Makes what a [`DiskThread`] works on of a stream's [`Disk`].
+pub(crate) type MakeFiles = Box<dyn Fn(Disk) -> Box<dyn Files> + Send + Sync>;
 
 /// What was done with a batch. It comes back for its memory, or with what could not be written yet.
 #[derive(Debug)]
@@ -116,11 +130,6 @@ impl Disk {
         }
     }
 
-    /// The directory.
-    pub(crate) fn path(&self) -> &Path {
-        self.archive.path()
-    }
-
     /// Complete segments that end before `position` are damaged: what comes now takes their place.
     pub(crate) fn replacing_before(self, position: Lsn) -> Self {
         Self { replace_before: position, ..self }
@@ -129,56 +138,6 @@ impl Disk {
     /// What is there of the first segment has to come again.
     pub(crate) fn with_tail(self, tail: Option<AcknowledgedTail>) -> Self {
         Self { tail, ..self }
-    }
-
-    /// Writes a batch, and with `sync` makes it durable. Everything before `proven` was found right.
-    pub(crate) fn write(
-        &mut self,
-        mut batch: AlignedBuffer,
-        proven: Lsn,
-        sync: bool,
-    ) -> Result<Written, ReceiveError> {
-        if let Some(tail) = &self.tail {
-            tail.compare(batch.start(), batch.bytes())?;
-        }
-        self.proven = proven;
-        let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
-        let out_of_space = match result {
-            Ok(()) => None,
-            Err(error) if error.is_out_of_space() => Some(error),
-            Err(error) => return Err(error.into()),
-        };
-        if !self.finished.is_empty() {
-            self.update_state_file(STATE_INTERVAL)?;
-        }
-        let proven_segments = self.unproven.iter().take_while(|segment| segment.end() <= proven).count();
-        if let Some(last) = self.unproven.drain(..proven_segments).next_back()
-            && let Some(limit) = &self.compress_limit
-        {
-            limit.allow_up_to(last);
-        }
-        Ok(Written {
-            written: self.written,
-            flushed: self.flushed,
-            proven,
-            finished: core::mem::take(&mut self.finished),
-            batch,
-            out_of_space,
-        })
-    }
-
-    /// Ends in the middle of a segment, which stays as a partial file. Which one, if there is one.
-    ///
-    /// If what follows `is_damaged`, the segments since the last record that was found right are not complete after
-    /// all.
-    pub(crate) fn close(mut self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
-        self.sync()?;
-        self.update_state_file(Duration::ZERO)?;
-        if is_damaged && !self.unproven.is_empty() {
-            self.archive.retract(&self.unproven)?;
-            return Ok(None);
-        }
-        Ok(self.writer.as_ref().map(SegmentWriter::segment))
     }
 
     /// Brings the state file up to date if it is older than `interval`. It may be behind, so that it can wait for
@@ -281,5 +240,47 @@ impl Disk {
             self.flushed = writer.sync()?;
         }
         Ok(())
+    }
+}
+
+impl Files for Disk {
+    fn write(&mut self, mut batch: AlignedBuffer, proven: Lsn, sync: bool) -> Result<Written, ReceiveError> {
+        if let Some(tail) = &self.tail {
+            tail.compare(batch.start(), batch.bytes())?;
+        }
+        self.proven = proven;
+        let result = self.write_all(&mut batch).and_then(|()| if sync { self.sync() } else { Ok(()) });
+        let out_of_space = match result {
+            Ok(()) => None,
+            Err(error) if error.is_out_of_space() => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        if !self.finished.is_empty() {
+            self.update_state_file(STATE_INTERVAL)?;
+        }
+        let proven_segments = self.unproven.iter().take_while(|segment| segment.end() <= proven).count();
+        if let Some(last) = self.unproven.drain(..proven_segments).next_back()
+            && let Some(limit) = &self.compress_limit
+        {
+            limit.allow_up_to(last);
+        }
+        Ok(Written {
+            written: self.written,
+            flushed: self.flushed,
+            proven,
+            finished: core::mem::take(&mut self.finished),
+            batch,
+            out_of_space,
+        })
+    }
+
+    fn close(mut self: Box<Self>, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
+        self.sync()?;
+        self.update_state_file(Duration::ZERO)?;
+        if is_damaged && !self.unproven.is_empty() {
+            self.archive.retract(&self.unproven)?;
+            return Ok(None);
+        }
+        Ok(self.writer.as_ref().map(SegmentWriter::segment))
     }
 }

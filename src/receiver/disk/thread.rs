@@ -1,10 +1,11 @@
 use alloc::sync::Arc;
-use std::string::ToString as _;
+use std::path::Path;
+use std::prelude::v1::*;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Disk, Written};
+use super::{Files, Written};
 use crate::archive::io_error;
 use crate::archive::{ArchiveError, ArchiveLock};
 use crate::receiver::ReceiveError;
@@ -30,18 +31,21 @@ enum Task {
 
 impl DiskThread {
     /// Starts the thread. The archive stays locked until it has ended.
-    pub(crate) fn start(disk: Disk, lock: Option<Arc<ArchiveLock>>) -> Result<Self, ArchiveError> {
-        let path = disk.path().to_path_buf();
+    pub(crate) fn start(
+        files: Box<dyn Files>,
+        path: &Path,
+        lock: Option<Arc<ArchiveLock>>,
+    ) -> Result<Self, ArchiveError> {
         let (tasks, received) = channel();
         let (sender, done) = mpsc::channel(1);
         let run = move || {
             let _lock = lock;
-            run(disk, &received, &sender);
+            run(files, &received, &sender);
         };
         std::thread::Builder::new()
             .name("write".into())
             .spawn(run)
-            .map_err(|source| io_error("start a thread to write into", path, source))?;
+            .map_err(|source| io_error("start a thread to write into", path.to_path_buf(), source))?;
         Ok(Self { tasks, done, is_busy: false })
     }
 
@@ -70,7 +74,7 @@ impl DiskThread {
         done.unwrap_or_else(|| Err(panicked()))
     }
 
-    /// See [`Disk::close`].
+    /// See [`Files::close`].
     pub(crate) async fn close(self, is_damaged: bool) -> Result<Option<WalSegment>, ReceiveError> {
         let (closed, result) = oneshot::channel();
         let _ = self.tasks.send(Task::Close { is_damaged, closed });
@@ -78,11 +82,15 @@ impl DiskThread {
     }
 }
 
-fn run(mut disk: Disk, tasks: &Receiver<Task>, done: &mpsc::Sender<Result<Written, ReceiveError>>) {
+fn run(
+    mut files: Box<dyn Files>,
+    tasks: &Receiver<Task>,
+    done: &mpsc::Sender<Result<Written, ReceiveError>>,
+) {
     while let Ok(task) = tasks.recv() {
         match task {
             Task::Write { batch, proven, sync } => {
-                let result = disk.write(batch, proven, sync);
+                let result = files.write(batch, proven, sync);
                 let failed = result.is_err();
                 // There is room for the one result that is waited for, unless nobody does any more.
                 if done.try_send(result).is_err() || failed {
@@ -90,7 +98,7 @@ fn run(mut disk: Disk, tasks: &Receiver<Task>, done: &mpsc::Sender<Result<Writte
                 }
             }
             Task::Close { is_damaged, closed } => {
-                let _ = closed.send(disk.close(is_damaged));
+                let _ = closed.send(files.close(is_damaged));
                 return;
             }
         }

@@ -5,7 +5,7 @@ mod damage;
 mod pages;
 mod records;
 #[cfg(test)]
-mod test_support;
+pub(crate) mod test_support;
 #[cfg(test)]
 mod tests;
 

@@ -9,17 +9,17 @@ use crate::wal::crc;
 ///
 /// Pages have 1 KiB, so that a few hundred bytes reach every case.
 #[derive(Clone)]
-pub(super) struct Log {
-    pub(super) bytes: Vec<u8>,
-    pub(super) magic: u16,
-    pub(super) timeline: u32,
-    pub(super) start: u64,
-    pub(super) previous: u64,
+pub(crate) struct Log {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) magic: u16,
+    pub(crate) timeline: u32,
+    pub(crate) start: u64,
+    pub(crate) previous: u64,
 }
 
-pub(super) const PAGE: usize = 1 << 10;
-pub(super) const SEGMENT: usize = 1 << 20;
-pub(super) const SYSTEM_ID: SystemId = SystemId::new(7_710_915_963_472_273_421);
+pub(crate) const PAGE: usize = 1 << 10;
+pub(crate) const SEGMENT: usize = 1 << 20;
+pub(crate) const SYSTEM_ID: SystemId = SystemId::new(7_710_915_963_472_273_421);
 
 const SHORT_HEADER: usize = 24;
 const RECORD_HEADER: usize = 24;
@@ -27,35 +27,35 @@ const CONTINUED: u16 = 1;
 const LONG: u16 = 2;
 const OVERWRITES: u16 = 8;
 
-pub(super) fn segment_size() -> WalSegmentSize {
+pub(crate) fn segment_size() -> WalSegmentSize {
     WalSegmentSize::new(SEGMENT as u32).unwrap()
 }
 
 impl Log {
     /// A log of PostgreSQL 15 on timeline 1, in the fifth segment.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let start = 5 * SEGMENT as u64;
         Self { bytes: Vec::new(), magic: 0xd110, timeline: 1, start, previous: start - 64 }
     }
 
-    pub(super) fn start(&self) -> Lsn {
+    pub(crate) fn start(&self) -> Lsn {
         Lsn::new(self.start)
     }
 
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
 
-    pub(super) fn offset_in_page(&self) -> usize {
+    pub(crate) fn offset_in_page(&self) -> usize {
         self.bytes.len() % PAGE
     }
 
     /// Appends a record whose body has `len` bytes; returns its position.
-    pub(super) fn record(&mut self, len: usize) -> Lsn {
+    pub(crate) fn record(&mut self, len: usize) -> Lsn {
         self.record_of(10, 0x20, len)
     }
 
-    pub(super) fn record_of(&mut self, resource_manager: u8, info: u8, len: usize) -> Lsn {
+    pub(crate) fn record_of(&mut self, resource_manager: u8, info: u8, len: usize) -> Lsn {
         self.begin_record_if_page_ended();
         let at = self.position();
         let record = self.encode(resource_manager, info, len);
@@ -80,7 +80,7 @@ impl Log {
     }
 
     /// Appends a WAL switch and the empty rest of its segment, with headers of its pages or without.
-    pub(super) fn switch(&mut self, with_headers: bool) {
+    pub(crate) fn switch(&mut self, with_headers: bool) {
         self.record_of(0, 0x40, 0);
         while !self.bytes.len().is_multiple_of(SEGMENT) {
             let rest = PAGE - self.offset_in_page();
@@ -93,7 +93,7 @@ impl Log {
     }
 
     /// Appends the part of a record before the next page, and goes on there as a server does after a crash.
-    pub(super) fn cut_off_record(&mut self, says_so: bool) {
+    pub(crate) fn cut_off_record(&mut self, says_so: bool) {
         self.begin_record_if_page_ended();
         let rest = PAGE - self.offset_in_page();
         let record = self.encode(10, 0x20, 3 * PAGE);
@@ -103,7 +103,7 @@ impl Log {
 
     /// Appends a record that ends at `offset` in its page: 0 for the end of a page, else a multiple of 8 that
     /// is beyond the page's header.
-    pub(super) fn fill_to(&mut self, offset: usize) {
+    pub(crate) fn fill_to(&mut self, offset: usize) {
         self.begin_record_if_page_ended();
         let now = self.offset_in_page();
         let mut len = match offset {
@@ -119,7 +119,7 @@ impl Log {
     }
 
     /// Appends records up to the start of the last page of the segment.
-    pub(super) fn fill_segment(&mut self) {
+    pub(crate) fn fill_segment(&mut self) {
         while self.bytes.len() % SEGMENT < SEGMENT - 2 * PAGE {
             self.record(500);
         }
@@ -151,7 +151,7 @@ impl Log {
         self.bytes.resize(self.bytes.len().next_multiple_of(8), 0);
     }
 
-    pub(super) fn page_header(&mut self, remaining: usize, flags: u16) {
+    pub(crate) fn page_header(&mut self, remaining: usize, flags: u16) {
         let position = self.position();
         let is_first = position.is_multiple_of(SEGMENT as u64);
         let flags = flags | if is_first { LONG } else { 0 };
