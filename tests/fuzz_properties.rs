@@ -1,6 +1,6 @@
 //! The properties of the fuzz targets, on stable: over the committed seeds, over each seed changed a little,
 //! and over inputs made at random.
-#![cfg(feature = "wal")]
+#![cfg(feature = "receiver")]
 
 use std::fs;
 use std::path::Path;
