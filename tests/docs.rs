@@ -281,12 +281,11 @@ fn tests(text: &str) -> Vec<&str> {
 
 /// The files of a target, if there is such a one.
 fn target(kind: &str, name: &str) -> Option<Vec<String>> {
-    let folders: &[_] = match kind {
-        "--test" => &["tests"],
-        "--bench" => &["benches"],
-        _ => &["examples"],
-    };
-    let folder = root().join(folders[0]);
+    let folder = root().join(match kind {
+        "--test" => "tests",
+        "--bench" => "benches",
+        _ => "examples",
+    });
     if let Ok(text) = fs::read_to_string(folder.join(format!("{name}.rs"))) {
         return Some(vec![text]);
     }
