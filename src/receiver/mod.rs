@@ -50,6 +50,7 @@ use crate::client::Connector;
 use crate::client::Error;
 use crate::compression::Compression;
 use crate::conninfo::{Config, Replication};
+use crate::deadline;
 use crate::random;
 use crate::replication::ReplicationConnection;
 use crate::types::{Lsn, SystemId, TimelineId};
@@ -365,15 +366,12 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 /// Waits for an answer of the server no longer than it may be silent.
 async fn within<T>(
     limit: Option<Duration>,
-    phase: &'static str,
+    during: &'static str,
     work: impl Future<Output = Result<T, ReceiveError>>,
 ) -> Result<T, ReceiveError> {
-    match limit {
-        Some(after) => match tokio::time::timeout(after, work).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Timeout { during: phase, after }.into()),
-        },
-        None => work.await,
+    match deadline::within(limit, work).await {
+        Ok(result) => result,
+        Err(after) => Err(Error::Timeout { during, after }.into()),
     }
 }
 

@@ -1,19 +1,17 @@
 //! One connection's stream, from timeline to timeline.
 
 use core::time::Duration;
-use std::vec::Vec;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 
-use super::disk::{
-    AcknowledgedTail, CompressFailure, Compressor, Disk, DiskThread, WriteQueue, Written, next_result,
-};
+use super::disk::{AcknowledgedTail, CompressFailure, Compressor, Disk, DiskThread, WriteQueue, Written};
 use super::plan::Plan;
 use super::start::explain;
 use super::{ReceiveError, Receiver, ReceiverEvent, ReceiverState, Refusal, Stopped};
 use super::{on_disk, stopped, within};
 use crate::client::Error;
+use crate::deadline::sleep_until;
 use crate::replication::{
     NextTimeline, ReplicationConnection, StartPhysical, StartedStream, StreamEnd, WalArrival, WalStream,
 };
@@ -206,18 +204,18 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.progress.waits_for_disk(!has_room);
             let (can_start, gathers_until) = (queue.can_start(), queue.gathers_until());
             let retry_at = queue.retry_at();
-            let (disk, to, room) = queue.disk_and_room();
+            let (job, room) = queue.job_and_room();
             tokio::select! {
                 // In this order: a job begins when there is nothing more to be read at once.
                 biased;
                 () = stopped(stop) => return Ok(Ended::Stop),
-                done = next_result(disk) => self.on_job_done(stream, queue, done?).await?,
-                () = sleep_until_some(retry_at), if retry_at.is_some() => queue.retry(),
-                arrived = next_arrival(stream, to, room) => {
+                done = job.result() => self.on_job_done(stream, queue, done?).await?,
+                () = sleep_until(retry_at) => queue.retry(),
+                arrived = room.receive(stream) => {
                     match arrived? {
                         None => return Ok(Ended::ByServer),
-                        Some(WalArrival::Data { len, wal_end, sent_at }) => {
-                            queue.append(len).map_err(ReceiveError::Damage)?;
+                        Some(WalArrival::Data { wal_end, sent_at, .. }) => {
+                            let len = queue.take_arrived().map_err(ReceiveError::Damage)?;
                             self.bytes += len as u64;
                             self.progress.heard(len, queue.received(), wal_end, sent_at);
                         }
@@ -240,7 +238,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 CompressFailure { error, retry_in } = compress_failure(&mut self.compressor) => {
                     (self.on_event)(ReceiverEvent::NotCompressed { error: &error, retry_in });
                 }
-                () = sleep_until_some(gathers_until), if can_start => {
+                () = sleep_unless_due(gathers_until), if can_start => {
                     queue.start_job();
                     continue;
                 }
@@ -312,22 +310,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// What comes next, with WAL behind what `to` has. While there is no room because the disk is behind, the server hears
-/// from us but we do not listen.
-async fn next_arrival(
-    stream: &mut WalStream,
-    to: &mut Vec<u8>,
-    room: usize,
-) -> Result<Option<WalArrival>, Error> {
-    match room {
-        0 => match stream.keep_alive().await? {},
-        _ => stream.next_into(to, room).await,
-    }
-}
-
-/// Waits until then; at once is sooner than any time that a timer knows.
-async fn sleep_until_some(time: Option<Instant>) {
-    if let Some(time) = time {
+/// Waits until then, or not at all: a timer that is set to now returns up to a millisecond later.
+async fn sleep_unless_due(time: Option<Instant>) {
+    if time.is_some() {
         sleep_until(time).await;
     }
 }
@@ -367,10 +352,8 @@ impl Silence {
 
     /// Returns when it is time to ask, and then when it is time to give up.
     pub(super) async fn next_step(&self) {
-        match if self.asked { self.limit } else { self.ask_after } {
-            Some(after) => sleep_until(self.since + after).await,
-            None => core::future::pending().await,
-        }
+        let after = if self.asked { self.limit } else { self.ask_after };
+        sleep_until(after.map(|after| self.since + after)).await;
     }
 
     fn timeout(&self) -> Error {

@@ -27,7 +27,7 @@ use crate::wal::WalSegment;
 use next_segment::NextSegmentFile;
 
 pub(super) use compressor::{CompressFailure, CompressLimit, Compressor};
-pub(super) use queue::{WriteQueue, next_result};
+pub(super) use queue::WriteQueue;
 pub(super) use tail::AcknowledgedTail;
 pub(super) use thread::DiskThread;
 

@@ -9,7 +9,7 @@ use super::{DiskThread, Written};
 use crate::archive::ArchiveError;
 use crate::client::Error;
 use crate::receiver::{ReceiveError, ReceiverOptions};
-use crate::replication::WalStream;
+use crate::replication::{WalArrival, WalStream};
 use crate::storage::{AlignedBuffer, BLOCK_LEN};
 use crate::types::Lsn;
 use crate::wal::{WalChecker, WalDamage, WalSegment};
@@ -116,23 +116,25 @@ impl WriteQueue {
         (self.batch_len - in_block).saturating_sub(self.batch.len())
     }
 
-    /// The thread that writes, and where what comes next goes, with how many bytes there is room for.
-    pub(crate) fn disk_and_room(&mut self) -> (&mut Option<DiskThread>, &mut Vec<u8>, usize) {
+    /// The running job, and the room for what comes next: both are waited for at the same time.
+    pub(crate) fn job_and_room(&mut self) -> (Job<'_>, Room<'_>) {
         if self.batch.is_empty() {
             // Memory that nothing is written to is none.
             self.batch.begin(self.received, self.batch_len + READ_AHEAD);
         }
         let room = self.room();
-        (&mut self.disk, self.batch.memory(), room)
+        (Job(&mut self.disk), Room { memory: self.batch.memory(), bytes: room })
     }
 
-    /// Checks the last `len` bytes, which have come to [`WriteQueue::disk_and_room`]; the stream has checked that they
-    /// follow.
+    /// Checks what has come to the [`Room`], and says how many bytes that is. The stream has checked that they follow
+    /// those before.
     ///
     /// # Errors
     /// If they are damaged. Nothing of them is written then.
-    pub(crate) fn append(&mut self, len: usize) -> Result<(), WalDamage> {
-        let before = self.batch.len().saturating_sub(len);
+    pub(crate) fn take_arrived(&mut self) -> Result<usize, WalDamage> {
+        // What was taken before ends at `received`.
+        let before = self.received.saturating_sub(self.batch.start()) as usize;
+        let len = self.batch.len().saturating_sub(before);
         if before == 0 {
             self.gathered_at = Instant::now() + GATHER_TIME;
         }
@@ -146,7 +148,7 @@ impl WriteQueue {
             }
         }
         self.received = Lsn::new(self.received.get().saturating_add(len as u64));
-        Ok(())
+        Ok(len)
     }
 
     /// Everything before this has come and was found right: not a record of which the end is still to come.
@@ -265,7 +267,7 @@ impl WriteQueue {
         if !self.disk.as_ref().is_some_and(DiskThread::is_busy) {
             return Ok(None);
         }
-        let mut done = next_result(&mut self.disk).await?;
+        let mut done = Job(&mut self.disk).result().await?;
         if done.out_of_space.is_some() {
             done.batch.clear();
             self.batch.clear();
@@ -282,13 +284,36 @@ impl WriteQueue {
     }
 }
 
-/// The result of the running job; without one, waits for ever. After an error there is nothing to write with.
-///
-/// Cancel-safe.
-pub(crate) async fn next_result(disk: &mut Option<DiskThread>) -> Result<Written, ReceiveError> {
-    let done = match disk {
-        Some(disk) => disk.done().await,
-        None => core::future::pending().await,
-    };
-    done.inspect_err(|_| *disk = None)
+/// The job that is running, if one is.
+pub(crate) struct Job<'a>(&'a mut Option<DiskThread>);
+
+impl Job<'_> {
+    /// The result of the running job; without one, waits for ever. After an error there is nothing to write with.
+    ///
+    /// Cancel-safe.
+    pub(crate) async fn result(self) -> Result<Written, ReceiveError> {
+        let done = match self.0 {
+            Some(disk) => disk.done().await,
+            None => core::future::pending().await,
+        };
+        done.inspect_err(|_| *self.0 = None)
+    }
+}
+
+/// The memory for what comes next.
+pub(crate) struct Room<'a> {
+    memory: &'a mut Vec<u8>,
+    bytes: usize,
+}
+
+impl Room<'_> {
+    /// Reads the next message, and appends WAL to the batch. While the batch is full, only sends status updates.
+    ///
+    /// Cancel-safe.
+    pub(crate) async fn receive(self, stream: &mut WalStream) -> Result<Option<WalArrival>, Error> {
+        match self.bytes {
+            0 => match stream.keep_alive().await? {},
+            bytes => stream.next_into(self.memory, bytes).await,
+        }
+    }
 }
