@@ -58,7 +58,7 @@ pub(crate) use scan::{CompareError, ReadAt, check_file, first_difference};
 pub use segment_file::SegmentFile;
 pub use state_file::{AcceptedGap, ArchiveState};
 pub use verify::{ArchiveProblem, SegmentRun, Verification, verify};
-pub use writer::{SegmentSync, SegmentWriter};
+pub use writer::SegmentWriter;
 
 /// A directory of WAL segments of one cluster.
 ///

@@ -26,7 +26,7 @@ use crate::wal::WalSegment;
 pub struct SegmentWriter {
     archive: Archive,
     segment: WalSegment,
-    file: Arc<PartialFile>,
+    file: PartialFile,
     direct: DirectWriter,
     /// Bytes written, from the segment's start.
     offset: u32,
@@ -51,7 +51,7 @@ impl SegmentWriter {
             .map_err(|source| io_error("allocate", path.clone(), source))?;
         let fsyncs = Arc::clone(archive.fsyncs());
         let opened = FileStatus::of(&handle).map_err(|source| io_error("look up", path.clone(), source))?;
-        let file = Arc::new(PartialFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs });
+        let file = PartialFile { handle, path, opened, failed: AtomicBool::new(false), fsyncs };
         file.sync(File::sync_all)?;
         archive.directory().sync()?;
         let direct = DirectWriter::new(&file.handle);
@@ -143,15 +143,9 @@ impl SegmentWriter {
     /// # Errors
     /// [`ArchiveError::Fsync`], and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
     pub fn sync(&self) -> Result<Lsn, ArchiveError> {
-        let position = self.sync_handle().sync()?;
+        self.file.sync(File::sync_data)?;
         self.check_is_there()?;
-        Ok(position)
-    }
-
-    /// A handle that makes what is written up to now durable, for another thread, beside further writing.
-    #[must_use]
-    pub fn sync_handle(&self) -> SegmentSync {
-        SegmentSync { file: Arc::clone(&self.file), position: self.position() }
+        Ok(self.position())
     }
 
     /// Gives the segment its final name, durably, and returns its end.
@@ -234,24 +228,6 @@ impl SegmentWriter {
     /// [`ArchiveError::Fsync`].
     pub fn close(self) -> Result<Lsn, ArchiveError> {
         self.sync()
-    }
-}
-
-/// Makes the bytes of a segment durable that were written when it was made; see
-/// [`SegmentWriter::sync_handle`].
-#[derive(Debug)]
-pub struct SegmentSync {
-    file: Arc<PartialFile>,
-    position: Lsn,
-}
-
-impl SegmentSync {
-    /// Blocks until the bytes are durable, and returns the position of the last one + 1.
-    ///
-    /// # Errors
-    /// [`ArchiveError::Fsync`], and then always again for that segment.
-    pub fn sync(self) -> Result<Lsn, ArchiveError> {
-        self.file.sync(File::sync_data).map(|()| self.position)
     }
 }
 
@@ -489,14 +465,12 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_covers_what_was_written_when_its_handle_was_made() {
+    fn a_sync_covers_what_was_written() {
         let fixture = Fixture::new();
         let mut writer = fixture.open();
         writer.write(segment().start(), b"abc").unwrap();
-        let handle = writer.sync_handle();
+        assert_eq!(writer.sync().unwrap(), segment().start().checked_add(3).unwrap());
         writer.write(writer.position(), b"def").unwrap();
-        let synced = std::thread::spawn(|| handle.sync().unwrap()).join().unwrap();
-        assert_eq!(synced, segment().start().checked_add(3).unwrap());
         assert_eq!(writer.sync().unwrap(), segment().start().checked_add(6).unwrap());
     }
 
@@ -504,10 +478,8 @@ mod tests {
     fn after_a_failed_sync_every_later_one_fails() {
         let fixture = Fixture::new();
         let writer = fixture.filled(&[1; SIZE]);
-        let handle = writer.sync_handle();
         let failed = writer.file.sync(|_| Err(io::Error::from_raw_os_error(5)));
         assert!(failed.is_err_and(|error| error.is_fsync_failure() && !error.is_out_of_space()));
-        assert!(handle.sync().is_err_and(|error| error.is_fsync_failure()));
         assert!(writer.sync().is_err_and(|error| error.is_fsync_failure()));
         assert!(writer.finish().is_err_and(|error| error.is_fsync_failure()));
         assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);

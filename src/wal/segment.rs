@@ -103,12 +103,6 @@ impl WalSegment {
     pub fn previous(self) -> Option<Self> {
         Self::new(self.timeline, self.number.checked_sub(1)?, self.size)
     }
-
-    /// The segment at the same place of another timeline.
-    #[must_use]
-    pub const fn on_timeline(self, timeline: TimelineId) -> Self {
-        Self { timeline, ..self }
-    }
 }
 
 /// The file name.
