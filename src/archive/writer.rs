@@ -134,6 +134,12 @@ impl SegmentWriter {
         self.direct
             .write_all_at(&self.file.handle, bytes, self.offset.into())
             .map_err(|source| io_error("write", self.file.path.clone(), source))?;
+        if len == self.remaining() {
+            // What follows reads the file into memory of any alignment, which direct reads refuse.
+            self.direct
+                .leave(&self.file.handle)
+                .map_err(|source| io_error("write", self.file.path.clone(), source))?;
+        }
         self.offset += len;
         Ok(taken)
     }
@@ -472,6 +478,21 @@ mod tests {
         assert_eq!(writer.sync().unwrap(), segment().start().checked_add(3).unwrap());
         writer.write(writer.position(), b"def").unwrap();
         assert_eq!(writer.sync().unwrap(), segment().start().checked_add(6).unwrap());
+    }
+
+    /// In the source tree, which is on a disk more often than temporary files are.
+    #[test]
+    fn a_segment_that_was_written_past_the_cache_is_compared_all_the_same() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let archive = Archive::open(dir.path(), size()).unwrap();
+        fs::write(dir.path().join(NAME), [7; SIZE]).unwrap();
+        let mut writer = SegmentWriter::open(&archive, segment()).unwrap();
+        let mut bytes = crate::storage::AlignedBuffer::default();
+        bytes.begin(segment().start(), SIZE);
+        bytes.push(&[7; SIZE]);
+        assert_eq!(writer.write(segment().start(), bytes.bytes()).unwrap(), SIZE);
+        writer.finish().unwrap();
+        assert!(fs::read(dir.path().join(NAME)).unwrap() == [7; SIZE]);
     }
 
     #[test]

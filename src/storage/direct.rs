@@ -53,6 +53,14 @@ impl DirectWriter {
         self.write_cached(file, tail, run_at + run.len() as u64)
     }
 
+    /// Has the file use the page cache again, for reads by the same handle.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn leave(&mut self, file: &File) -> io::Result<()> {
+        self.set(file, false)
+    }
+
     fn write_direct(&mut self, file: &File, bytes: &[u8], at: u64) -> io::Result<()> {
         self.set(file, true)?;
         file.write_all_at(bytes, at)
