@@ -1,4 +1,4 @@
-//! Work that has a limit of time, where `None` is no limit.
+//! Work with a time limit, where `None` is no limit.
 
 use core::time::Duration;
 
@@ -16,10 +16,10 @@ pub(crate) async fn within<T>(limit: Option<Duration>, work: impl Future<Output 
     }
 }
 
-/// The outcome of `work`, or `None` if it is not done by then.
+/// The outcome of `work`, or `None` if the work is not done by the deadline.
 ///
 /// # Cancel safety
-/// As for [`within`].
+/// That of `work`, which is dropped at the deadline.
 #[cfg(feature = "replication")]
 pub(crate) async fn until<T>(deadline: Option<Instant>, work: impl Future<Output = T>) -> Option<T> {
     match deadline {

@@ -1,7 +1,7 @@
 //! PostgreSQL replication and backup control without libpq.
 //!
-//! tapster speaks PostgreSQL's frontend/backend protocol itself. Its layers can be taken one by one; each
-//! uses only those above it in this list, and everything above [`codec`] sits behind a feature.
+//! tapster speaks PostgreSQL's frontend/backend protocol itself. Its layers can be used one by one: each uses
+//! only layers that stand before it in this list. Every module after [`codec`] needs a feature.
 //!
 //! | module | holds | feature |
 //! |---|---|---|
@@ -18,7 +18,7 @@
 //! | `replication` | replication commands and the WAL stream | `replication` |
 //! | `receiver` | the WAL receiver: from a server's stream into an archive | `receiver` |
 //! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |
-//! | `test_server` | a server that follows a script, to test clients with | `test-server` |
+//! | `test_server` | a server that follows a script, for tests of clients | `test-server` |
 //!
 //! The feature `arbitrary` makes every message of the protocol from a fuzzer's input (`codec::OwnedMessage`).
 #![no_std]

@@ -1,14 +1,15 @@
 //! Random numbers of the operating system.
 
-/// Fills the buffer.
+/// Fills `bytes` with random numbers.
 ///
 /// # Errors
-/// If the system gives none, which no Linux since 3.17 does.
+/// If the operating system gives none; every Linux since 3.17 gives them.
 pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), NoRandom> {
     getrandom::getrandom(bytes).map_err(|_| NoRandom)
 }
 
-/// A number to spread choices with. Without random numbers it is 0: what must be unpredictable uses [`fill`].
+/// A random number to spread choices with; 0 if the operating system gives none. Values that must be
+/// unpredictable use [`fill`].
 pub(crate) fn number() -> u64 {
     let mut bytes = [0; 8];
     let _ = fill(&mut bytes);

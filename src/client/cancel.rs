@@ -13,12 +13,12 @@ use super::route::Route;
 use crate::codec::{CancelRequest, StartupPacket};
 use crate::session::{CancelKey, HandshakeError};
 
-/// For a configuration without `connect_timeout`.
+/// The time limit if the configuration has no `connect_timeout`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Connection {
-    /// What cancels this session's statements, from wherever it is sent; `None` if the server gave no key, as
-    /// some poolers do.
+    /// A token that cancels this session's statements, from any task. `None` if the server gave no cancel
+    /// key; some poolers give none.
     #[must_use]
     pub fn cancel_token(&self) -> Option<CancelToken> {
         let key = self.session.cancel_key.clone()?;
@@ -26,10 +26,10 @@ impl Connection {
     }
 }
 
-/// Cancels the statement that a session runs, over a connection of its own to the same address. That one is in
-/// TLS if the session is.
+/// Cancels the statement that a session runs. Each request goes over a connection of its own to the same
+/// address, in TLS if the session is in TLS.
 ///
-/// It stays good for the session's lifetime and may be used any number of times, from any task.
+/// A token is valid as long as its session, and can be used any number of times, from any task.
 #[derive(Clone, Debug)]
 pub struct CancelToken {
     route: Arc<Route>,
@@ -37,15 +37,16 @@ pub struct CancelToken {
 }
 
 impl CancelToken {
-    /// Asks the server to cancel what the session runs now, and waits until it has passed that on.
+    /// Asks the server to cancel the session's current statement, and waits until the server has signalled
+    /// the session.
     ///
-    /// There is no answer: if a statement was running and is stopped by it, the statement fails with 57014.
-    /// If none was running nothing happens; a server that is slow may also hit the next one, so wait for the
-    /// statement's end before the session is given another.
+    /// The server sends no answer. A statement that is stopped fails with 57014; if none was running, nothing
+    /// happens. A slow server may stop the next statement instead, so wait for the statement's end before you
+    /// send another.
     ///
     /// # Errors
-    /// [`Error::Connect`] if the server cannot be reached. All of it takes at most `connect_timeout`, or 10 s
-    /// if that is not set.
+    /// [`Error::Connect`] if the server cannot be reached. The whole call takes at most `connect_timeout`, or
+    /// 10 s if that is not set.
     ///
     /// # Cancel safety
     /// If the future is dropped the request may or may not have been sent.
@@ -67,8 +68,8 @@ impl CancelToken {
         let mut stream = self.route.open_again().await?;
         stream.write_all(&request).await?;
         stream.flush().await?;
-        // The server closes once the session's process has been signalled. How it closes does not matter,
-        // and there is nothing it could say.
+        // The server closes the connection once it has signalled the session's process. It has nothing to
+        // send before, and how it closes does not matter.
         let mut nothing = Box::new([0; 1024]);
         while matches!(stream.read(&mut *nothing).await, Ok(1..)) {}
         Ok(())

@@ -7,7 +7,7 @@ use super::error::Error;
 use super::notification::Notifications;
 use super::route::Route;
 use super::server_name::ServerName;
-use super::statement::Dropped;
+use super::statement::DroppedStatements;
 use super::turn::Turn;
 use super::wire::Wire;
 use crate::codec::{ServerError, TransactionStatus};
@@ -15,16 +15,15 @@ use crate::net::{ReadBuffer, Stream};
 use crate::session::{CancelKey, Session, SessionParameters};
 use crate::types::ServerVersion;
 
-/// Called with every notice of the server.
+/// A function that is called with every notice of the server.
 pub type NoticeHandler = Box<dyn FnMut(&ServerError) + Send>;
 
 /// A session with a PostgreSQL server.
 ///
 /// # Cancel safety
-/// A call whose future is dropped half way leaves the connection marked: the next call first reads and throws
-/// away what is left of the answer, so that it never sees rows of another statement. Where that is impossible
-/// (an error while reading or writing) the connection is closed and every call returns
-/// [`Error::Closed`].
+/// If the future of a call is dropped half way, the next call first reads the rest of the answer and throws
+/// it away, so that it never sees rows of another statement. Where that is impossible (an error while reading
+/// or writing), the connection is closed and every call returns [`Error::Closed`].
 pub struct Connection {
     pub(super) wire: Wire,
     pub(super) turn: Turn,
@@ -32,7 +31,7 @@ pub struct Connection {
     pub(super) route: Arc<Route>,
     pub(super) on_notice: NoticeHandler,
     pub(super) notifications: Notifications,
-    pub(super) dropped_statements: Dropped,
+    pub(super) dropped_statements: DroppedStatements,
     pub(super) read_timeout: Option<Duration>,
 }
 
@@ -46,7 +45,7 @@ impl Connection {
             route: Arc::new(route),
             on_notice,
             notifications: Notifications::default(),
-            dropped_statements: Dropped::default(),
+            dropped_statements: DroppedStatements::default(),
             read_timeout: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {
@@ -55,10 +54,10 @@ impl Connection {
         connection
     }
 
-    /// The server's version, from what it reported when the connection was made. No round trip.
+    /// The server's version, as the server reported it at the start of the session. Needs no round trip.
     ///
     /// # Errors
-    /// If it reported none that can be read.
+    /// If the server reported no version, or none that can be parsed.
     pub fn server_version(&self) -> Result<ServerVersion, Error> {
         self.session.parameters.server_version().ok_or_else(|| Error::Unexpected {
             expected: "a server_version",
@@ -66,7 +65,7 @@ impl Connection {
         })
     }
 
-    /// The settings that the server reports of itself, as of its last message.
+    /// The settings that the server reports, as of its last message.
     #[must_use]
     pub fn parameters(&self) -> &SessionParameters {
         &self.session.parameters
@@ -78,7 +77,7 @@ impl Connection {
         self.session.transaction_status
     }
 
-    /// What the handshake agreed upon.
+    /// The session that the handshake set up.
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.session
@@ -96,33 +95,35 @@ impl Connection {
         self.wire.is_tls()
     }
 
-    /// What cancels this session's statements; some poolers give none.
+    /// The key that cancels this session's statements; some poolers give none.
     #[must_use]
     pub fn cancel_key(&self) -> Option<&CancelKey> {
         self.session.cancel_key.as_ref()
     }
 
-    /// Whether the connection can take a command, as far as can be known without asking.
+    /// Whether the connection can take a command, as far as the client knows without asking the server.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.turn.is_open()
     }
 
-    /// Takes the server's notices from now on. Without one they go to the `log` crate at level info.
+    /// Sets the function that is called with the server's notices from now on. Without one, notices go to the
+    /// `log` crate at level info.
     pub fn on_notice(&mut self, handler: impl FnMut(&ServerError) + Send + 'static) {
         self.on_notice = Box::new(handler);
     }
 
-    /// Sets how long the server may be silent while an answer of it is awaited, or while it does not take
-    /// what is sent; `None`, the default, for any time. A statement that computes for long is silent as well:
-    /// to bound that in the server, where it costs only the statement, there is `statement_timeout`.
+    /// Sets how long a call waits for the next bytes of an answer, or for the server to take the bytes of a
+    /// command. `None`, the default, sets no limit. The server is also silent while a statement computes for
+    /// a long time; its setting `statement_timeout` bounds that, and costs only the statement, not the
+    /// connection.
     ///
-    /// A call that waits longer gives [`Error::Timeout`], and the connection is closed.
+    /// A call that waits longer returns [`Error::Timeout`] and closes the connection.
     pub fn set_read_timeout(&mut self, limit: Option<Duration>) {
         self.read_timeout = limit;
     }
 
-    /// Takes rows and data of COPY of so many bytes at most from now on, instead of nearly 1 GiB.
+    /// Limits a row, and a message of COPY data, to this many bytes from now on, instead of nearly 1 GiB.
     #[cfg(feature = "replication")]
     pub(crate) fn limit_data(&mut self, bytes: u32) {
         self.wire.limit_data(bytes);
@@ -131,9 +132,10 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // A goodbye spares the server a line in its log. Best effort: only if it can be written at once.
+        // `Terminate` spares the server a line in its log. Best effort: it is sent only if it can be written
+        // at once.
         if self.turn.is_open() {
-            self.wire.say_goodbye();
+            self.wire.try_terminate();
         }
     }
 }

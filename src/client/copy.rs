@@ -4,38 +4,41 @@ use crate::codec::{BackendMessage, BackendTag, CopyData, CopyResponse, Format};
 
 const OUT: &str = "reading the data of a COPY";
 const IN: &str = "sending the data of a COPY";
-/// Data are sent once there is this much.
-const ENOUGH: usize = 64 * 1024;
-/// Longer data are sent in several messages.
-const LONGEST: usize = 1024 * 1024;
+/// Gathered data are sent once they have this many bytes.
+const SEND_BYTES: usize = 64 * 1024;
+/// Longer data are split into several messages.
+const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 
 impl Connection {
-    /// Runs `COPY ... TO STDOUT` and gives the data as they come.
+    /// Runs `COPY ... TO STDOUT` and gives the data as they arrive.
     ///
-    /// In SQL of several statements the first such COPY counts; the results of the others are thrown away.
+    /// If the SQL holds several statements, the first such COPY counts; the results of the others are thrown
+    /// away.
     ///
     /// # Errors
-    /// The server's error, after which the connection is usable again; [`Error::Usage`] if there is no such
-    /// COPY in the SQL, which has been run all the same; or a loss of the connection.
+    /// The server's error, after which the connection is usable again; [`Error::Usage`] if the SQL holds no
+    /// such COPY (it has been run all the same); or a loss of the connection.
     ///
     /// # Cancel safety
-    /// If the future or the [`CopyOut`] is dropped, the COPY goes on in the server; the next call reads what
-    /// is left and throws it away. For a large table a [`CancelToken`](super::CancelToken) is quicker.
+    /// If the future or the [`CopyOut`] is dropped, the COPY goes on in the server; the next call reads the
+    /// rest of the data and throws it away. For a large table a [`CancelToken`](super::CancelToken) is
+    /// quicker.
     pub async fn copy_out(&mut self, sql: &str) -> Result<CopyOut<'_>, Error> {
         let layout = self
             .begin_copy(sql, BackendTag::COPY_OUT_RESPONSE, "the SQL holds no COPY ... TO STDOUT")
             .await?;
-        Ok(CopyOut { connection: self, layout, state: Out::Data, rows: 0 })
+        Ok(CopyOut { connection: self, layout, state: OutState::Data, rows: 0 })
     }
 
-    /// Runs `COPY ... FROM STDIN` and takes its data. It is done only by [`CopyIn::finish`]; everything else
-    /// leaves the table as it was.
+    /// Begins `COPY ... FROM STDIN`, whose data the caller sends. Only [`CopyIn::finish`] completes it; every
+    /// other end leaves the table as it was.
     ///
-    /// In SQL of several statements the first such COPY counts; the results of the others are thrown away,
-    /// and another COPY of this kind fails.
+    /// If the SQL holds several statements, the first such COPY counts; the results of the others are thrown
+    /// away, and another COPY of this kind fails.
     ///
     /// # Errors
-    /// As [`copy_out`](Self::copy_out).
+    /// The server's error, after which the connection is usable again; [`Error::Usage`] if the SQL holds no
+    /// such COPY (it has been run all the same); or a loss of the connection.
     ///
     /// # Cancel safety
     /// If the future or the [`CopyIn`] is dropped, the next call makes the COPY fail.
@@ -77,14 +80,14 @@ impl Connection {
         }
     }
 
-    /// Reads to the end of the answer, behind the COPY. Gives the number of rows that it is said to have
-    /// copied.
+    /// Reads the answer to its end, after the data of the COPY. Gives the number of rows that the server
+    /// reports as copied.
     async fn end_copy(&mut self) -> Result<u64, Error> {
         let mut rows = None;
         while let Some(tag) = self.advance("waiting for a COPY to end").await? {
             match (tag, self.current()?) {
                 (BackendTag::COMMAND_COMPLETE, BackendMessage::CommandComplete { tag }) => {
-                    rows = rows.or_else(|| Some(copied(tag)));
+                    rows = rows.or_else(|| Some(copied_rows(tag)));
                 }
                 (BackendTag::COPY_IN_RESPONSE, _) => {
                     self.refuse_copy("only one COPY is possible in a call")?
@@ -96,8 +99,8 @@ impl Connection {
     }
 }
 
-/// The rows of a tag like `COPY 3`.
-fn copied(tag: &[u8]) -> u64 {
+/// The number of rows in a command tag like `COPY 3`.
+fn copied_rows(tag: &[u8]) -> u64 {
     let count = tag.strip_prefix(b"COPY ").and_then(|count| core::str::from_utf8(count).ok());
     count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
@@ -122,12 +125,12 @@ impl CopyLayout {
 pub struct CopyOut<'c> {
     connection: &'c mut Connection,
     layout: CopyLayout,
-    state: Out,
+    state: OutState,
     rows: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Out {
+enum OutState {
     /// More data may come.
     Data,
     /// The data are complete, the answer is not.
@@ -143,7 +146,7 @@ impl CopyOut<'_> {
         self.layout
     }
 
-    /// The next piece of the data; `None` at their end. The server makes a piece of each row.
+    /// The next piece of the data; `None` at their end. The server sends each row as one piece.
     ///
     /// # Errors
     /// The server's error, which ends the COPY, or a loss of the connection.
@@ -151,25 +154,25 @@ impl CopyOut<'_> {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<&[u8]>, Error> {
-        // A piece borrows the connection, so it is lent only after the loop has found that there is one.
-        while self.state == Out::Data {
-            match self.connection.advance(OUT).await.inspect_err(|_| self.state = Out::Ended)? {
+        // A piece borrows the connection, so the loop only finds it and the code after the loop lends it.
+        while self.state == OutState::Data {
+            match self.connection.advance(OUT).await.inspect_err(|_| self.state = OutState::Ended)? {
                 Some(BackendTag::COPY_DATA) => break,
-                Some(BackendTag::COPY_DONE) => self.state = Out::Done,
+                Some(BackendTag::COPY_DONE) => self.state = OutState::Done,
                 _ => return Err(self.connection.unexpected("CopyData", "something else")),
             }
         }
-        if self.state == Out::Done {
-            let rows = self.connection.end_copy().await.inspect_err(|_| self.state = Out::Ended)?;
-            (self.state, self.rows) = (Out::Ended, rows);
+        if self.state == OutState::Done {
+            let rows = self.connection.end_copy().await.inspect_err(|_| self.state = OutState::Ended)?;
+            (self.state, self.rows) = (OutState::Ended, rows);
         }
         match (self.state, self.connection.current()?) {
-            (Out::Data, BackendMessage::CopyData(CopyData { data })) => Ok(Some(data)),
+            (OutState::Data, BackendMessage::CopyData(CopyData { data })) => Ok(Some(data)),
             _ => Ok(None),
         }
     }
 
-    /// How many rows there were, once [`next`](Self::next) has come to the end.
+    /// How many rows were copied, once [`next`](Self::next) has returned `None`.
     #[must_use]
     pub const fn rows(&self) -> u64 {
         self.rows
@@ -196,17 +199,17 @@ impl CopyIn<'_> {
     /// Adds data, which need not end where a row ends. Small pieces are gathered and sent together.
     ///
     /// # Errors
-    /// The server's error, if it has refused what was sent before: the COPY has failed then. A server need
-    /// not tell before [`finish`](Self::finish). Or a loss of the connection.
+    /// The server's error, if the server has refused earlier data; the COPY has then failed. A server may
+    /// report the error as late as in [`finish`](Self::finish). Or a loss of the connection.
     ///
     /// # Cancel safety
-    /// The data are taken as a whole, even if the future is dropped before they are sent.
+    /// The call takes all of `data`, even if the future is dropped before the data are sent.
     pub async fn send(&mut self, data: &[u8]) -> Result<(), Error> {
-        self.check()?;
-        for piece in data.chunks(LONGEST) {
+        self.check_usable()?;
+        for piece in data.chunks(MAX_MESSAGE_BYTES) {
             self.connection.push(|out| CopyData { data: piece }.encode(out))?;
         }
-        if self.connection.wire.pushed() < ENOUGH {
+        if self.connection.wire.pushed() < SEND_BYTES {
             return Ok(());
         }
         self.connection.flush_and_listen(IN).await.inspect_err(|_| self.has_failed = true)
@@ -222,15 +225,15 @@ impl CopyIn<'_> {
     /// If the future is dropped the COPY goes on in the server, and whether it succeeds is not known. The
     /// next call waits for its end.
     pub async fn finish(self) -> Result<u64, Error> {
-        self.check()?;
+        self.check_usable()?;
         self.connection.finish_copy()?;
         self.connection.end_copy().await
     }
 
-    /// Gives the COPY up, for a reason that the server writes into its log, and waits for its end.
+    /// Makes the COPY fail, with a reason that the server writes into its log, and waits for its end.
     ///
     /// # Errors
-    /// [`Error::Encode`] if a NUL stands in the reason, or a loss of the connection.
+    /// [`Error::Encode`] if the reason contains a NUL, or a loss of the connection.
     ///
     /// # Cancel safety
     /// If the future is dropped the next call waits for the end.
@@ -239,7 +242,7 @@ impl CopyIn<'_> {
         self.connection.ready().await
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check_usable(&self) -> Result<(), Error> {
         match (self.has_failed, self.connection.is_open()) {
             (_, false) => Err(Error::Closed),
             (true, true) => Err(Error::Usage("the COPY has failed; no more data can be sent")),

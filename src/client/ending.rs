@@ -12,7 +12,7 @@ use super::turn::Phase;
 use crate::codec::{BackendMessage, BackendTag, DecodeError, FrontendMessage, ServerError};
 
 impl Connection {
-    /// Prepares for a command: reads what is left of an answer nobody waited for.
+    /// Prepares for a command: reads the rest of an answer that an earlier call left behind.
     pub(crate) async fn ready(&mut self) -> Result<(), Error> {
         match self.turn.phase() {
             Phase::Ready => Ok(()),
@@ -24,7 +24,7 @@ impl Connection {
     /// Reads up to the last `ReadyForQuery` and throws it away.
     pub(crate) async fn drain(&mut self) -> Result<(), Error> {
         while self.turn.is_busy() {
-            // The server may wait for data that nobody will send.
+            // The server may wait for the data of a COPY whose caller is gone.
             self.refuse_copy("given up")?;
             match self.advance_raw("reading the rest of an answer").await? {
                 BackendTag::COPY_BOTH_RESPONSE => {
@@ -46,7 +46,7 @@ impl Connection {
     /// Ends the session in good order.
     ///
     /// # Errors
-    /// If the goodbye cannot be written; the connection is closed all the same.
+    /// If `Terminate` cannot be written; the connection is closed all the same.
     pub async fn close(mut self) -> Result<(), Error> {
         const DURING: &str = "closing the connection";
         if !self.turn.is_open() {
@@ -58,7 +58,8 @@ impl Connection {
         self.wire.shutdown().await.map_err(|source| Error::Io { during: DURING, source })
     }
 
-    /// Takes an error of the server within an answer: reads on to `ReadyForQuery`, unless the session ends.
+    /// Handles an error that the server sent within an answer: reads on to `ReadyForQuery`, unless the error
+    /// ends the session.
     pub(crate) async fn fail(&mut self, error: ServerError) -> Error {
         if error.severity.ends_connection() {
             return self.ended(error);
@@ -69,13 +70,14 @@ impl Connection {
         Error::Server(Box::new(error))
     }
 
-    /// Takes an error of the server that ends the session.
+    /// Closes the connection after an error of the server that ends the session.
     pub(super) fn ended(&mut self, error: ServerError) -> Error {
         self.turn.close();
         Error::Server(Box::new(error))
     }
 
-    /// Writing has failed: the connection is lost, and what the server said before it went tells why.
+    /// Closes the connection after a failed write. The result is the reason that the server sent before it
+    /// closed the connection, or else the failure itself.
     pub(super) async fn last_words(&mut self, during: &'static str, error: io::Error) -> Error {
         let reason = self.wire.last_words(|message| match message {
             BackendMessage::ErrorResponse(fields) if fields.severity().ends_connection() => {
@@ -89,25 +91,25 @@ impl Connection {
         }
     }
 
-    /// Closes the connection over bytes that are no message.
+    /// Closes the connection because the server sent bytes that are no message.
     pub(crate) fn broken(&mut self, error: DecodeError) -> Error {
         self.turn.close();
         Error::Decode(error)
     }
 
-    /// Closes the connection over a message that is not legal here.
+    /// Closes the connection because the server sent a message that is not legal here.
     pub(crate) fn unexpected(&mut self, expected: &'static str, got: impl Into<String>) -> Error {
         self.turn.close();
         Error::Unexpected { expected, got: got.into() }
     }
 
-    /// Closes the connection over a failure to read or write.
+    /// Closes the connection because reading or writing failed.
     pub(super) fn lost(&mut self, during: &'static str, source: io::Error) -> Error {
         self.turn.close();
         Error::Io { during, source }
     }
 
-    /// Closes the connection as the server let too much time pass.
+    /// Closes the connection because the server took too long.
     pub(super) fn late(&mut self, during: &'static str, after: Duration) -> Error {
         self.turn.close();
         Error::Timeout { during, after }

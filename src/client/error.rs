@@ -14,8 +14,8 @@ use crate::types::{Advice, SqlState, WithCauses};
 
 /// Why a call on a connection failed.
 ///
-/// `Display` tells this layer's part, [`source`](core::error::Error::source) the next one. Nothing in it is
-/// secret.
+/// `Display` prints this layer's part, [`source`](core::error::Error::source) gives the next one. An error
+/// holds no secret.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
@@ -34,27 +34,27 @@ pub enum Error {
     },
     /// The server sent bytes that are no message. The connection is closed.
     Decode(DecodeError),
-    /// The caller's text or value cannot stand on the wire. Nothing was sent.
+    /// The caller's text or value cannot be put into a message. Nothing was sent.
     Encode(EncodeError),
     /// The server sent a message, or an answer, that is not legal at this point. The connection is closed.
     Unexpected {
-        /// What was waited for.
+        /// What the client expected.
         expected: &'static str,
-        /// What came.
+        /// What the server sent.
         got: String,
     },
     /// The server did not answer in time. The connection is closed.
     Timeout {
         /// What the connection was doing.
         during: &'static str,
-        /// For how long.
+        /// How long the client waited.
         after: Duration,
     },
-    /// The connection was closed by an earlier error or by a call that was given up half way.
+    /// An earlier error closed the connection, or a call that was dropped half way did.
     Closed,
-    /// A result has another shape than the server's version should give.
+    /// A result does not have the columns or values that a server of this version should give.
     Column(ColumnError),
-    /// The call makes no sense here.
+    /// The call is not possible here.
     Usage(&'static str),
 }
 
@@ -65,7 +65,7 @@ pub struct ConnectAttempt {
     pub server: String,
     /// What went wrong.
     pub failure: ConnectFailure,
-    /// More that helps: where the password came from.
+    /// Additional help: where the password came from.
     pub note: Option<String>,
 }
 
@@ -73,7 +73,7 @@ pub struct ConnectAttempt {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectFailure {
-    /// The host list has no usable address here.
+    /// This entry of the host list has no usable address.
     Host(ConnInfoError),
     /// The name has no address.
     NameLookup(io::Error),
@@ -81,19 +81,19 @@ pub enum ConnectFailure {
     Io(io::Error),
     /// The server refused the session, or we refused the server.
     Handshake(HandshakeError),
-    /// There is no TLS session, or not with whom it should be.
+    /// TLS failed, or the peer is not the server that it should be.
     Tls(TlsError),
-    /// It took longer than `connect_timeout`.
+    /// The attempt took longer than `connect_timeout`.
     Timeout(Duration),
     /// `target_session_attrs` does not want this server.
     SessionAttributes(&'static str),
-    /// The server did not tell what `target_session_attrs` asks about.
+    /// The server did not answer the queries for `target_session_attrs`.
     AttributesUnknown(Box<Error>),
     /// `requirepeer` names another user than the server behind the socket runs as.
     Peer {
-        /// The user that was required.
+        /// The user that `requirepeer` names.
         required: String,
-        /// The user that it is.
+        /// The user that the server runs as.
         actual: String,
     },
     /// The operating system gives no random numbers.
@@ -101,13 +101,13 @@ pub enum ConnectFailure {
 }
 
 impl Error {
-    /// What the server gave as SQLSTATE; of several attempts to connect, the last one's.
+    /// The SQLSTATE that the server gave; after several attempts to connect, that of the last attempt.
     #[must_use]
     pub fn sqlstate(&self) -> Option<SqlState> {
         self.server_error().map(|error| error.sqlstate)
     }
 
-    /// What the server said; of several attempts to connect, to the last one.
+    /// The error that the server sent; after several attempts to connect, that of the last attempt.
     #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {
@@ -120,7 +120,7 @@ impl Error {
         }
     }
 
-    /// What can be done about it, where that is known.
+    /// Advice for the user, for the errors that have one.
     #[must_use]
     pub fn advice(&self) -> Option<Advice> {
         match (self, self.sqlstate()) {
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// Whether the server refused who we are, or we refused who it claims to be: a retry would not help.
+    /// Whether the server rejected our identity, or we rejected the server's: a retry would not help.
     #[must_use]
     pub fn is_authentication(&self) -> bool {
         let Self::Connect(attempts) = self else {
@@ -261,7 +261,8 @@ impl fmt::Display for ConnectFailure {
                 f.write_str("the server closed the connection unexpectedly")
             }
             Self::Io(error) => error.fmt(f),
-            // An attempt is one line of a list, so the causes are told here and not by `source`.
+            // An attempt is one line of a list, so its text includes the causes, and `source` does not give
+            // them.
             Self::Handshake(error) => WithCauses(error).fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Timeout(after) => write!(f, "timeout expired after {after:?}"),
@@ -276,7 +277,8 @@ impl fmt::Display for ConnectFailure {
 }
 
 impl From<io::Error> for ConnectFailure {
-    /// A server that does not like the client's certificate says so when it is read from next.
+    /// A server that rejects the client's certificate sends a TLS alert, which the next read reports as an
+    /// I/O error.
     fn from(error: io::Error) -> Self {
         TlsError::from_io(error).map_or_else(Self::Io, Self::Tls)
     }

@@ -11,11 +11,11 @@ use crate::codec::{BackendMessage, Bind, EncodeError, Execute, FrontendMessage, 
 const DURING: &str = "reading the answer to a query";
 
 impl Connection {
-    /// Runs one statement with the parameters `$1`, `$2`, ..., in text as the server reads them and `None`
-    /// for NULL, and collects its result, in text as well.
+    /// Runs one statement with the parameters `$1`, `$2`, ... and collects its result. Parameters are text as
+    /// the server reads it, `None` is NULL; the result is text as well.
     ///
-    /// A parameter's type is what the server infers from the statement; `$1::int` says it. Nothing has to be
-    /// quoted, and nothing in a parameter can become SQL.
+    /// The server infers a parameter's type from the statement; a cast such as `$1::int` sets it. Nothing has
+    /// to be quoted, and nothing in a parameter can become SQL.
     ///
     /// # Errors
     /// The server's error, after which the connection is usable again, or a loss of the connection. Servers
@@ -30,7 +30,7 @@ impl Connection {
         self.read_result().await?
     }
 
-    /// As [`query_params`](Self::query_params), giving the result row by row.
+    /// Runs one statement like [`query_params`](Self::query_params), and gives the result row by row.
     ///
     /// # Errors
     /// If the statement cannot be sent.
@@ -50,7 +50,7 @@ impl Connection {
         Ok(Query::new(self))
     }
 
-    /// Begins a list of statements that will go to the server all at once.
+    /// Begins a list of statements that are sent to the server together.
     ///
     /// ```no_run
     /// # async fn example(connection: &mut tapster::client::Connection) -> Result<(), tapster::Error> {
@@ -70,14 +70,15 @@ impl Connection {
         Pipeline { connection: self, messages: Vec::new(), statements: 0 }
     }
 
-    /// Collects the answer to one statement up to its `ReadyForQuery`: the outer error is the connection's
-    /// end, the inner one the statement's.
+    /// Collects the answer to one statement up to its `ReadyForQuery`: the outer error ends the connection,
+    /// the inner one is the statement's own.
     pub(super) async fn read_result(&mut self) -> Result<Result<ResultSet, Error>, Error> {
         let (set, outcome) = self.read_answer().await?;
         Ok(outcome.unwrap_or(Err(NOT_RUN)).map(|()| set))
     }
 
-    /// Collects what comes up to the next `ReadyForQuery`, and what became of the statement, if one was run.
+    /// Reads up to the next `ReadyForQuery`. Gives the statement's result and outcome; the outcome is `None`
+    /// if no statement was run.
     pub(super) async fn read_answer(&mut self) -> Result<(ResultSet, Option<Result<(), Error>>), Error> {
         let mut set = ResultSet::default();
         let mut outcome = None;
@@ -99,24 +100,25 @@ impl Connection {
                     outcome = Some(Err(Error::Server(Box::new(error))));
                 }
                 BackendMessage::ReadyForQuery(_) => break,
-                _ => self.pass_over(tag)?,
+                _ => self.skip_or_refuse(tag)?,
             }
         }
         Ok((set, outcome))
     }
 }
 
-/// Servers before 14, where a COPY that was no call of its own took a statement for its data.
+/// The case of a server before 14: a COPY FROM STDIN inside a pipeline took the next statement for its data.
 const NOT_RUN: Error = Error::Usage("the statement was not run, as the one before it was COPY FROM STDIN");
 
-/// Statements to be sent all at once: however many they are, they cost one round trip.
+/// Statements that are sent together: any number of them costs one round trip.
 ///
-/// Each is a transaction of its own, unless a transaction is open, and each has its own result: one that
-/// fails does not touch the others. In a transaction that is open, though, the server refuses (25P02) what
-/// comes after a failure.
+/// Each statement has its own result. Unless a transaction is open, each statement is a transaction of its
+/// own, and a failure does not affect the others. In an open transaction the server refuses every statement
+/// after a failure (25P02).
 ///
-/// `COPY ... FROM STDIN` has no place in a pipeline but at its end: the server takes what follows for the data.
-/// Those from 14 on end the session then (08P01); before, the COPY fails, and one more statement with it.
+/// `COPY ... FROM STDIN` may stand only at the end of a pipeline: the server takes the messages after it for
+/// its data. Servers from 14 on then end the session (08P01). On older servers the COPY fails, and one more
+/// statement with it.
 #[derive(Debug)]
 pub struct Pipeline<'c> {
     connection: &'c mut Connection,
@@ -128,8 +130,8 @@ impl Pipeline<'_> {
     /// Adds one statement with its parameters; see [`Connection::query_params`].
     ///
     /// # Errors
-    /// [`Error::Encode`] if it cannot be sent, as a NUL stands in it, it has more than 65535 parameters, or
-    /// it is longer than 1 GiB. The pipeline is as before then.
+    /// [`Error::Encode`] if the statement cannot be sent: it contains a NUL, has more than 65535 parameters,
+    /// or is longer than 1 GiB. The pipeline then stays as it was.
     pub fn query(&mut self, sql: &str, params: &[Option<&str>]) -> Result<(), Error> {
         self.add(|out| encode_statement(sql, params, out))
     }
@@ -151,8 +153,8 @@ impl Pipeline<'_> {
     /// A loss of the connection; a statement's own error is in the list.
     ///
     /// # Cancel safety
-    /// If the future is dropped before anything was sent, nothing is. Afterwards all statements are run; the
-    /// next call waits for their end.
+    /// If the future is dropped before anything was sent, no statement is run. Later, all statements are run;
+    /// the next call waits for their end.
     pub async fn run(self) -> Result<Vec<Result<ResultSet, Error>>, Error> {
         let Self { connection, messages, statements } = self;
         connection.ready().await?;
@@ -172,13 +174,14 @@ impl Pipeline<'_> {
     }
 }
 
-/// Appends everything that runs one statement. Its own `Sync` keeps its failure to itself.
+/// Appends the messages that run one statement. They end with a `Sync`, so that a failure affects only this
+/// statement.
 fn encode_statement(sql: &str, params: &[Option<&str>], out: &mut Vec<u8>) -> Result<(), EncodeError> {
     Parse { statement: b"", query: sql.as_bytes(), parameter_types: Oids::EMPTY }.encode(out)?;
     encode_execution(b"", params, out)
 }
 
-/// Appends everything that runs a statement that is parsed.
+/// Appends the messages that run a statement which the server has parsed.
 pub(super) fn encode_execution(
     statement: &[u8],
     params: &[Option<&str>],

@@ -1,4 +1,4 @@
-//! What the server says without being asked: notifications, and that it ends the session.
+//! Messages that the server sends unasked: notifications, and the error that ends the session.
 
 use core::task::{Context, Poll, Waker};
 
@@ -10,12 +10,12 @@ use super::wire::WHOLE;
 use crate::codec::{BackendMessage, Need};
 
 impl Connection {
-    /// The next notification, oldest first, on a channel that the session listens to by `LISTEN`. Waits for
-    /// as long as it takes: the [read timeout](Self::set_read_timeout) is for answers.
+    /// The next notification, oldest first, on a channel that the session listens to by `LISTEN`. Waits
+    /// without a limit: the [read timeout](Self::set_read_timeout) applies to answers only.
     ///
-    /// Notifications also come along with the answers to other calls, outside of a transaction; those wait
-    /// here, up to 10,000 of them or 4 MiB. Of more the oldest are dropped, which
-    /// [`dropped_notifications`](Self::dropped_notifications) tells.
+    /// Outside of a transaction, notifications also arrive with the answers to other calls. The connection
+    /// queues up to 10,000 of them or 4 MiB. If more arrive it drops the oldest, and
+    /// [`dropped_notifications`](Self::dropped_notifications) counts them.
     ///
     /// # Errors
     /// The server's error that ends the session, or a loss of the connection.
@@ -32,21 +32,21 @@ impl Connection {
         }
     }
 
-    /// A notification that is here already.
+    /// The oldest notification in the queue, without waiting.
     pub fn queued_notification(&mut self) -> Option<Notification> {
         self.notifications.pop()
     }
 
-    /// How many notifications were dropped because nobody took them.
+    /// How many notifications were dropped because the queue was full.
     #[must_use]
     pub fn dropped_notifications(&self) -> u64 {
         self.notifications.dropped
     }
 
-    /// Why the server has ended the session, if it has: as far as the socket tells now. Nothing is sent, and
-    /// nothing is waited for.
+    /// The error with which the server has ended the session, if the socket shows one by now. Sends nothing
+    /// and waits for nothing.
     ///
-    /// While an answer is under way nothing is looked at; the answer itself will tell.
+    /// `None` while an answer is under way; reading the answer will report the error.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -56,13 +56,13 @@ impl Connection {
             Phase::Busy(_) => return None,
             Phase::Closed => return Some(Error::Closed),
         }
-        // A turn for the runtime, which has to see that there is something to read.
+        // Yields to the runtime, which has to notice that the socket has bytes to read.
         tokio::task::yield_now().await;
         loop {
             while let Ok(Need::Frame(len)) = self.wire.next_frame(WHOLE) {
                 match self.take_asynchronous(len) {
                     Ok(true) => {}
-                    Ok(false) => return Some(self.unasked(len)),
+                    Ok(false) => return Some(self.close_after_unasked(len)),
                     Err(error) => return Some(error),
                 }
             }
@@ -74,8 +74,9 @@ impl Connection {
         }
     }
 
-    /// A message without a question: the server's last words, or nothing that belongs here.
-    fn unasked(&mut self, len: usize) -> Error {
+    /// Closes the connection after a message that the server sent unasked: the error that ends the session,
+    /// or a message that is not legal here.
+    fn close_after_unasked(&mut self, len: usize) -> Error {
         let (error, name) = match self.wire.parse(len) {
             Ok(BackendMessage::ErrorResponse(fields)) => (Some(fields.to_server_error()), ""),
             Ok(other) => (None, other.name()),
@@ -90,11 +91,11 @@ impl Connection {
     /// Waits for a message while no answer is due.
     pub(super) async fn listen(&mut self, during: &'static str) -> Result<(), Error> {
         let len = self.next_frame(WHOLE, None, during).await?;
-        self.take_interjection(len).await
+        self.take_unasked(len).await
     }
 
-    /// Deals with a message that comes while it is not the server's turn.
-    pub(super) async fn take_interjection(&mut self, len: usize) -> Result<(), Error> {
+    /// Handles a message that arrives while it is not the server's turn.
+    pub(super) async fn take_unasked(&mut self, len: usize) -> Result<(), Error> {
         if self.take_asynchronous(len)? {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! A connection: made, asked, and ended.
+//! A connection to a server: how it is made, used and closed.
 //!
 //! [`Connection`] is exclusive: one conversation, one `&mut`, no task in the background and no channel.
 //! Two conversations are two connections.
@@ -10,7 +10,7 @@
 //! | run one many times | [`Connection::prepare`], [`Connection::query_prepared`] |
 //! | run many in one round trip | [`Connection::pipeline`] |
 //! | move a table | [`Connection::copy_out`], [`Connection::copy_in`] |
-//! | hear what others `NOTIFY` | [`Connection::notification`] |
+//! | receive notifications (`LISTEN`, `NOTIFY`) | [`Connection::notification`] |
 //! | stop a statement | [`CancelToken::cancel`], [`Connection::set_read_timeout`] |
 //! | connect again cheaply | [`Connector::connect`] |
 //!

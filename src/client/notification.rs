@@ -5,10 +5,10 @@ use std::string::String;
 
 use crate::codec::NotificationResponse;
 
-/// What a session said with `NOTIFY`.
+/// A message that a session sent with `NOTIFY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notification {
-    /// The server process of the session that said it.
+    /// The server process of the session that sent it.
     pub process_id: i32,
     /// The channel. Bytes that are not UTF-8 are replaced, here and in `payload`.
     pub channel: String,
@@ -16,13 +16,13 @@ pub struct Notification {
     pub payload: String,
 }
 
-/// Notifications that nobody has asked for yet.
+/// Notifications that the caller has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Notifications {
     queue: VecDeque<Notification>,
     /// The sum of [`size`] over the queue.
     bytes: usize,
-    /// How many were dropped because nobody took them.
+    /// How many were dropped because the queue was full.
     pub(super) dropped: u64,
 }
 
@@ -46,7 +46,7 @@ impl Notifications {
         }
     }
 
-    /// The oldest.
+    /// Takes the oldest notification.
     pub(super) fn pop(&mut self) -> Option<Notification> {
         let notification = self.queue.pop_front()?;
         self.bytes -= size(&notification);
@@ -54,7 +54,7 @@ impl Notifications {
     }
 }
 
-/// What a notification takes in memory.
+/// The memory that a notification takes, in bytes.
 fn size(notification: &Notification) -> usize {
     size_of::<Notification>() + notification.channel.len() + notification.payload.len()
 }
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_many_the_oldest_are_dropped() {
+    fn the_oldest_of_too_many_are_dropped() {
         let mut notifications = Notifications::default();
         for i in 0..MAX_COUNT + 3 {
             push(&mut notifications, format!("{i}").as_bytes());
@@ -87,7 +87,7 @@ mod tests {
             assert!(notifications.bytes <= MAX_BYTES);
         }
         assert_eq!((notifications.queue.len(), notifications.dropped), (3, 7));
-        // One that is too large alone leaves nothing behind.
+        // A notification that is larger than the limit empties the queue.
         push(&mut notifications, &vec![b'x'; MAX_BYTES]);
         assert_eq!((notifications.queue.len(), notifications.bytes, notifications.dropped), (0, 0, 11));
     }

@@ -9,7 +9,7 @@ use super::turn::Answer;
 use crate::codec::{EncodeError, FrontendMessage, Oids, Parse, Target};
 
 impl Connection {
-    /// Has the server parse a statement once, to be run many times with the parameters `$1`, `$2`, ...
+    /// Lets the server parse a statement once, to run it many times with the parameters `$1`, `$2`, ...
     ///
     /// ```no_run
     /// # async fn example(connection: &mut tapster::client::Connection) -> Result<(), tapster::Error> {
@@ -27,10 +27,10 @@ impl Connection {
     /// refuse prepared statements on every replication connection (08P01).
     ///
     /// # Cancel safety
-    /// If the future is dropped there is no statement; the next call waits for the end of the answer.
+    /// If the future is dropped no statement stays prepared; the next call waits for the end of the answer.
     pub async fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
         self.ready().await?;
-        // From here on it is forgotten again if this call comes to nothing.
+        // Dropping `statement` makes the server forget it, so a call that fails leaves none behind.
         let statement = Statement::new(self.dropped_statements.clone());
         self.push_prepared(|out| {
             let name = statement.name();
@@ -43,8 +43,9 @@ impl Connection {
     /// Runs a prepared statement and collects its result; parameters and result are in text, `None` is NULL.
     ///
     /// # Errors
-    /// As [`query_params`](Self::query_params); 26000 if the statement is another connection's, and 0A000 if
-    /// the columns of its result have changed since.
+    /// The server's error, after which the connection is usable again, or a loss of the connection. The
+    /// server gives 26000 if the statement belongs to another connection, and 0A000 if the columns of its
+    /// result have changed since [`prepare`](Self::prepare).
     ///
     /// # Cancel safety
     /// If the future is dropped the statement goes on in the server; the next call waits for its end.
@@ -58,7 +59,7 @@ impl Connection {
         self.read_result().await?
     }
 
-    /// Has the server forget a statement, with what it keeps for it, and waits until it has.
+    /// Lets the server forget a statement and free its memory, and waits until that is done.
     ///
     /// # Errors
     /// A loss of the connection.
@@ -72,7 +73,7 @@ impl Connection {
         self.read_answer().await?.1.unwrap_or(Ok(()))
     }
 
-    /// Pushes messages that end with `Sync`, and before them what has the server forget dropped statements.
+    /// Pushes messages that end with `Sync`, and before them a `Close` for each dropped statement.
     fn push_prepared(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
@@ -96,7 +97,8 @@ impl Pipeline<'_> {
     /// Adds a prepared statement with its parameters; see [`Connection::query_prepared`].
     ///
     /// # Errors
-    /// As [`query`](Self::query).
+    /// [`Error::Encode`] if the statement cannot be sent; see [`query`](Self::query). The pipeline then stays
+    /// as it was.
     pub fn query_prepared(&mut self, statement: &Statement, params: &[Option<&str>]) -> Result<(), Error> {
         self.add(|out| encode_execution(statement.name(), params, out))
     }

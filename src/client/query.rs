@@ -7,7 +7,7 @@ use super::error::Error;
 use super::row::{ResultSet, Row};
 use crate::codec::{BackendMessage, BackendTag, ColumnsBuf};
 
-/// What a row or a result takes beside its values, at most.
+/// The memory that a row or a result takes beside its values, at most.
 const ITEM_BYTES: usize = 128;
 
 const DURING: &str = "reading the answer to a query";
@@ -24,8 +24,8 @@ impl Connection {
         self.simple_query_within(sql, usize::MAX).await
     }
 
-    /// As [`simple_query`](Self::simple_query), for what has a short answer: the connection is closed by one that
-    /// takes more than about `limit` bytes.
+    /// Runs SQL like [`simple_query`](Self::simple_query), where a short answer is due: closes the connection
+    /// if the answer takes more than about `limit` bytes of memory.
     pub(crate) async fn simple_query_within(
         &mut self,
         sql: &str,
@@ -55,7 +55,7 @@ impl Connection {
                     sets.push(ResultSet::default());
                     taken += ITEM_BYTES;
                 }
-                _ => self.pass_over(tag)?,
+                _ => self.skip_or_refuse(tag)?,
             }
             if taken > limit {
                 return Err(self.unexpected("a short answer", format!("more than {limit} bytes")));
@@ -64,9 +64,10 @@ impl Connection {
         Ok(sets)
     }
 
-    /// Messages of an answer that carry no result, and COPY inside a query that is not a COPY call: data from
-    /// the server are passed over, data from us are refused, so that the query ends with an error.
-    pub(super) fn pass_over(&mut self, tag: BackendTag) -> Result<(), Error> {
+    /// Handles the messages of an answer that carry no result. They include those of a COPY in the SQL: the
+    /// data of a COPY from the server are skipped; a COPY to the server is refused, so that the query ends
+    /// with an error.
+    pub(super) fn skip_or_refuse(&mut self, tag: BackendTag) -> Result<(), Error> {
         match tag {
             BackendTag::PARSE_COMPLETE
             | BackendTag::BIND_COMPLETE
@@ -96,7 +97,7 @@ impl Connection {
     }
 }
 
-/// Results as they come, of [`Connection::query`] or [`Connection::query_params_rows`].
+/// The results of [`Connection::query`] or [`Connection::query_params_rows`], as they arrive.
 #[derive(Debug)]
 pub struct Query<'c> {
     connection: &'c mut Connection,
@@ -110,12 +111,12 @@ pub struct Query<'c> {
 pub enum QueryEvent<'a> {
     /// A row of the current statement.
     Row(Row<'a>),
-    /// The current statement is done; this is what the server says it did, such as `SELECT 3`.
+    /// The current statement is done. The text is the server's command tag, such as `SELECT 3`.
     Complete(String),
 }
 
 impl<'c> Query<'c> {
-    /// The results of what was just sent.
+    /// The results of the query that was just sent.
     pub(super) fn new(connection: &'c mut Connection) -> Self {
         Self { connection, columns: ColumnsBuf::new(), done: false }
     }
@@ -128,7 +129,7 @@ impl<'c> Query<'c> {
     /// # Cancel safety
     /// No row is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<QueryEvent<'_>>, Error> {
-        // A row borrows the connection, so it is lent only after the loop has found that there is one.
+        // A row borrows the connection, so the loop only finds it and the code after the loop lends it.
         while !self.done {
             let Some(tag) = self.connection.advance(DURING).await.inspect_err(|_| self.done = true)? else {
                 self.done = true;
@@ -143,7 +144,7 @@ impl<'c> Query<'c> {
                     return Ok(Some(QueryEvent::Complete(String::from_utf8_lossy(tag).into_owned())));
                 }
                 BackendMessage::EmptyQueryResponse => return Ok(Some(QueryEvent::Complete(String::new()))),
-                _ => self.connection.pass_over(tag)?,
+                _ => self.connection.skip_or_refuse(tag)?,
             }
         }
         match (self.done, self.connection.current()?) {

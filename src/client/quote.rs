@@ -8,8 +8,9 @@ pub fn quote_ident(name: &str) -> String {
     quoted(name, '"')
 }
 
-/// Quotes text for SQL: `it's` becomes `'it''s'`, and a text with a backslash `E'..\\..'`, which means the
-/// same whatever `standard_conforming_strings` says.
+/// Quotes text for SQL: `it's` becomes `'it''s'`. A text with a backslash becomes ` E'..\\..'`, which means
+/// the same under every setting of `standard_conforming_strings`; the blank keeps the `E` apart from a word
+/// before it.
 ///
 /// A NUL, which no text can hold, is left in and refused when the statement is sent.
 #[must_use]

@@ -1,4 +1,4 @@
-//! What is read: the messages of an answer, one after the other.
+//! Reading: the messages of an answer, one after the other.
 
 use core::future::poll_fn;
 use core::time::Duration;
@@ -13,8 +13,8 @@ use crate::codec::{BackendMessage, BackendTag, Need, ServerError};
 use crate::deadline::within;
 
 impl Connection {
-    /// Goes to the next message of an answer and gives its type; [`current`](Self::current) lends it.
-    /// `None` at `ReadyForQuery`. Notices and reported settings are dealt with here.
+    /// Reads the next message of an answer and gives its type; [`current`](Self::current) lends the message.
+    /// `None` at `ReadyForQuery`. Handles notices, notifications and reported settings itself.
     ///
     /// # Errors
     /// An error of the server, after reading on to `ReadyForQuery`, or a loss of the connection.
@@ -32,14 +32,16 @@ impl Connection {
         }
     }
 
-    /// As [`advance`](Self::advance), with errors and `ReadyForQuery` as messages like the others.
+    /// Reads the next message like [`advance`](Self::advance), but gives `ErrorResponse` and `ReadyForQuery`
+    /// like every other message.
     pub(crate) async fn advance_raw(&mut self, during: &'static str) -> Result<BackendTag, Error> {
         self.advance_to(WHOLE, self.read_timeout, during).await
     }
 
-    /// As [`advance_raw`](Self::advance_raw), where the server may be silent for this long, and of a `CopyData` so
-    /// many bytes are `enough`: it has to be looked at by [`copy_data`](Self::copy_data) then, and what is to come of
-    /// it is read by [`read_rest`](Self::read_rest), or thrown away.
+    /// Reads the next message like [`advance_raw`](Self::advance_raw), but lets the server be silent for
+    /// `limit`, and waits only for the first `enough` bytes of the data of a `CopyData`.
+    /// [`copy_data`](Self::copy_data) then lends the part that is here, and [`read_rest`](Self::read_rest)
+    /// reads the rest; the next call throws away what was not read.
     pub(crate) async fn advance_to(
         &mut self,
         enough: usize,
@@ -62,7 +64,7 @@ impl Connection {
         }
     }
 
-    /// Takes note of a `ReadyForQuery`.
+    /// Records a `ReadyForQuery`.
     fn end_answer(&mut self) -> Result<(), Error> {
         if let BackendMessage::ReadyForQuery(status) = self.current()?
             && self.turn.end_answer()
@@ -72,7 +74,7 @@ impl Connection {
         Ok(())
     }
 
-    /// The message that the last advance went to.
+    /// The message that the last `advance` read.
     pub(crate) fn current(&mut self) -> Result<BackendMessage<'_>, Error> {
         self.wire.lent().map_err(|error| {
             self.turn.close();
@@ -80,7 +82,7 @@ impl Connection {
         })
     }
 
-    /// The error that the last advance went to.
+    /// The error that the last `advance` read.
     pub(crate) fn current_error(&mut self) -> Result<ServerError, Error> {
         match self.current()? {
             BackendMessage::ErrorResponse(fields) => Ok(fields.to_server_error()),
@@ -91,8 +93,8 @@ impl Connection {
         }
     }
 
-    /// What is here of the `CopyData` that the last advance went to, and how many bytes are to come; `None` if it is
-    /// another message.
+    /// The part of the current `CopyData` that is in the buffer, and how many bytes are still to come; `None`
+    /// if the current message is another one.
     #[cfg(feature = "replication")]
     pub(crate) fn copy_data(&mut self) -> Result<Option<(&[u8], usize)>, Error> {
         self.wire.copy_data().map_err(|error| {
@@ -101,8 +103,8 @@ impl Connection {
         })
     }
 
-    /// Reads on in the message that the last advance went to, which is not all here: what comes, up to `max` bytes and
-    /// at least one, goes behind what `to` has.
+    /// Reads more of the current message, of which the buffer holds only a part: appends at least one byte
+    /// and at most `max` bytes to `to`.
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
@@ -119,11 +121,11 @@ impl Connection {
         read.await.map_err(|error| self.lost(during, error))
     }
 
-    /// The length of the frame at the start of the buffer, once it is there as a whole, or so many bytes of the data
-    /// of a `CopyData`.
+    /// Waits until the buffer holds the next frame as a whole, or `enough` bytes of the data of a `CopyData`,
+    /// and gives the frame's length.
     ///
-    /// What is still to be sent is sent meanwhile: a server that has more to say than fits on the way reads
-    /// on only after somebody has listened.
+    /// Sends pending output meanwhile: a server that has filled the buffers of the connection with its own
+    /// output reads our commands only after we have read.
     pub(super) async fn next_frame(
         &mut self,
         enough: usize,
@@ -147,7 +149,7 @@ impl Connection {
         }
     }
 
-    /// Deals with a message that may come at any time, and says whether it was one.
+    /// Handles the next message if it is one that may come at any time, and says whether it was.
     pub(super) fn take_asynchronous(&mut self, len: usize) -> Result<bool, Error> {
         if !matches!(
             self.wire.tag(),

@@ -28,7 +28,7 @@ impl Address {
         matches!(self, Self::Tcp(_))
     }
 
-    /// The address of TCP; `None` of a Unix socket.
+    /// The IP address; `None` for a Unix socket.
     pub(super) fn ip(&self) -> Option<IpAddr> {
         match self {
             Self::Tcp(address) => Some(address.ip()),
@@ -46,14 +46,14 @@ pub(super) struct Route {
     tcp_options: TcpOptions,
     required_peer: Option<String>,
     host: Option<String>,
-    /// With what TLS was begun, if the session is in it.
+    /// How TLS was started, if the session is in TLS.
     pub(super) tls: Option<TlsRoute>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct TlsRoute {
     pub(super) tls: Arc<Tls>,
-    /// Whether TLS begins with the first byte, without asking for it.
+    /// Whether TLS begins with the first byte, without an `SSLRequest` before it.
     pub(super) is_direct: bool,
 }
 
@@ -77,7 +77,7 @@ impl Route {
         }
     }
 
-    /// The bare connection, to a peer who may be behind it.
+    /// Opens a connection that is not in TLS yet, and checks `requirepeer`.
     pub(super) async fn open(&self) -> Result<Stream, ConnectFailure> {
         let stream = match &self.address {
             Address::Tcp(address) => Stream::connect_tcp(*address, &self.tcp_options).await?,
@@ -93,7 +93,7 @@ impl Route {
         Ok(stream)
     }
 
-    /// Puts the connection into TLS, and gives what authentication can be bound to.
+    /// Puts the connection into TLS, and gives the channel binding data for the authentication.
     pub(super) async fn start_tls(
         &self,
         stream: Stream,
@@ -102,7 +102,7 @@ impl Route {
         Ok(stream.start_tls(&with.tls, self.host.as_deref(), with.is_direct).await?)
     }
 
-    /// A second connection, as well protected as the session that went this way.
+    /// Opens another connection, as well protected as the session on this route.
     pub(super) async fn open_again(&self) -> Result<Stream, ConnectFailure> {
         let mut stream = self.open().await?;
         let Some(with) = &self.tls else { return Ok(stream) };
@@ -110,7 +110,7 @@ impl Route {
             let mut request = Vec::new();
             StartupPacket::SslRequest.encode(&mut request).map_err(HandshakeError::from)?;
             stream.write_all(&request).await?;
-            // Exactly one byte: what somebody puts behind it in the clear is TLS's to refuse.
+            // Exactly one byte: if an attacker adds more in the clear, TLS reads and refuses it.
             let reply = EncryptionReply::parse(stream.read_u8().await?).map_err(HandshakeError::from)?;
             if reply != EncryptionReply::Tls {
                 return Err(HandshakeError::TlsRefused.into());

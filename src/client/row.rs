@@ -9,7 +9,7 @@ use crate::codec::{ColumnsBuf, DataRow, RowDescription, Values};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResultSet {
     columns: ColumnsBuf,
-    /// The values of all rows as they came.
+    /// The values of all rows, as the server sent them.
     data: Vec<u8>,
     /// For each row how many values it has, and where it ends in `data`.
     rows: Vec<(usize, usize)>,
@@ -60,7 +60,7 @@ impl ResultSet {
         self.rows.is_empty()
     }
 
-    /// What the server says it did, such as `SELECT 3`; empty for an empty statement.
+    /// The server's command tag, such as `SELECT 3`; empty for an empty statement.
     #[must_use]
     pub fn tag(&self) -> &str {
         &self.tag
@@ -114,7 +114,7 @@ impl<'a> Row<'a> {
     /// The value of a column that is not NULL.
     ///
     /// # Errors
-    /// As [`text`](Self::text), and if the text does not parse.
+    /// If there is no such column, it is NULL, its bytes are not UTF-8, or its text does not parse.
     pub fn parse<T: FromStr>(&self, column: impl ColumnKey) -> Result<T, ColumnError> {
         let text = self.text(&column)?;
         text.parse().map_err(|_| column.error(ColumnErrorKind::Parse(text.to_string())))
@@ -123,7 +123,7 @@ impl<'a> Row<'a> {
     /// The value of a column; `None` for NULL.
     ///
     /// # Errors
-    /// As [`optional_text`](Self::optional_text), and if the text does not parse.
+    /// If there is no such column, its bytes are not UTF-8, or its text does not parse.
     pub fn optional<T: FromStr>(&self, column: impl ColumnKey) -> Result<Option<T>, ColumnError> {
         self.optional_text(&column)?.map(|_| self.parse(&column)).transpose()
     }
@@ -141,7 +141,7 @@ impl<'a> Row<'a> {
     }
 }
 
-/// What names a column: its index from 0, or its exact name.
+/// The key of a column: its index from 0, or its exact name.
 pub trait ColumnKey: sealed::ColumnKey {}
 
 mod sealed {
@@ -186,7 +186,7 @@ impl<K: ColumnKey + ?Sized> sealed::ColumnKey for &K {
     }
 }
 
-/// A column is not what the caller took it for.
+/// A column does not exist, or its value is not what the caller asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnError {
     /// The column's name or index.
@@ -201,11 +201,11 @@ pub struct ColumnError {
 pub enum ColumnErrorKind {
     /// The row has no such column.
     Missing,
-    /// It is NULL.
+    /// The value is NULL.
     Null,
-    /// Its bytes are not UTF-8.
+    /// The bytes of the value are not UTF-8.
     NotUtf8,
-    /// Its text, which is given here, is not of the type asked for.
+    /// The value, which is given here, does not parse as the type asked for.
     Parse(String),
 }
 
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_column_is_told_by_its_name() {
+    fn an_error_names_the_column_and_says_what_is_wrong() {
         let set = result_set(&[&[Some(b"\xff"), None]]);
         let row = set.row(0).unwrap();
         let message = |error: ColumnError| error.to_string();

@@ -1,4 +1,4 @@
-//! What is sent: commands, and the answer to a COPY that the server waits for.
+//! Sending: commands, and the end of a COPY for whose data the server waits.
 
 use core::task::Poll;
 use std::vec::Vec;
@@ -11,7 +11,7 @@ use crate::codec::{EncodeError, FrontendMessage, Need};
 use crate::deadline::within;
 
 impl Connection {
-    /// Appends messages to what [`flush`](Self::flush) writes: all of them, or on an error none.
+    /// Appends messages to the output that [`flush`](Self::flush) writes: all of them, or on an error none.
     pub(crate) fn push(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
@@ -40,10 +40,10 @@ impl Connection {
         }
     }
 
-    /// As [`flush`](Self::flush), for a server that may have something to say meanwhile.
+    /// Writes everything that was pushed, and handles the messages that the server sends meanwhile.
     ///
     /// # Errors
-    /// Its error, after reading on to `ReadyForQuery`, or a loss of the connection.
+    /// The server's error, after reading on to `ReadyForQuery`, or a loss of the connection.
     ///
     /// # Cancel safety
     /// What is not written yet is written by the next call.
@@ -60,18 +60,19 @@ impl Connection {
                 Err(after) => return Err(self.late(during, after)),
             }
             while let Need::Frame(len) = self.wire.next_frame(WHOLE).map_err(|error| self.broken(error))? {
-                self.take_interjection(len).await?;
+                self.take_unasked(len).await?;
             }
         }
         Ok(())
     }
 
-    /// Ends a COPY to the server, if it waits for one, so that it fails for this reason. Reading sends it.
+    /// Makes a COPY to the server fail for this reason, if the server waits for its data. The next read sends
+    /// the message.
     pub(super) fn refuse_copy(&mut self, reason: &str) -> Result<(), Error> {
         self.answer_copy(FrontendMessage::CopyFail { message: reason.as_bytes() })
     }
 
-    /// Ends a COPY to the server, if it waits for one. Reading sends it.
+    /// Ends the data of a COPY to the server, if the server waits for them. The next read sends the message.
     pub(super) fn finish_copy(&mut self) -> Result<(), Error> {
         self.answer_copy(FrontendMessage::CopyDone)
     }

@@ -2,17 +2,17 @@ use core::fmt;
 use core::net::IpAddr;
 use std::prelude::v1::*;
 
-/// The server that a connection leads to. `Display` is how libpq names it in messages:
+/// The name of the server that a connection leads to. `Display` names the server as libpq's messages do:
 /// `server at "db1" (10.0.0.1), port 5432` or `server on socket "/run/postgresql/.s.PGSQL.5432"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerName {
-    /// The host as the connection string names it, else its address; of a Unix socket its directory, or `@` and the
-    /// name of an abstract one.
+    /// The host as the connection string names it, else its address. For a Unix socket, its directory; for an
+    /// abstract one, `@` and its name.
     pub host: String,
-    /// The address that was connected to; `None` for a Unix socket.
+    /// The address of the connection; `None` for a Unix socket.
     pub ip: Option<IpAddr>,
-    /// The port, which of a Unix socket is a part of the file's name.
+    /// The port; for a Unix socket it is part of the file's name.
     pub port: u16,
 }
 

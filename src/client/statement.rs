@@ -1,4 +1,4 @@
-//! A prepared statement, and how its name comes back when it is dropped.
+//! A prepared statement, and the list of dropped ones that the server is to forget.
 
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -10,18 +10,18 @@ use std::vec::Vec;
 /// A statement that the server has parsed and keeps for the session under a name; see
 /// [`Connection::prepare`](super::Connection::prepare).
 ///
-/// When it is dropped, the connection has the server forget it together with its next prepared statement;
-/// [`Connection::close_statement`](super::Connection::close_statement) does so at once.
+/// After a statement is dropped, the connection's next call that prepares or runs a statement makes the
+/// server forget it; [`Connection::close_statement`](super::Connection::close_statement) does so at once.
 pub struct Statement {
     name: String,
-    dropped: Dropped,
+    dropped: DroppedStatements,
 }
 
-/// The names that a connection's server may forget.
+/// The names of the dropped statements of a connection, which the server is to forget.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Dropped(Arc<Mutex<Vec<String>>>);
+pub(super) struct DroppedStatements(Arc<Mutex<Vec<String>>>);
 
-impl Dropped {
+impl DroppedStatements {
     pub(super) fn add(&self, names: impl IntoIterator<Item = String>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
@@ -32,13 +32,14 @@ impl Dropped {
 }
 
 impl Statement {
-    /// One with a name that no other connection of this process has, so that it is never taken for another.
-    pub(super) fn new(dropped: Dropped) -> Self {
+    /// Makes a statement whose name is unique in this process, so that it is never taken for another
+    /// connection's.
+    pub(super) fn new(dropped: DroppedStatements) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self { name: format!("tapster_{}", NEXT.fetch_add(1, Ordering::Relaxed)), dropped }
     }
 
-    /// Its name in the server.
+    /// The statement's name in the server.
     pub(super) fn name(&self) -> &[u8] {
         self.name.as_bytes()
     }

@@ -1,4 +1,4 @@
-//! Whose turn it is: what may be sent now, and what is still to come of an answer.
+//! Whose turn it is: whether a command may be sent now, and how much of an answer is still to come.
 
 use super::error::Error;
 
@@ -14,18 +14,18 @@ pub(super) enum Phase {
     Ready,
     /// An answer is under way.
     Busy(Answer),
-    /// Out of step or closed; never used again.
+    /// Closed, or out of step with the server; never used again.
     Closed,
 }
 
-/// What is still to come of an answer.
+/// The part of an answer that is still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
-    /// How many `ReadyForQuery`; with the last one the answer is complete.
+    /// How many `ReadyForQuery` are still to come; the last one completes the answer.
     ends: u32,
-    /// Whether the command went out in the extended protocol.
+    /// Whether the command was sent in the extended protocol.
     is_extended: bool,
-    /// Whether the server has asked for the data of a COPY, and now waits for us.
+    /// Whether the server has asked for the data of a COPY and now waits for them.
     awaits_copy: bool,
 }
 
@@ -33,17 +33,17 @@ impl Answer {
     /// The answer to a simple query.
     pub(super) const SIMPLE: Self = Self { ends: 1, is_extended: false, awaits_copy: false };
 
-    /// The answer to that many statements of the extended protocol, each with its own `Sync`.
+    /// The answer to `ends` statements of the extended protocol, each with its own `Sync`.
     pub(super) const fn extended(ends: u32) -> Self {
         Self { ends, is_extended: true, awaits_copy: false }
     }
 }
 
-/// How a COPY that the server waits for has to be ended.
+/// How to end a COPY for whose data the server waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AwaitedCopy {
-    /// Whether a `Sync` has to follow: the one that was sent with the statement was passed over as a part of
-    /// the COPY.
+    /// Whether a `Sync` has to follow: the server skipped the one that was sent with the statement, because
+    /// it arrived during the COPY.
     pub(super) needs_sync: bool,
 }
 
@@ -66,24 +66,24 @@ impl Turn {
     }
 
     /// # Errors
-    /// [`Error::Closed`] if the connection is.
+    /// [`Error::Closed`] if the connection is closed.
     pub(super) const fn check_open(&self) -> Result<(), Error> {
         if self.is_open() { Ok(()) } else { Err(Error::Closed) }
     }
 
-    /// Takes note that a command was sent, which will be answered.
+    /// Records that a command was sent, and the answer that is due.
     pub(super) const fn expect(&mut self, answer: Answer) {
         self.phase = Phase::Busy(answer);
     }
 
-    /// Takes note of a `CopyInResponse`: the server waits for data.
+    /// Records a `CopyInResponse`: the server waits for data.
     pub(super) const fn begin_copy_in(&mut self) {
         if let Phase::Busy(answer) = &mut self.phase {
             answer.awaits_copy = true;
         }
     }
 
-    /// The COPY that the server waits for, if it does.
+    /// The COPY for whose data the server waits, if there is one.
     pub(super) const fn awaited_copy(&self) -> Option<AwaitedCopy> {
         match self.phase {
             Phase::Busy(Answer { awaits_copy: true, is_extended, .. }) => {
@@ -93,14 +93,14 @@ impl Turn {
         }
     }
 
-    /// Takes note that the COPY which the server waited for was ended.
+    /// Records that the data of the awaited COPY were ended.
     pub(super) const fn end_copy_in(&mut self) {
         if let Phase::Busy(answer) = &mut self.phase {
             answer.awaits_copy = false;
         }
     }
 
-    /// Takes note of a `ReadyForQuery`, and says whether an answer was under way that it can end.
+    /// Records a `ReadyForQuery`. Returns false if no answer was under way.
     pub(super) const fn end_answer(&mut self) -> bool {
         let Phase::Busy(answer) = &mut self.phase else { return false };
         answer.awaits_copy = false;
@@ -111,7 +111,7 @@ impl Turn {
         true
     }
 
-    /// Takes note that the connection must not be used any more.
+    /// Records that the connection must not be used any more.
     pub(super) const fn close(&mut self) {
         self.phase = Phase::Closed;
     }
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_of_the_ends_is_the_end_of_the_answer() {
+    fn the_last_ready_for_query_ends_the_answer() {
         let mut turn = Turn::new();
         turn.expect(Answer::extended(2));
         assert!(turn.end_answer() && turn.is_busy());
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_copy_in_an_answer_is_awaited_until_it_is_ended() {
+    fn a_copy_is_awaited_within_an_answer_until_it_is_ended() {
         let mut turn = Turn::new();
         turn.begin_copy_in();
         assert_eq!(turn.awaited_copy(), None);
@@ -143,7 +143,7 @@ mod tests {
             assert_eq!(turn.awaited_copy(), Some(AwaitedCopy { needs_sync }));
             turn.end_copy_in();
             assert_eq!(turn.awaited_copy(), None);
-            // An error ends it too: ReadyForQuery follows.
+            // An error ends the COPY too: ReadyForQuery follows.
             turn.begin_copy_in();
             assert!(turn.end_answer());
             assert_eq!((turn.awaited_copy(), turn.phase()), (None, Phase::Ready));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_stays_closed() {
+    fn a_closed_connection_stays_closed() {
         let mut turn = Turn::new();
         turn.close();
         turn.begin_copy_in();

@@ -1,6 +1,7 @@
-//! The bytes of a connection: what is to be sent, what was read, and how much of that is used up.
+//! The bytes of a connection: output that is to be sent, input that was read, and how much of the input is
+//! used up.
 //!
-//! Whether a message is legal now is not known here.
+//! This file does not know whether a message is legal now; `turn` does.
 
 use core::ops::ControlFlow;
 use core::pin::{Pin, pin};
@@ -23,23 +24,24 @@ use crate::codec::{
 };
 use crate::net::{ReadBuffer, Stream};
 
-/// Bytes of a message's type and length.
+/// The length of a message's header: its type and its length.
 const HEADER: usize = 5;
-/// Of a `CopyData`, nothing less than all of it is enough.
+/// The `enough` that waits for the whole of a `CopyData`.
 pub(super) const WHOLE: usize = usize::MAX;
-/// A larger output buffer is not kept once it is written.
+/// A larger output buffer is shrunk to this once it is written.
 const USUAL_OUTPUT: usize = 256 * 1024;
-/// How long is looked for the reason of a failed write, in what the server sent before it closed the connection.
-/// Its end comes at once, as the connection is broken; it is only not always here before the failure.
+/// How long to search for the reason of a failed write in the messages that the server sent before it closed
+/// the connection. The connection is broken, so its input ends at once; the end may only arrive a little
+/// later than the failure.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 pub(super) struct Wire {
     stream: Stream,
     input: ReadBuffer,
-    /// Bytes of the message that was lent last. They are given up at the *start* of the next call, which
-    /// makes reading cancel-safe.
+    /// The length of the message that was lent last. Its bytes are dropped at the *start* of the next call,
+    /// which makes reading cancel-safe.
     lent: usize,
-    /// Bytes to come of a message of which only the beginning was taken.
+    /// How many bytes are still to come of a message whose beginning was used up.
     rest: usize,
     output: Vec<u8>,
     /// How much of `output` is written.
@@ -48,9 +50,9 @@ pub(super) struct Wire {
     framing: BackendFraming,
 }
 
-/// What is sent.
+/// Sending.
 impl Wire {
-    /// The wire of a session that is ready; `input` was read behind the handshake.
+    /// The wire of a session that is ready; `input` holds the bytes that came after the handshake.
     pub(super) fn new(stream: Stream, input: ReadBuffer) -> Self {
         let framing = BackendFraming::READY;
         Self { stream, input, lent: 0, rest: 0, output: Vec::new(), sent: 0, framing }
@@ -60,7 +62,7 @@ impl Wire {
         self.stream.is_tls()
     }
 
-    /// Appends messages to what is to be sent: all of them, or on an error none.
+    /// Appends messages to the output: all of them, or on an error none.
     pub(super) fn push(
         &mut self,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
@@ -69,7 +71,7 @@ impl Wire {
         encode(&mut self.output).inspect_err(|_| self.output.truncate(start))
     }
 
-    /// How many bytes were pushed since everything was sent the last time.
+    /// How many bytes were pushed since the output was last sent completely.
     pub(super) fn pushed(&self) -> usize {
         self.output.len()
     }
@@ -78,7 +80,7 @@ impl Wire {
         !self.output.is_empty()
     }
 
-    /// Sends what was pushed.
+    /// Sends the output.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
@@ -98,11 +100,11 @@ impl Wire {
     }
 
     /// Sends `Terminate` if that can be done at once and nothing is half sent.
-    pub(super) fn say_goodbye(&mut self) {
-        let mut goodbye = Vec::new();
-        if !self.has_unsent() && FrontendMessage::Terminate.encode(&mut goodbye).is_ok() {
+    pub(super) fn try_terminate(&mut self) {
+        let mut terminate = Vec::new();
+        if !self.has_unsent() && FrontendMessage::Terminate.encode(&mut terminate).is_ok() {
             let mut context = Context::from_waker(Waker::noop());
-            let _ = Pin::new(&mut self.stream).poll_write(&mut context, &goodbye);
+            let _ = Pin::new(&mut self.stream).poll_write(&mut context, &terminate);
         }
     }
 
@@ -112,17 +114,17 @@ impl Wire {
     }
 }
 
-/// What is read.
+/// Reading.
 impl Wire {
-    /// Takes rows and data of COPY of so many bytes at most from now on.
+    /// Limits a row, and a message of COPY data, to this many bytes from now on.
     #[cfg(feature = "replication")]
     pub(super) fn limit_data(&mut self, bytes: u32) {
         let limits = &mut self.framing.limits;
         (limits.copy_data, limits.data_row) = (bytes, bytes);
     }
 
-    /// The next frame, behind the message that was lent last: its length once it is here as a whole, or so many
-    /// bytes of the data of a `CopyData`.
+    /// Looks for the next frame, after the message that was lent last. Gives its length once the buffer holds
+    /// all of it, or `enough` bytes of the data of a `CopyData`.
     pub(super) fn next_frame(&mut self, enough: usize) -> Result<Need, DecodeError> {
         let rest = self.skip_rest();
         if rest > 0 {
@@ -130,7 +132,7 @@ impl Wire {
         }
         let filled = self.input.filled();
         match self.framing.need(filled)? {
-            Need::More(missing) if is_data(filled) => {
+            Need::More(missing) if begins_with_copy_data(filled) => {
                 match HEADER.saturating_add(enough).checked_sub(filled.len()) {
                     Some(wanted @ 1..) => Ok(Need::More(missing.min(wanted))),
                     _ => Ok(Need::Frame(filled.len() + missing)),
@@ -145,9 +147,9 @@ impl Wire {
         pin!(self.input.fill(&mut self.stream, missing)).poll(cx)
     }
 
-    /// Reads once, and sends what can be sent.
+    /// Reads once, and sends as much of the output as the socket takes.
     ///
-    /// `server` is for the log.
+    /// `server` is only for the log.
     pub(super) fn poll_read_and_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -162,7 +164,8 @@ impl Wire {
         if self.has_unsent()
             && let Poll::Ready(Err(error)) = self.poll_send(cx)
         {
-            // What the server said before it went explains more, and reading comes to the end by itself.
+            // Not an error here: reading will come to the end of the connection, and the server's last
+            // message explains more.
             log::debug!("writing to {server}: {error}");
             self.forget_output();
         }
@@ -173,7 +176,7 @@ impl Wire {
         BackendTag::of_frame(self.input.filled())
     }
 
-    /// The next frame, which has this length and is here as a whole, as a message.
+    /// Parses the next frame, which has this length and is in the buffer as a whole.
     pub(super) fn parse(&self, len: usize) -> Result<BackendMessage<'_>, DecodeError> {
         self.framing.parse(self.input.filled().get(..len).unwrap_or_default())
     }
@@ -183,7 +186,7 @@ impl Wire {
         self.input.consume(len);
     }
 
-    /// Lends the next frame until the next one is asked for.
+    /// Lends the next frame until the caller asks for the one after it.
     pub(super) const fn lend(&mut self, len: usize) {
         self.lent = len;
     }
@@ -193,7 +196,7 @@ impl Wire {
         self.parse(self.lent)
     }
 
-    /// Drops what is here of the message that was lent last; the rest is still to come.
+    /// Drops the bytes of the lent message that are in the buffer, and adds those still to come to `rest`.
     fn give_up_lent(&mut self) {
         let lent = core::mem::take(&mut self.lent);
         let here = lent.min(self.input.filled().len());
@@ -201,7 +204,8 @@ impl Wire {
         self.rest += lent - here;
     }
 
-    /// Drops what is here of the message that was lent last, and gives how much of it is to come.
+    /// Drops the lent message and what the buffer holds of the rest, and gives how many bytes are still to
+    /// come.
     fn skip_rest(&mut self) -> usize {
         self.give_up_lent();
         let here = self.rest.min(self.input.filled().len());
@@ -210,8 +214,8 @@ impl Wire {
         self.rest
     }
 
-    /// What is here of the `CopyData` that was lent last, and how many bytes are to come; `None` if it is another
-    /// message.
+    /// The part of the lent `CopyData` that is in the buffer, and how many bytes are still to come; `None` if
+    /// the lent message is another one.
     #[cfg(feature = "replication")]
     pub(super) fn copy_data(&self) -> Result<Option<(&[u8], usize)>, DecodeError> {
         let here = self.input.filled().len();
@@ -225,8 +229,8 @@ impl Wire {
         }
     }
 
-    /// Reads once in the message that was lent last, which is not all here: up to `max` bytes and at least one, which
-    /// go behind what `to` has. Sends what can be sent.
+    /// Reads once from the lent message, of which the buffer holds only a part: appends at least one byte and
+    /// at most `max` bytes to `to`. Sends as much of the output as the socket takes.
     #[cfg(feature = "replication")]
     pub(super) fn poll_read_rest(
         &mut self,
@@ -247,8 +251,8 @@ impl Wire {
         }
     }
 
-    /// After writing has failed: looks into the messages that are here or still come, until `find` breaks; `None` if
-    /// nothing was found in time.
+    /// After a failed write, gives `find` the messages that are here or still arrive, until `find` breaks;
+    /// `None` if it found nothing in time.
     pub(super) async fn last_words<T>(
         &mut self,
         mut find: impl FnMut(BackendMessage<'_>) -> ControlFlow<T>,
@@ -275,16 +279,17 @@ impl Wire {
     }
 }
 
-/// Whether a `CopyData` begins here, with its whole header.
-fn is_data(input: &[u8]) -> bool {
+/// Whether `input` begins with the whole header of a `CopyData`.
+fn begins_with_copy_data(input: &[u8]) -> bool {
     input.len() >= HEADER && BackendTag::of_frame(input) == BackendTag::COPY_DATA
 }
 
-/// Looks for the reason of a failed write in what the server sent before it closed the connection: a server that has no
-/// room for a further client does. `look` sees what is here, and again whatever comes, until it breaks.
+/// Searches the bytes that the server sent before it closed the connection for the reason of a failed write;
+/// a server with no room for another client sends one. Calls `look` with the input, and again after each
+/// read, until `look` breaks.
 ///
 /// # Errors
-/// How the connection ended, if that is sooner.
+/// The error that ended the input, if it ends first.
 pub(super) async fn last_words<T>(
     stream: &mut Stream,
     input: &mut ReadBuffer,

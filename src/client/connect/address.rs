@@ -21,7 +21,7 @@ pub(super) fn server_name(host: &HostConfig, endpoint: &Endpoint, address: &Addr
     ServerName { host: name, ip: address.ip(), port: endpoint.port }
 }
 
-/// Every address of a host; of a name, all that the look-up gives.
+/// Every address of a host. For a host name, all addresses that the look-up gives.
 pub(super) async fn addresses(
     endpoint: &Endpoint,
     timeout: Option<Duration>,

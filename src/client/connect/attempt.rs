@@ -28,12 +28,12 @@ pub(super) struct Attempt<'a> {
     pub(super) address: &'a Address,
     pub(super) server: &'a ServerName,
     pub(super) encryption: Encryption,
-    /// Whether TLS was begun.
+    /// Whether the TLS handshake has begun.
     pub(super) in_tls: bool,
 }
 
 impl Attempt<'_> {
-    /// From the first packet to `ReadyForQuery`. `tls` is filled when it is needed.
+    /// Connects, from the first packet to `ReadyForQuery`. Fills `tls` when TLS is first needed.
     pub(super) async fn connect(&mut self, tls: &mut Option<Arc<Tls>>) -> Result<Connection, ConnectFailure> {
         let mut route = Route::new(self.config, self.host, self.address, self.server);
         let stream = route.open().await?;
@@ -54,7 +54,7 @@ impl Attempt<'_> {
         Ok(Connection::new(stream, input, session, route))
     }
 
-    /// Moves the bytes of a handshake. Every decision is in [`Handshake`].
+    /// Moves the bytes between the socket and [`Handshake`], which makes every decision.
     async fn drive(
         &mut self,
         mut handshake: Handshake,
@@ -72,16 +72,16 @@ impl Attempt<'_> {
                 error => error,
             };
             if let Err(error) = sent {
-                return Err(refusal(&mut handshake, &mut stream, input, &mut out, error).await);
+                return Err(explain_failed_write(&mut handshake, &mut stream, input, &mut out, error).await);
             }
             out.clear();
             match action {
                 Action::Read => input.fill(&mut stream, 1).await?,
                 Action::StartTls => {
                     self.in_tls = true;
-                    let with = route.tls.insert(self.tls(tls)?).clone();
+                    let tls_route = route.tls.insert(self.tls(tls)?).clone();
                     let end_point;
-                    (stream, end_point) = route.start_tls(stream, &with).await?;
+                    (stream, end_point) = route.start_tls(stream, &tls_route).await?;
                     handshake.tls_ready(end_point.as_deref(), &mut out)?;
                 }
                 Action::Done(session) => return Ok((stream, *session)),
@@ -98,8 +98,9 @@ impl Attempt<'_> {
     }
 }
 
-/// Why writing failed, if the server said so before it closed the connection; else the failure itself.
-async fn refusal(
+/// Why writing failed: the reason that the server sent before it closed the connection, or else the failure
+/// itself.
+async fn explain_failed_write(
     handshake: &mut Handshake,
     stream: &mut Stream,
     input: &mut ReadBuffer,
@@ -116,7 +117,8 @@ async fn refusal(
     });
     match reason.await {
         Ok(reason) => reason,
-        // An alert of TLS is a reason; that the connection is gone is known already.
+        // A TLS alert explains the failure. Another I/O error does not: that the connection is lost is known
+        // already.
         Err(end) => Some(ConnectFailure::from(end)).filter(|end| !matches!(end, ConnectFailure::Io(_))),
     }
     .unwrap_or_else(|| failure.into())

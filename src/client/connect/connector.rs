@@ -6,11 +6,11 @@ use crate::client::connection::Connection;
 use crate::client::error::Error;
 use crate::conninfo::Config;
 
-/// Connects again and again with one configuration, and keeps the keys that SCRAM has derived from each host's
-/// password. The next connection to it then spares the costliest part of a login, for as long as the server
-/// keeps its salt and iteration count.
+/// Makes many connections with one configuration, and keeps the keys that SCRAM derived from each host's
+/// password. The next connection to the same host skips the most expensive part of a login, as long as the
+/// server keeps its salt and iteration count.
 ///
-/// The keys are as secret as the passwords in the configuration, and are overwritten when it is dropped.
+/// The keys are as secret as the passwords in the configuration. Dropping the connector overwrites them.
 ///
 /// ```no_run
 /// # async fn example(config: tapster::conninfo::Config) -> Result<(), tapster::Error> {
@@ -27,7 +27,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A connector that has no keys yet.
+    /// Makes a connector that has no keys yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
         let keys = KeySlot::for_hosts(&config);
@@ -43,10 +43,10 @@ impl Connector {
     /// Connects; see [`Connection::connect`].
     ///
     /// # Errors
-    /// As there.
+    /// [`Error::Connect`] with every attempt and why it failed.
     ///
     /// # Cancel safety
-    /// As there.
+    /// If the future is dropped, no connection is left behind.
     pub async fn connect(&self) -> Result<Connection, Error> {
         search(&self.config, &self.keys).await
     }

@@ -1,14 +1,14 @@
-//! In which order encryptions are tried, and after what.
+//! Which encryption is tried first, and after which failures the other one is tried.
 
 use crate::client::error::ConnectFailure;
 use crate::conninfo::{SslMode, SslNegotiation, TlsConfig};
 use crate::net::{TlsError, TlsErrorKind};
 use crate::session::{Encryption, HandshakeError};
 
-/// What to try at an address, and what to fall back on.
+/// The encryption to try first at an address, and the one to fall back on.
 ///
 /// # Errors
-/// If the mode insists on TLS and this build has none.
+/// If the mode requires TLS and this build has none.
 pub(super) fn plan(
     config: &TlsConfig,
     is_tcp: bool,
@@ -27,12 +27,12 @@ pub(super) fn plan(
     })
 }
 
-/// Whether a failure leads to the other encryption, as with libpq: a failure of TLS does, and so does a
-/// refusal by the server, which may differ for connections with and without TLS.
+/// Whether to try the other encryption after this failure. As in libpq, a failure of TLS and a refusal by the
+/// server are reasons to try it: the server may accept the connection with the other encryption.
 ///
-/// Unlike with libpq the signature of somebody who only pretends to be the server does not.
+/// Unlike in libpq, a forged signature is no reason: its sender only pretends to be the server.
 pub(super) fn falls_back(tried: Encryption, in_tls: bool, failure: &ConnectFailure) -> bool {
-    // A server without TLS was asked in clear already.
+    // A server that offers no TLS was already tried in the clear.
     let was_complete = in_tls || tried != Encryption::TlsIfOffered;
     was_complete
         && match failure {
@@ -57,7 +57,7 @@ mod tests {
 
     #[cfg(feature = "tls")]
     #[test]
-    fn the_mode_says_what_comes_first_and_what_next() {
+    fn the_mode_decides_the_first_encryption_and_the_fallback() {
         for (conninfo, expected) in [
             ("sslmode=disable", (Encryption::Plain, None)),
             ("sslmode=allow", (Encryption::Plain, Some(Encryption::Tls))),
@@ -74,7 +74,7 @@ mod tests {
 
     #[cfg(not(feature = "tls"))]
     #[test]
-    fn a_build_without_tls_says_so_where_it_is_required() {
+    fn a_build_without_tls_refuses_modes_that_require_it() {
         for mode in ["disable", "allow", "prefer"] {
             assert_eq!(plan_of(&std::format!("sslmode={mode}"), true).unwrap(), (Encryption::Plain, None));
         }
@@ -88,18 +88,18 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_other_encryption_may_mend_falls_back() {
+    fn only_failures_that_the_other_encryption_may_avoid_fall_back() {
         let tls = |kind| ConnectFailure::Tls(TlsError::new(kind, ""));
         let refused = || ConnectFailure::Handshake(HandshakeError::OldStyleServer("no".into()));
         let before_tls = ConnectFailure::Handshake(HandshakeError::BytesBeforeTls);
-        let wish = Encryption::TlsIfOffered;
-        assert!(falls_back(wish, true, &tls(TlsErrorKind::Untrusted)));
-        assert!(falls_back(wish, true, &tls(TlsErrorKind::Protocol)));
-        assert!(!falls_back(wish, true, &tls(TlsErrorKind::Forged)));
-        assert!(falls_back(wish, true, &refused()));
-        assert!(!falls_back(wish, false, &refused()), "it was asked in clear already");
+        let if_offered = Encryption::TlsIfOffered;
+        assert!(falls_back(if_offered, true, &tls(TlsErrorKind::Untrusted)));
+        assert!(falls_back(if_offered, true, &tls(TlsErrorKind::Protocol)));
+        assert!(!falls_back(if_offered, true, &tls(TlsErrorKind::Forged)));
+        assert!(falls_back(if_offered, true, &refused()));
+        assert!(!falls_back(if_offered, false, &refused()), "the server was already tried in the clear");
         assert!(falls_back(Encryption::Plain, false, &refused()));
-        assert!(!falls_back(wish, true, &before_tls));
-        assert!(!falls_back(wish, true, &ConnectFailure::Random));
+        assert!(!falls_back(if_offered, true, &before_tls));
+        assert!(!falls_back(if_offered, true, &ConnectFailure::Random));
     }
 }

@@ -5,12 +5,12 @@ use std::vec::Vec;
 use crate::auth::DerivedKeys;
 use crate::conninfo::Config;
 
-/// The keys of one host's user and password, once there was a login.
+/// The keys derived from one host's user and password; `None` before the first login with SCRAM.
 #[derive(Debug, Default)]
 pub(super) struct KeySlot(Mutex<Option<DerivedKeys>>);
 
 impl KeySlot {
-    /// An empty one for each host.
+    /// One empty slot for each host.
     pub(super) fn for_hosts(config: &Config) -> Vec<Self> {
         iter::repeat_with(Self::default).take(config.hosts.len()).collect()
     }

@@ -1,14 +1,14 @@
-//! The way to a server.
+//! Connecting to a server.
 //!
 //! | file | decides |
 //! |---|---|
 //! | `search` | which host and address is tried next, and when the search ends |
-//! | `address` | what a host's name means |
-//! | `encryption` | whether TLS is tried first, and what is tried after it |
+//! | `address` | which addresses a host has |
+//! | `encryption` | which encryption is tried first, and which after it |
 //! | `attempt` | nothing: it moves the bytes of one handshake |
-//! | `startup` | what the handshake is told of the configuration |
-//! | `session_attrs` | whether the server is of the kind that is wanted |
-//! | `connector`, `keys` | what a second connection need not derive again |
+//! | `startup` | which part of the configuration the handshake gets |
+//! | `session_attrs` | whether the server is of the kind that `target_session_attrs` asks for |
+//! | `connector`, `keys` | which SCRAM keys a second connection reuses |
 
 mod address;
 mod attempt;
@@ -29,10 +29,10 @@ use crate::conninfo::Config;
 impl Connection {
     /// Connects to the first acceptable server of the configuration's list.
     ///
-    /// Hosts and the addresses of each are tried in turn, each for at most `connect_timeout` from the first
-    /// packet up to `ReadyForQuery` and the answer to what `target_session_attrs` asks. As with libpq, a server
-    /// that refuses the session ends the search, except one that is starting up or shutting down (57P03) and one
-    /// that `target_session_attrs` does not want.
+    /// Tries the hosts in turn, and each host's addresses in turn. Each address may take `connect_timeout`,
+    /// from the first packet up to `ReadyForQuery` and the check of `target_session_attrs`. As in libpq, a
+    /// server that refuses the session ends the search. A server that is starting up or shutting down
+    /// (57P03), or that `target_session_attrs` does not want, does not end it.
     ///
     /// # Errors
     /// [`Error::Connect`] with every attempt and why it failed.

@@ -1,4 +1,4 @@
-//! The search through hosts, their addresses and encryptions, and what failed on the way.
+//! The search through the hosts, their addresses and encryptions, with the list of failed attempts.
 
 use std::boxed::Box;
 use std::format;
@@ -10,7 +10,7 @@ use super::address::{addresses, server_name};
 use super::attempt::Attempt;
 use super::encryption;
 use super::keys::KeySlot;
-use super::session_attrs::unwanted;
+use super::session_attrs::reason_to_reject;
 use crate::client::connection::Connection;
 use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::client::route::Address;
@@ -22,7 +22,7 @@ use crate::random;
 use crate::session::HandshakeError;
 use crate::types::SqlState;
 
-/// Goes through the list of servers. `keys` has one slot for each host.
+/// Connects to the first acceptable server of the list. `keys` has one slot for each host.
 pub(super) async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connection, Error> {
     let mut search = Search { config, tls: None, attempts: Vec::new() };
     let passes: &[_] = match config.target_session_attrs {
@@ -31,7 +31,7 @@ pub(super) async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connecti
     };
     for attrs in passes {
         for (host, keys) in in_order(config.hosts.iter().zip(keys), config.load_balance_hosts) {
-            match search.host(host, keys, *attrs).await {
+            match search.try_host(host, keys, *attrs).await {
                 Outcome::Connected(connection) => return Ok(*connection),
                 Outcome::NextHost => {}
                 Outcome::Stop => return Err(Error::Connect(search.attempts)),
@@ -41,10 +41,10 @@ pub(super) async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connecti
     Err(Error::Connect(search.attempts))
 }
 
-/// The way through the list of servers, with what failed so far.
+/// The state of a search, with the attempts that have failed so far.
 struct Search<'a> {
     config: &'a Config,
-    /// What the TLS parameters name, read when the first server agrees to TLS.
+    /// The files that the TLS parameters name, read when the first server agrees to TLS.
     tls: Option<Arc<Tls>>,
     attempts: Vec<ConnectAttempt>,
 }
@@ -56,12 +56,12 @@ enum Outcome {
 }
 
 impl Search<'_> {
-    async fn host(&mut self, host: &HostConfig, keys: &KeySlot, attrs: TargetSessionAttrs) -> Outcome {
+    async fn try_host(&mut self, host: &HostConfig, keys: &KeySlot, attrs: TargetSessionAttrs) -> Outcome {
         let endpoint = match &host.endpoint {
             Ok(endpoint) => endpoint,
             Err(error) => {
                 let server = format!("server \"{}\"", host.name.as_deref().unwrap_or_default());
-                self.failed(server, ConnectFailure::Host(error.clone()), host);
+                self.record_failure(server, ConnectFailure::Host(error.clone()), host);
                 return if error.ends_search() { Outcome::Stop } else { Outcome::NextHost };
             }
         };
@@ -70,7 +70,7 @@ impl Search<'_> {
             Err(failure) => {
                 let name = host.name.as_deref().unwrap_or_default();
                 let server = format!("server at \"{name}\", port {}", endpoint.port);
-                self.failed(server, failure, host);
+                self.record_failure(server, failure, host);
                 return Outcome::NextHost;
             }
         };
@@ -78,8 +78,8 @@ impl Search<'_> {
             let server = server_name(host, endpoint, &address);
             let timeout = self.config.connect_timeout;
             let attempt = async {
-                let mut connection = self.address(host, keys, &address, &server).await?;
-                match unwanted(&mut connection, attrs).await {
+                let mut connection = self.try_address(host, keys, &address, &server).await?;
+                match reason_to_reject(&mut connection, attrs).await {
                     Ok(None) => Ok(connection),
                     Ok(Some(reason)) => Err(ConnectFailure::SessionAttributes(reason)),
                     Err(error) => Err(ConnectFailure::AttributesUnknown(error.into())),
@@ -106,7 +106,7 @@ impl Search<'_> {
                 }
                 _ => None,
             };
-            self.failed(server.to_string(), failure, host);
+            self.record_failure(server.to_string(), failure, host);
             if let Some(outcome) = next {
                 return outcome;
             }
@@ -114,9 +114,9 @@ impl Search<'_> {
         Outcome::NextHost
     }
 
-    /// Tries an address with each kind of encryption that the mode allows. The failure that is returned is
-    /// the last one; those before it are in the list.
-    async fn address(
+    /// Tries an address with each encryption that the mode allows. Returns the last failure; the one before
+    /// it goes into the list.
+    async fn try_address(
         &mut self,
         host: &HostConfig,
         keys: &KeySlot,
@@ -133,10 +133,10 @@ impl Search<'_> {
         match fallback {
             Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
                 log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
-                self.failed(server.to_string(), failure, host);
+                self.record_failure(server.to_string(), failure, host);
                 attempt = Attempt { encryption, in_tls: false, ..attempt };
                 match (attempt.connect(&mut self.tls).await, self.attempts.pop()) {
-                    // That the server has no TLS is not why it refused the session in clear.
+                    // The server's lack of TLS is not the reason why it refused the session in the clear.
                     (Err(ConnectFailure::Handshake(HandshakeError::TlsRefused)), Some(first)) => {
                         Err(first.failure)
                     }
@@ -150,13 +150,13 @@ impl Search<'_> {
         }
     }
 
-    fn failed(&mut self, server: String, failure: ConnectFailure, host: &HostConfig) {
+    fn record_failure(&mut self, server: String, failure: ConnectFailure, host: &HostConfig) {
         let note = password_note(host, &failure);
         self.attempts.push(ConnectAttempt { server, failure, note });
     }
 }
 
-/// Where a password came from that the server refused.
+/// Where the password that the server refused came from.
 fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> {
     match (failure, &host.password_entry) {
         (ConnectFailure::Handshake(HandshakeError::Server(error)), Some(entry))
@@ -168,12 +168,12 @@ fn password_note(host: &HostConfig, failure: &ConnectFailure) -> Option<String> 
     }
 }
 
-/// Items in the order in which they are to be tried.
+/// The items in the order in which to try them.
 fn in_order<T>(items: impl IntoIterator<Item = T>, order: LoadBalanceHosts) -> Vec<T> {
     let mut items: Vec<T> = items.into_iter().collect();
     if order == LoadBalanceHosts::Random {
         for unplaced in (2..=items.len()).rev() {
-            // Without random numbers the order stays; the handshake will say why it fails.
+            // Without random numbers the order stays; the handshake will fail and report the reason.
             let random = random::number();
             items.swap(unplaced - 1, usize::try_from(random % unplaced as u64).unwrap_or_default());
         }

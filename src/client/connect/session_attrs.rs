@@ -3,11 +3,12 @@ use crate::client::error::Error;
 use crate::conninfo::TargetSessionAttrs;
 use crate::types::SqlState;
 
-/// Why `target_session_attrs` does not want this server, in libpq's words; `None` if it is welcome.
+/// Why `target_session_attrs` does not want this server, in libpq's words; `None` if the server is
+/// acceptable.
 ///
-/// Servers from 14 on have told in their settings; older ones are asked. A physical replication connection
-/// takes no SELECT, so there a standby is known by its read-only transactions.
-pub(super) async fn unwanted(
+/// Servers from 14 on report both settings when a session begins; older servers need queries. A physical
+/// replication connection accepts no SELECT, so there read-only transactions identify a standby.
+pub(super) async fn reason_to_reject(
     connection: &mut Connection,
     attrs: TargetSessionAttrs,
 ) -> Result<Option<&'static str>, Error> {
@@ -18,7 +19,7 @@ pub(super) async fn unwanted(
         TargetSessionAttrs::Primary => (None, Some(false)),
         TargetSessionAttrs::Standby => (None, Some(true)),
     };
-    // A block, as nothing of the connection may be borrowed while it is asked: the future would not be Send.
+    // The block ends the borrow of the connection before the queries; otherwise the future would not be Send.
     let reported = {
         let reported = |name: &str| connection.parameters().get(name).map(|value| value == "on");
         (reported("default_transaction_read_only"), reported("in_hot_standby"))

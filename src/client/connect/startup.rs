@@ -5,7 +5,7 @@ use crate::codec::{EncodeError, ParametersBuf};
 use crate::conninfo::{self, Config, HostConfig};
 use crate::session::{Encryption, HandshakeConfig};
 
-/// What the handshake needs to know of the configuration.
+/// The part of the configuration that the handshake needs.
 pub(super) fn handshake_config(
     config: &Config,
     host: &HostConfig,
