@@ -10,11 +10,12 @@ use crate::types::{Lsn, ServerVersion, SystemId, TimelineId, WalSegmentSize};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IdentifySystem {
-    /// The cluster.
+    /// The cluster's identifier.
     pub system_id: SystemId,
-    /// Its current timeline; of a standby, the one it replays.
+    /// The server's current timeline; for a standby, the one that it replays.
     pub timeline: TimelineId,
-    /// On a primary what is flushed, on a standby what was received or replayed and flushed.
+    /// On a primary the end of the flushed WAL; on a standby the end of the WAL that it has received and
+    /// flushed, or replayed.
     pub xlog_pos: Lsn,
     /// The database of the connection; `None` on a physical one.
     pub dbname: Option<String>,
@@ -23,9 +24,9 @@ pub struct IdentifySystem {
 /// What kind of physical slot to create.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PhysicalSlot {
-    /// Whether it is dropped at the end of the session or at any error in it (servers from 10 on).
+    /// Whether the slot is dropped at the end of the session or at any error in it (servers from 10 on).
     pub temporary: bool,
-    /// Whether it keeps WAL from now on, instead of from the first position that a receiver reports
+    /// Whether the slot keeps WAL from now on, instead of from the first position that a receiver reports
     /// (servers from 9.6 on).
     pub reserve_wal: bool,
 }
@@ -35,9 +36,9 @@ pub struct PhysicalSlot {
 pub struct LogicalSlot {
     /// The output plugin, such as `pgoutput`.
     pub plugin: String,
-    /// Whether it is dropped at the end of the session or at any error in it.
+    /// Whether the slot is dropped at the end of the session or at any error in it.
     pub temporary: bool,
-    /// What becomes of the snapshot from which the slot is consistent.
+    /// What to do with the snapshot from which the slot is consistent.
     pub snapshot: SnapshotAction,
     /// Whether prepared transactions are decoded when they are prepared (servers from 15 on).
     pub two_phase: bool,
@@ -45,15 +46,16 @@ pub struct LogicalSlot {
     pub failover: bool,
 }
 
-/// What becomes of the snapshot that creating a logical slot makes.
+/// What to do with the snapshot that the creation of a logical slot makes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SnapshotAction {
-    /// Other sessions can take it until the next command here; the server's default.
+    /// Other sessions can import the snapshot until the next command on this connection; the server's
+    /// default.
     #[default]
     Export,
-    /// The current transaction takes it.
+    /// The current transaction uses the snapshot.
     Use,
-    /// It is thrown away.
+    /// The snapshot is thrown away.
     Nothing,
 }
 
@@ -61,7 +63,7 @@ pub enum SnapshotAction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreatedSlot {
-    /// Its name.
+    /// The slot's name.
     pub name: String,
     /// Where a logical slot begins; invalid for a physical one.
     pub consistent_point: Lsn,
@@ -75,7 +77,7 @@ pub struct CreatedSlot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SlotPosition {
-    /// The oldest WAL that it keeps; `None` if it keeps none: it was never used, or it was lost.
+    /// The oldest WAL that the slot keeps; `None` if it keeps none: it was never used, or it was lost.
     pub restart_lsn: Option<Lsn>,
     /// The timeline that `restart_lsn` is on.
     pub restart_timeline: Option<TimelineId>,
@@ -84,20 +86,22 @@ pub struct SlotPosition {
 /// The answer to `TIMELINE_HISTORY`: a file as the server has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryFile {
-    /// Its name there, such as `00000002.history`. It comes from the peer: check it before use.
+    /// The file's name on the server, such as `00000002.history`. It comes from the peer: check it before
+    /// use.
     pub filename: String,
-    /// Its bytes.
+    /// The file's bytes.
     pub content: Vec<u8>,
 }
 
 impl ReplicationConnection {
-    /// `IDENTIFY_SYSTEM`: which cluster this is and how far it is.
+    /// `IDENTIFY_SYSTEM`: the identity of the cluster, its timeline and its WAL position.
     ///
     /// # Errors
     /// The server's error, or a loss of the connection.
     ///
     /// # Cancel safety
-    /// As for every command here: if the future is dropped, the next call first reads the rest of the answer.
+    /// The same for every command of this connection: if the future is dropped, the next call first reads the
+    /// rest of the answer.
     pub async fn identify_system(&mut self) -> Result<IdentifySystem, Error> {
         self.one_row("IDENTIFY_SYSTEM", |row| {
             Ok(IdentifySystem {
@@ -122,7 +126,8 @@ impl ReplicationConnection {
         self.one_row(&format!("SHOW {setting}"), |row| Ok(row.text(0)?.to_string())).await
     }
 
-    /// The size of the cluster's WAL segments. Servers before 10 cannot tell; 16 MiB is assumed there.
+    /// The size of the cluster's WAL segments. Servers before 10 do not report it; for them 16 MiB is
+    /// assumed.
     ///
     /// # Errors
     /// If the server gives a size that no cluster can have.
@@ -137,7 +142,7 @@ impl ReplicationConnection {
     /// `CREATE_REPLICATION_SLOT ... PHYSICAL`.
     ///
     /// # Errors
-    /// 42710 if it exists, 42602 if the name is not valid, 53400 if `max_replication_slots` is reached.
+    /// 42710 if the slot exists, 42602 if the name is not valid, 53400 if `max_replication_slots` is reached.
     pub async fn create_physical_slot(
         &mut self,
         name: &str,
@@ -156,8 +161,8 @@ impl ReplicationConnection {
     /// `CREATE_REPLICATION_SLOT ... LOGICAL`; needs `replication=database`.
     ///
     /// # Errors
-    /// As [`create_physical_slot`](Self::create_physical_slot); 55000 without `wal_level=logical`; 42601 for
-    /// an option that the server is too old for.
+    /// Those of [`create_physical_slot`](Self::create_physical_slot); 55000 without `wal_level=logical`;
+    /// 42601 for an option that the server is too old for.
     pub async fn create_logical_slot(
         &mut self,
         name: &str,
@@ -203,7 +208,7 @@ impl ReplicationConnection {
     /// 42601 on an older server, 0A000 if the slot is logical.
     pub async fn read_slot(&mut self, name: &str) -> Result<Option<SlotPosition>, Error> {
         self.one_row(&format!("READ_REPLICATION_SLOT {}", quoted(name)?), |row| {
-            // A slot that is missing is a row of nothing but NULL.
+            // For a slot that does not exist, the server sends a row of NULLs.
             if row.get("slot_type")?.is_none() {
                 return Ok(None);
             }
@@ -229,7 +234,8 @@ impl ReplicationConnection {
     /// # Errors
     /// 58P01 if the server has no such file.
     pub async fn timeline_history(&mut self, timeline: TimelineId) -> Result<HistoryFile, Error> {
-        // The content is declared bytea before server 14, yet its bytes are always those of the file.
+        // Servers before 14 declare the content as bytea, but every server sends the bytes of the file as
+        // they are.
         self.one_row(&format!("TIMELINE_HISTORY {timeline}"), |row| {
             Ok(HistoryFile {
                 filename: row.text("filename")?.to_string(),
@@ -258,7 +264,8 @@ impl ReplicationConnection {
     }
 }
 
-/// Kept here so that every text for the replication grammar is written in one place.
+/// The text of `START_REPLICATION`. It is here so that one file writes every text for the replication
+/// grammar.
 pub(super) fn start_physical(slot: Option<&str>, start: Lsn, timeline: TimelineId) -> Result<String, Error> {
     let slot = slot.map(quoted).transpose()?.map_or_else(String::new, |name| format!("SLOT {name} "));
     Ok(format!("START_REPLICATION {slot}PHYSICAL {start} TIMELINE {timeline}"))

@@ -7,10 +7,11 @@ use crate::conninfo::{Config, Replication};
 
 /// A connection that takes replication commands.
 ///
-/// Keywords go out in upper case and one command at a time, as the server's replication grammar wants them;
-/// names are quoted. Command tags are not looked at: servers before 13 give `SELECT` for nearly everything.
+/// Commands are sent one at a time and with keywords in upper case, as the server's replication grammar
+/// requires; names are quoted. Command tags are ignored: servers before 13 send `SELECT` for nearly
+/// everything.
 ///
-/// Any error of the server on this connection gives its active slot free and drops its temporary slots.
+/// Any error of the server on this connection releases its active slot and drops its temporary slots.
 #[derive(Debug)]
 pub struct ReplicationConnection {
     pub(super) connection: Connection,
@@ -20,24 +21,24 @@ impl ReplicationConnection {
     /// Connects; the configuration must have `replication` set.
     ///
     /// # Errors
-    /// As [`Connection::connect`].
+    /// [`Error::Usage`] without `replication`, or [`Error::Connect`] with every attempt and why it failed.
     ///
     /// # Cancel safety
-    /// As [`Connection::connect`].
+    /// If the future is dropped, no connection is left behind.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
-        check(config)?;
+        check_config(config)?;
         Connection::connect(config).await.map(|connection| Self::new(connection, config))
     }
 
-    /// As [`connect`](Self::connect), also in errors and cancel safety, with a [`Connector`], which makes a second
-    /// connection cheaper.
+    /// Connects like [`connect`](Self::connect), with the same errors and cancel safety, but through a
+    /// [`Connector`], which makes a second connection cheaper.
     pub async fn connect_with(connector: &Connector) -> Result<Self, Error> {
-        check(connector.config())?;
+        check_config(connector.config())?;
         connector.connect().await.map(|connection| Self::new(connection, connector.config()))
     }
 
     fn new(mut connection: Connection, config: &Config) -> Self {
-        // A session with a database also takes SQL and decodes rows, which may be long.
+        // A session with a database also runs SQL and decodes changes, whose rows may be long.
         if config.replication == Replication::Physical {
             connection.limit_data(MAX_ANSWER_BYTES as u32);
         }
@@ -49,10 +50,10 @@ impl ReplicationConnection {
         &mut self.connection
     }
 
-    /// The server's version. No round trip.
+    /// The server's version. Needs no round trip.
     ///
     /// # Errors
-    /// As [`Connection::server_version`].
+    /// If the server reported no version, or none that can be parsed.
     pub fn server_version(&self) -> Result<crate::types::ServerVersion, Error> {
         self.connection.server_version()
     }
@@ -60,7 +61,7 @@ impl ReplicationConnection {
     /// Ends the session in good order.
     ///
     /// # Errors
-    /// As [`Connection::close`].
+    /// If `Terminate` cannot be written; the connection is closed all the same.
     pub async fn close(self) -> Result<(), Error> {
         self.connection.close().await
     }
@@ -68,7 +69,7 @@ impl ReplicationConnection {
     /// Runs a command that gives rows.
     pub(super) async fn rows(&mut self, command: &str) -> Result<ResultSet, Error> {
         let sets = self.connection.simple_query_within(command, MAX_ANSWER_BYTES).await?;
-        // DROP_REPLICATION_SLOT and others come with a second, empty result before server 13.
+        // Servers before 13 add a second, empty result to DROP_REPLICATION_SLOT and other commands.
         Ok(sets.into_iter().max_by_key(ResultSet::len).unwrap_or_default())
     }
 
@@ -86,7 +87,7 @@ impl ReplicationConnection {
     }
 }
 
-fn check(config: &Config) -> Result<(), Error> {
+fn check_config(config: &Config) -> Result<(), Error> {
     match config.replication {
         Replication::None => {
             Err(Error::Usage("a replication connection needs replication=true or replication=database"))
@@ -95,7 +96,7 @@ fn check(config: &Config) -> Result<(), Error> {
     }
 }
 
-/// Quotes a name for the replication grammar, which has no way to write a quote inside one.
+/// Quotes a name for the replication grammar, which cannot express a quote inside a name.
 pub(super) fn quoted(name: &str) -> Result<String, Error> {
     if name.is_empty() {
         return Err(Error::Usage("a replication slot needs a name"));
@@ -103,14 +104,15 @@ pub(super) fn quoted(name: &str) -> Result<String, Error> {
     if name.contains(['"', '\0']) {
         return Err(Error::Usage("a replication slot's name may only have lower-case letters, digits and _"));
     }
-    // The server would cut it short without an error, and the slot would be another one.
+    // The server would truncate the name without an error, and use another slot.
     if name.len() > MAX_NAME_BYTES {
         return Err(Error::Usage("a replication slot's name has at most 63 characters"));
     }
     Ok(format!("\"{name}\""))
 }
 
-/// The longest answer is a timeline history, of some 50 bytes for each timeline. WAL comes in runs of 128 KiB.
+/// The longest answer is a timeline history, with about 50 bytes for each timeline. WAL comes in runs of 128
+/// KiB.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// `NAMEDATALEN` less one.

@@ -1,8 +1,8 @@
-//! A copy in both directions: what every kind of replication stream has in common.
+//! A copy in both directions: the part that all kinds of replication streams share.
 //!
-//! [`CopyBoth`] answers keepalives, sends the status updates that are due and ends the stream in good order. When
-//! something is due is decided by [`Standby`]; what the data are is known to the stream above: WAL in
-//! [`physical`](super::physical).
+//! [`CopyBoth`] answers keepalives, sends the status updates that are due and ends the stream in good order.
+//! [`Standby`] decides when a status is due. The stream above knows the meaning of the data; in
+//! [`physical`](super::physical) they are WAL.
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -22,10 +22,10 @@ use crate::types::{Lsn, PgTimestamp};
 pub(super) const DURING: &str = "streaming WAL";
 const ENDING: &str = "ending the stream";
 
-/// What a command that begins a stream led to.
+/// The result of a command that begins a stream.
 pub(super) enum Started {
     Streaming(CopyBoth),
-    /// There is a result set instead; the connection stands at its `RowDescription`.
+    /// The server sent a result set instead; its `RowDescription` is the current message.
     Rows(ReplicationConnection),
 }
 
@@ -33,18 +33,18 @@ pub(super) enum Started {
 pub(super) enum CopyEnd {
     /// We asked for the end; the connection takes commands again.
     Stopped(ReplicationConnection),
-    /// A result set follows; the connection stands at its `RowDescription`.
+    /// A result set follows; its `RowDescription` is the current message.
     Rows(ReplicationConnection),
-    /// The server shut down, after everything it had was sent.
+    /// The server shut down, after it had sent everything.
     ServerShutdown,
 }
 
-/// Takes note of data that have come, of which this many bytes are still to come: which positions they are is for the
-/// stream above to know.
-pub(super) type Receive = fn(&mut Standby, &XLogData<'_>, usize) -> Result<(), Misfit>;
+/// Records data that have arrived. The number says how many bytes of their message are still to come. The
+/// stream above provides this function, because only it knows the positions of the data.
+pub(super) type RecordData = fn(&mut Standby, &XLogData<'_>, usize) -> Result<(), IllegalData>;
 
-/// Data that must not come here.
-pub(super) struct Misfit {
+/// Data that are not legal at this point of the stream.
+pub(super) struct IllegalData {
     pub(super) expected: &'static str,
     pub(super) got: String,
 }
@@ -95,18 +95,18 @@ impl CopyBoth {
         }
     }
 
-    /// As [`Standby::set_status_interval`].
+    /// Sets how often a status is due; see [`Standby::set_status_interval`].
     pub(super) fn set_status_interval(&mut self, interval: Option<Duration>) {
         self.standby.set_status_interval(interval, self.epoch.elapsed());
     }
 
-    /// Sends the reported positions now, and asks for a keepalive in return if that is wanted.
+    /// Sends the reported positions now, and asks for a keepalive in return if `reply_requested` is set.
     ///
     /// # Errors
     /// If the connection is lost.
     ///
     /// # Cancel safety
-    /// What is not written yet goes out with the next call.
+    /// The next call writes what is not written yet.
     pub(super) async fn send_status(&mut self, reply_requested: bool) -> Result<(), Error> {
         let now = PgTimestamp::from(SystemTime::now());
         let status = self.standby.status(self.epoch.elapsed(), now, reply_requested);
@@ -122,18 +122,19 @@ impl CopyBoth {
         Ok(())
     }
 
-    /// When the next status is due; never, if the clock does not go that far.
+    /// When the next status is due; `None` if never, or later than the clock can count.
     fn deadline(&self) -> Option<Instant> {
         self.epoch.checked_add(self.standby.deadline()?)
     }
 
-    /// Sends what is due without reading, for as long as it is awaited. It returns only with an error.
+    /// Sends every status that is due, without reading, for as long as the future is awaited. Returns only
+    /// with an error.
     ///
     /// # Errors
     /// If the connection is lost.
     ///
     /// # Cancel safety
-    /// As [`send_status`](Self::send_status).
+    /// The next call writes what is not written yet.
     pub(super) async fn keep_alive(&mut self) -> Result<Infallible, Error> {
         loop {
             self.send_status_if_due().await?;
@@ -141,18 +142,19 @@ impl CopyBoth {
         }
     }
 
-    /// Goes to the next data or keepalive, which [`message`](Self::message) lends, and says whether there is one. Of
-    /// data, `enough` bytes are. Data were taken note of by `receive` then, and a keepalive was answered.
+    /// Reads up to the next data or keepalive, which [`message`](Self::message) then lends. False at the end
+    /// of the stream. Of data, waits only for `enough` bytes. `record` has then recorded the data; a
+    /// keepalive was answered.
     ///
-    /// Waits for as long as the server is silent: one that writes nothing is.
+    /// Waits without a limit: a server that writes no WAL is silent.
     ///
     /// # Errors
-    /// The server's error, after which the connection takes commands again unless the session ended; data that
-    /// `receive` refuses, after which the connection is closed; or a loss of the connection.
+    /// The server's error, after which the connection takes commands again unless the session ended; data
+    /// that `record` refuses, after which the connection is closed; or a loss of the connection.
     ///
     /// # Cancel safety
     /// No data are lost when the future is dropped.
-    pub(super) async fn advance(&mut self, enough: usize, receive: Receive) -> Result<bool, Error> {
+    pub(super) async fn advance(&mut self, enough: usize, record: RecordData) -> Result<bool, Error> {
         while self.state == State::Streaming {
             self.send_status_if_due().await?;
             let deadline = self.deadline();
@@ -160,7 +162,7 @@ impl CopyBoth {
             let Some(tag) = until(deadline, advance).await else { continue };
             match tag? {
                 BackendTag::COPY_DATA => {
-                    if self.take_data(receive).await? {
+                    if self.handle_data(record).await? {
                         return Ok(true);
                     }
                 }
@@ -179,13 +181,13 @@ impl CopyBoth {
         Ok(false)
     }
 
-    /// Takes note of a `CopyData`; whether it is something for the caller.
-    async fn take_data(&mut self, receive: Receive) -> Result<bool, Error> {
+    /// Handles a `CopyData`, and says whether the caller has to see it.
+    async fn handle_data(&mut self, record: RecordData) -> Result<bool, Error> {
         let Some((data, missing)) = self.connection.connection.copy_data()? else { return Ok(false) };
         match ReplicationMessage::parse(data) {
-            Ok(ReplicationMessage::XLogData(data)) => match receive(&mut self.standby, &data, missing) {
+            Ok(ReplicationMessage::XLogData(data)) => match record(&mut self.standby, &data, missing) {
                 Ok(()) => self.standby.see_server_end(data.wal_end),
-                Err(Misfit { expected, got }) => {
+                Err(IllegalData { expected, got }) => {
                     return Err(self.connection.connection.unexpected(expected, got));
                 }
             },
@@ -199,7 +201,7 @@ impl CopyBoth {
         Ok(true)
     }
 
-    /// What [`advance`](Self::advance) went to, and how many bytes of it are to come.
+    /// The message that [`advance`](Self::advance) read, and how many bytes of it are still to come.
     pub(super) fn message(&mut self) -> Result<Option<(ReplicationMessage<'_>, usize)>, Error> {
         match self.connection.connection.copy_data()? {
             Some((data, missing)) => Ok(Some((ReplicationMessage::parse(data)?, missing))),
@@ -207,8 +209,8 @@ impl CopyBoth {
         }
     }
 
-    /// Reads on in data that [`message`](Self::message) had only the beginning of: what comes, up to `max` bytes and at
-    /// least one, goes behind what `to` has.
+    /// Reads more of the data of which [`message`](Self::message) had only the beginning: appends at least
+    /// one byte and at most `max` bytes to `to`.
     ///
     /// # Errors
     /// If the connection is lost.
@@ -226,7 +228,7 @@ impl CopyBoth {
         }
     }
 
-    /// Ends the stream, or takes note that it has ended. What still comes meanwhile is thrown away.
+    /// Ends the stream, or completes the end that the server began. Data that still arrive are thrown away.
     ///
     /// # Errors
     /// If the connection is lost.
@@ -245,7 +247,7 @@ impl CopyBoth {
             match connection.advance(ENDING).await? {
                 Some(BackendTag::COPY_DONE) => is_done = true,
                 Some(BackendTag::ROW_DESCRIPTION) => return Ok(CopyEnd::Rows(self.connection)),
-                // Without CopyDone before it, this is the last word of a server that shuts down.
+                // Without CopyDone before it, this is the last message of a server that shuts down.
                 Some(BackendTag::COMMAND_COMPLETE) if !is_done => return Ok(CopyEnd::ServerShutdown),
                 Some(_) => {}
                 None => return Ok(CopyEnd::Stopped(self.connection)),

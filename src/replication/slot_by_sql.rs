@@ -21,15 +21,15 @@ pub struct SlotBySql {
 }
 
 impl SlotBySql {
-    /// Reads a slot of a server of this version over an ordinary connection of its own, to the database `postgres`
-    /// with everything else as in `config`; `None` if there is no such slot.
+    /// Reads a slot over an ordinary connection of its own, to the database `postgres` with everything else
+    /// as in `config`; `None` if there is no such slot. `version` is the server's.
     ///
-    /// This takes the place of [`read_slot`](super::ReplicationConnection::read_slot) where the replication protocol
-    /// does not tell enough: servers before 15 have no `READ_REPLICATION_SLOT`, and those of 15 to 17 answer the same
-    /// for a lost slot as for a new one.
+    /// Use this instead of [`read_slot`](super::ReplicationConnection::read_slot) where the replication
+    /// protocol does not say enough: servers before 15 have no `READ_REPLICATION_SLOT`, and servers 15 to 17
+    /// answer the same for a lost slot as for a new one.
     ///
     /// # Errors
-    /// The connection's, or the server's.
+    /// If the connection fails, or the server reports an error.
     ///
     /// # Cancel safety
     /// If the future is dropped the connection is closed.

@@ -7,32 +7,32 @@ use super::error::HandshakeError;
 use crate::auth::{AuthPolicy, DerivedKeys, ScramKeys, ScramSecret};
 use crate::codec::{Limits, ParametersBuf, ProtocolVersion};
 
-/// Everything that a handshake needs to know, and nothing that it could look up itself.
+/// Everything that a handshake needs; the handshake looks nothing up itself.
 #[derive(Clone)]
 pub struct HandshakeConfig {
     /// The newest protocol version to ask for.
     pub max_version: ProtocolVersion,
-    /// The oldest that is accepted when the server negotiates.
+    /// The oldest protocol version that is accepted when the server negotiates.
     pub min_version: ProtocolVersion,
     /// The parameters of the startup packet; `user` has to be among them.
     pub parameters: ParametersBuf,
-    /// How the bytes travel.
+    /// How the connection is encrypted.
     pub encryption: Encryption,
-    /// Which authentication may be answered.
+    /// Which requests for authentication may be answered.
     pub policy: AuthPolicy,
     /// The password. An empty one counts as none, as with libpq.
     pub password: Option<Zeroizing<Vec<u8>>>,
-    /// The keys of SCRAM, to be used instead of the password.
+    /// The keys of SCRAM, which are used instead of the password.
     pub scram_keys: Option<ScramKeys>,
-    /// What an earlier session with the same password derived: spares the costly part of SCRAM while salt
-    /// and iteration count are unchanged.
+    /// The keys that an earlier session derived from the same password: they save the expensive part of SCRAM
+    /// while salt and iteration count are unchanged.
     pub derived_keys: Option<DerivedKeys>,
-    /// The largest messages that are accepted meanwhile.
+    /// The largest messages that are accepted during the handshake.
     pub limits: Limits,
 }
 
 impl HandshakeConfig {
-    /// Protocol 3.0, plain text, every authentication, no password.
+    /// A configuration for protocol 3.0 without encryption, with every authentication method and no password.
     #[must_use]
     pub fn new(parameters: ParametersBuf) -> Self {
         Self {
@@ -76,15 +76,15 @@ impl fmt::Debug for HandshakeConfig {
     }
 }
 
-/// How the bytes of one attempt travel.
+/// How one attempt to connect is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encryption {
-    /// In clear.
+    /// No encryption.
     Plain,
-    /// In TLS if the server agrees, else in clear.
+    /// TLS if the server agrees, else no encryption.
     TlsIfOffered,
-    /// In TLS, agreed upon by `SSLRequest`.
+    /// TLS, requested by `SSLRequest`.
     Tls,
-    /// In TLS from the first byte (servers from 17 on).
+    /// TLS from the first byte (servers from 17 on).
     DirectTls,
 }

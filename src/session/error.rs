@@ -5,46 +5,46 @@ use core::fmt;
 use crate::auth::{AuthRefused, ScramError};
 use crate::codec::{DecodeError, EncodeError, ServerError};
 
-/// Why a handshake failed. Nothing in it is secret.
+/// Why a handshake failed. An error holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeError {
     /// The server refused the session.
     Server(Box<ServerError>),
-    /// The server refused it in the old form without SQLSTATE (before PostgreSQL 14).
+    /// The server refused the session with an error in the old form, without SQLSTATE (before PostgreSQL 14).
     OldStyleServer(String),
-    /// Bytes that are no message.
+    /// The server sent bytes that are no message.
     Decode(DecodeError),
-    /// A startup parameter or password that cannot stand on the wire.
+    /// A startup parameter or password cannot be put into a message.
     Encode(EncodeError),
-    /// A message that is not legal at this point.
+    /// The server sent a message that is not legal at this point.
     Unexpected {
         /// What the handshake was waiting for.
         expected: &'static str,
-        /// The message that came.
+        /// The message that the server sent.
         got: &'static str,
     },
     /// The server has no TLS, or not for this client, and TLS was required.
     TlsRefused,
-    /// The server answered the request for TLS with an error. Its text is not repeated: at this point
-    /// anyone on the line could have sent it (CVE-2024-10977).
+    /// The server answered the request for TLS with an error. Its text is not repeated: at this point anyone
+    /// on the network could have sent it (CVE-2024-10977).
     ErrorInsteadOfTls,
-    /// Bytes came after the server's consent to TLS and before TLS: somebody tries to put words into the
-    /// server's mouth (CVE-2021-23222).
+    /// Bytes arrived after the server's consent to TLS and before TLS: an attacker tries to inject data in
+    /// the server's name (CVE-2021-23222).
     BytesBeforeTls,
-    /// What the server asks for, or does not ask for, is against the policy.
+    /// The authentication that the server asks for, or does not ask for, is against the policy.
     Refused(AuthRefused),
-    /// SCRAM failed on our side.
+    /// The client's side of SCRAM failed.
     Scram(ScramError),
     /// The server wants a password and none was given.
     NoPassword,
-    /// The server wants a kind of authentication that tapster does not have.
+    /// The server wants a kind of authentication that tapster does not support.
     Unsupported(&'static str),
-    /// The server's negotiation of the protocol version makes no sense.
+    /// The server's negotiation of the protocol version is not valid.
     Negotiation(NegotiationFault),
-    /// More bytes, settings or notices than any server sends before it is ready.
+    /// The server sent more bytes or settings than any server sends before it is ready.
     TooMuchData,
-    /// The handshake is over already; only a caller's mistake leads here.
+    /// The handshake is over already; only a mistake of the caller gives this error.
     Finished,
 }
 
@@ -52,7 +52,7 @@ pub enum HandshakeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NegotiationFault {
-    /// A second one came.
+    /// The server sent a second one.
     Repeated,
     /// The version is newer than the one asked for.
     NewerThanRequested,
@@ -60,14 +60,14 @@ pub enum NegotiationFault {
     NoSuchVersion,
     /// The version is older than the oldest that the client accepts.
     TooOld,
-    /// It changes nothing.
+    /// The message changes nothing.
     NothingNegotiated,
-    /// It names an option that was not asked for.
+    /// The message names an option that was not asked for.
     UnknownOption,
 }
 
 impl HandshakeError {
-    /// What the server said, if it is the server that refused.
+    /// The server's error, if the server refused the session.
     #[must_use]
     pub fn server_error(&self) -> Option<&ServerError> {
         match self {

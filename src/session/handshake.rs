@@ -15,20 +15,20 @@ use crate::codec::{
     StartupMessage, StartupPacket,
 };
 
-/// What the driver has to do next; first it sends everything in `out`.
+/// What the driver has to do next, after it has sent everything in `out`.
 #[derive(Debug)]
 #[must_use]
 pub enum Action {
-    /// Read at least one more byte, append it to what was not consumed and call
+    /// Read at least one more byte, append it to the bytes that were not consumed, and call
     /// [`Handshake::receive`] again.
     Read,
-    /// Make a TLS session of the connection, then call [`Handshake::tls_ready`]. Nothing was read ahead.
+    /// Start TLS on the connection, then call [`Handshake::tls_ready`]. No byte of TLS was read ahead.
     StartTls,
-    /// The session is ready. What was not consumed belongs to it.
+    /// The session is ready. The bytes that were not consumed belong to it.
     Done(Box<Session>),
 }
 
-/// How far a call of [`Handshake::receive`] came.
+/// The result of a call of [`Handshake::receive`].
 #[derive(Debug)]
 #[must_use]
 pub struct Progress {
@@ -38,22 +38,22 @@ pub struct Progress {
     pub action: Action,
 }
 
-/// More than any server sends before it is ready, with all of its notices.
+/// More bytes than any server sends before it is ready, including its notices.
 const MAX_TOTAL_BYTES: usize = 1 << 20;
 const MAX_NOTICES: usize = 16;
 
-/// The client's side of a connection's beginning: encryption, protocol version, authentication and settings,
-/// up to `ReadyForQuery`.
+/// The client's side of the beginning of a connection: encryption, protocol version, authentication and
+/// settings, up to `ReadyForQuery`.
 ///
 /// See the [module](super) for the loop that drives it.
 #[derive(Debug)]
 pub struct Handshake {
-    /// What comes next, or the error that ended it.
+    /// The message that is due, or the error that ended the handshake.
     state: Result<State, HandshakeError>,
     facts: Facts,
 }
 
-/// What is known beside the state.
+/// Everything that the handshake knows beside its state.
 #[derive(Debug)]
 struct Facts {
     config: HandshakeConfig,
@@ -64,7 +64,7 @@ struct Facts {
     session: Session,
 }
 
-/// What the TLS session below gives for channel binding.
+/// What the TLS session offers for channel binding.
 #[derive(Debug)]
 enum Tls {
     None,
@@ -110,11 +110,11 @@ impl Handshake {
         Self { state: Ok(State::Start), facts }
     }
 
-    /// Takes what has come from the server and not been consumed yet, appends what has to be sent to `out`,
-    /// and says what to do next.
+    /// Takes the bytes that have come from the server and are not consumed yet, appends the bytes to be sent
+    /// to `out`, and says what to do next.
     ///
     /// # Errors
-    /// Whatever keeps the session from being made. Every further call returns the same error.
+    /// The reason why the session cannot be made. Every further call returns the same error.
     pub fn receive(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Progress, HandshakeError> {
         let mut consumed: usize = 0;
         loop {
@@ -126,13 +126,14 @@ impl Handshake {
         }
     }
 
-    /// Goes on after [`Action::StartTls`], inside TLS.
+    /// Continues after [`Action::StartTls`], inside TLS.
     ///
     /// `certificate_hash` is the server certificate's hash for `tls-server-end-point` (RFC 5929), or `None`
     /// if its signature algorithm has none.
     ///
     /// # Errors
-    /// If TLS was not asked for.
+    /// If the handshake did not ask for TLS, if it has failed already, or if the startup packet cannot be
+    /// encoded.
     pub fn tls_ready(
         &mut self,
         certificate_hash: Option<&[u8]>,
@@ -148,7 +149,7 @@ impl Handshake {
         self.state.as_ref().map(|_| ()).map_err(Clone::clone)
     }
 
-    /// Goes one step. The only place where the state changes: a step takes it and gives the next one back.
+    /// Runs one step: takes the state out, and puts back the state that the step returns, or its error.
     fn step(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<Step, HandshakeError> {
         let state = core::mem::replace(&mut self.state, Ok(State::Finished));
         match state.and_then(|state| self.facts.on(state, input, out)) {
@@ -165,7 +166,7 @@ impl Handshake {
 }
 
 impl Facts {
-    /// Takes what has come in this state, and gives the next state.
+    /// Handles the input in this state, and gives the next state.
     fn on(&mut self, state: State, input: &[u8], out: &mut Vec<u8>) -> Result<(State, Step), HandshakeError> {
         match state {
             State::Start => self.start(out),
@@ -215,7 +216,7 @@ impl Facts {
         Ok(State::ExpectAuthentication { negotiated: false })
     }
 
-    /// Takes one message, if it is there as a whole.
+    /// Handles one message, if the input holds it as a whole.
     fn message(
         &mut self,
         state: State,
@@ -269,7 +270,8 @@ impl Facts {
         Ok((next, Step::used(len)))
     }
 
-    /// libpq's checks of a `NegotiateProtocolVersion`. We ask for no `_pq_.` option, so none may be named.
+    /// libpq's checks of a `NegotiateProtocolVersion`. We ask for no `_pq_.` option, so the server may name
+    /// none.
     fn on_negotiation(
         &mut self,
         negotiated: bool,
@@ -293,7 +295,7 @@ impl Facts {
         Err(HandshakeError::Negotiation(fault))
     }
 
-    /// What comes between `AuthenticationOk` and `ReadyForQuery`.
+    /// Handles a message between `AuthenticationOk` and `ReadyForQuery`.
     fn on_session_data(&mut self, message: &BackendMessage<'_>) -> Result<(), HandshakeError> {
         match message {
             BackendMessage::ParameterStatus(status) => {
@@ -317,7 +319,7 @@ impl Facts {
     }
 }
 
-/// How far one step came; without an action, the next step follows at once.
+/// The result of one step; without an action, the next step follows at once.
 struct Step {
     used: usize,
     action: Option<Action>,

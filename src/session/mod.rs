@@ -1,7 +1,7 @@
 //! Sans-IO state machines: bytes in, bytes and an action out.
 //!
 //! [`Handshake`] takes a connection from its first byte to `ReadyForQuery`. It has no socket, no clock and no
-//! random source; a driver moves the bytes and holds no protocol decision:
+//! random source; a driver moves the bytes and makes no protocol decision:
 //!
 //! ```
 //! # use tapster::session::{Action, Handshake, HandshakeError, Progress, Session};
@@ -27,7 +27,8 @@
 //!
 //! After an error every further call returns the same error; the connection has to be closed.
 //!
-//! [`Standby`] is for a connection that streams: which positions may be reported to the server, and when.
+//! [`Standby`] is for a connection that streams: it decides which positions may be reported to the server,
+//! and when.
 #![cfg_attr(
     not(test),
     deny(

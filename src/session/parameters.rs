@@ -5,7 +5,7 @@ use core::fmt;
 use crate::codec::ParameterStatus;
 use crate::types::ServerVersion;
 
-/// The settings that a server reports of itself, kept up to date by its `ParameterStatus` messages.
+/// The settings that a server reports, kept up to date by its `ParameterStatus` messages.
 ///
 /// # Limits
 /// 64 settings and 16 KiB of text; a PostgreSQL 18 reports 15 settings in about 400 bytes.
@@ -30,16 +30,16 @@ impl SessionParameters {
         self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
-    /// The server's version, if it reports one that can be read.
+    /// The server's version, if the server reports one that can be parsed.
     #[must_use]
     pub fn server_version(&self) -> Option<ServerVersion> {
         self.get("server_version")?.parse().ok()
     }
 
-    /// Takes a report over.
+    /// Stores a reported setting.
     ///
     /// # Errors
-    /// If it would make the table larger than its limits; the table is unchanged then.
+    /// If the setting would make the table larger than its limits; the table then stays as it was.
     pub fn update(&mut self, status: &ParameterStatus<'_>) -> Result<(), TooManyParameters> {
         let name = String::from_utf8_lossy(status.name);
         let value = String::from_utf8_lossy(status.value);
@@ -77,7 +77,7 @@ mod tests {
     use alloc::vec;
 
     #[test]
-    fn reports_replace_each_other() {
+    fn a_new_report_replaces_the_old_one() {
         let mut parameters = SessionParameters::default();
         for value in ["15.18 (Debian)", "18.4"] {
             let status = ParameterStatus { name: b"server_version", value: value.as_bytes() };

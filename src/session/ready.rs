@@ -7,7 +7,7 @@ use super::parameters::SessionParameters;
 use crate::auth::{AuthMethod, DerivedKeys};
 use crate::codec::{ProtocolVersion, ServerError, TransactionStatus};
 
-/// The secret with which to cancel the statements of a session.
+/// The key that cancels the statements of a session.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CancelKey {
     /// The server process of the session.
@@ -29,22 +29,23 @@ pub struct Session {
     pub version: ProtocolVersion,
     /// The settings that the server reports.
     pub parameters: SessionParameters,
-    /// What cancels a statement; some poolers give none.
+    /// The key that cancels the session's statements; some poolers give none.
     pub cancel_key: Option<CancelKey>,
     /// Idle, for every server that is not broken.
     pub transaction_status: TransactionStatus,
-    /// How we authenticated ourselves.
+    /// How the client proved its identity.
     pub authentication: AuthMethod,
-    /// Whether the exchange was bound to the TLS session, so that nobody can sit in between.
+    /// Whether the authentication was bound to the TLS session, so that no attacker can sit in between.
     pub channel_bound: bool,
-    /// What SCRAM derived, for [`HandshakeConfig::derived_keys`](super::HandshakeConfig::derived_keys) of the next session.
+    /// The keys that SCRAM derived, for the [`derived_keys`](super::HandshakeConfig::derived_keys) of the
+    /// next handshake.
     pub derived_keys: Option<DerivedKeys>,
-    /// What the server noted meanwhile, at most 16.
+    /// The notices that the server sent during the handshake, at most 16.
     pub notices: Vec<ServerError>,
 }
 
 impl Session {
-    /// One of which nothing is known yet.
+    /// A session of which only the requested version is known.
     pub(super) fn new(version: ProtocolVersion) -> Self {
         Self {
             version,

@@ -4,20 +4,20 @@ use core::time::Duration;
 use crate::codec::{PrimaryKeepalive, StandbyStatusUpdate};
 use crate::types::{Lsn, PgTimestamp};
 
-/// As `wal_receiver_status_interval` and pg_receivewal have it.
+/// The default of `wal_receiver_status_interval` and of pg_receivewal.
 const DEFAULT_STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// How soon the same positions are sent again to a server that keeps asking.
 const REPEAT_AFTER: Duration = Duration::from_millis(100);
 
-/// What a standby owes its server while it streams: which positions it may report, and when.
+/// The duties of a standby while it streams: which positions it may report to its server, and when.
 ///
-/// It has no clock. `now` is the time since a moment that the driver chooses once, by a clock that never goes back;
-/// [`deadline`](Self::deadline) counts from the same moment. The driver's part:
+/// It has no clock. `now` is the time since a moment that the driver chooses once, by a clock that never goes
+/// back; [`deadline`](Self::deadline) counts from the same moment. The driver
 ///
-/// - what comes from the server it hands to [`receive_to`](Self::receive_to) and [`keepalive`](Self::keepalive),
-/// - what its caller has written, flushed and applied it hands to [`report`](Self::report),
-/// - whenever [`is_due`](Self::is_due), it sends a [`status`](Self::status); else it waits for the server, no longer
-///   than up to the deadline.
+/// - passes what the server sends to [`receive_to`](Self::receive_to) and [`keepalive`](Self::keepalive),
+/// - passes what its caller has written, flushed and applied to [`report`](Self::report),
+/// - sends a [`status`](Self::status) whenever one [`is_due`](Self::is_due), and else waits for the server,
+///   at most until the deadline.
 ///
 /// ```
 /// use core::time::Duration;
@@ -39,7 +39,7 @@ const REPEAT_AFTER: Duration = Duration::from_millis(100);
 pub struct Standby {
     received: Lsn,
     server_end: Lsn,
-    /// What the caller has reported.
+    /// The positions that the caller has reported.
     reported: Positions,
     status_interval: Option<Duration>,
     /// When to send a status even if nothing else happens.
@@ -48,14 +48,14 @@ pub struct Standby {
     sent: Option<(Positions, Duration)>,
 }
 
-/// How far a standby is with the WAL that it has received. An invalid position reports nothing.
+/// How far a standby has processed the WAL that it received. An invalid position reports nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Positions {
-    /// What was written to a file.
+    /// The end of the WAL that was written to a file.
     pub written: Lsn,
-    /// What would survive a power cut.
+    /// The end of the WAL that would survive a power cut.
     pub flushed: Lsn,
-    /// What was applied. A receiver that only stores WAL leaves it invalid.
+    /// The end of the WAL that was applied. A receiver that only stores WAL leaves it invalid.
     pub applied: Lsn,
 }
 
@@ -63,11 +63,11 @@ impl Positions {
     /// Nothing to report.
     pub const NONE: Self = Self { written: Lsn::INVALID, flushed: Lsn::INVALID, applied: Lsn::INVALID };
 
-    /// Checks that nothing is claimed beyond what was `received`: by the standby, before it reports; or, by the server,
-    /// beyond what it has sent.
+    /// Checks that no position is beyond `received`. A standby checks its own positions before it reports
+    /// them; a server checks a standby's against the end of the WAL that it has sent.
     ///
     /// # Errors
-    /// If `written` lies behind `received`, or another position behind `written`.
+    /// If `written` is beyond `received`, or another position is beyond `written`.
     pub fn check(&self, received: Lsn) -> Result<(), NotReceived> {
         if self.written > received || self.flushed > self.written || self.applied > self.written {
             return Err(NotReceived(()));
@@ -102,14 +102,14 @@ impl Standby {
         }
     }
 
-    /// Sets how often the server is told the positions even if it does not ask; `None` for never. The next status is
-    /// due at once then.
+    /// Sets how often a status is due even if the server does not ask; `None` for never. With an interval the
+    /// next status is due at once.
     pub fn set_status_interval(&mut self, interval: Option<Duration>, now: Duration) {
         self.status_interval = interval;
         self.due = interval.map(|_| now);
     }
 
-    /// The position behind the last byte that came.
+    /// The position after the last byte that was received.
     #[must_use]
     pub const fn received(&self) -> Lsn {
         self.received
@@ -121,19 +121,19 @@ impl Standby {
         self.server_end
     }
 
-    /// Takes note that everything before `end` has come. A position that was reached is never given back.
+    /// Records that everything before `end` was received. The position never goes back.
     pub fn receive_to(&mut self, end: Lsn) {
         self.received = self.received.max(end);
     }
 
-    /// Takes note of the server's own end of WAL. It acknowledges nothing.
+    /// Records the server's own end of WAL. This acknowledges nothing.
     pub fn see_server_end(&mut self, end: Lsn) {
         self.server_end = end;
     }
 
-    /// Takes note of a keepalive. If it asks for the positions, a status is due at once, unless the server had the
-    /// same positions less than 100 ms ago: one that shuts down asks again the moment it has an answer that does not
-    /// satisfy it.
+    /// Records a keepalive. If it requests a reply, a status is due at once; but if the same positions were
+    /// sent less than 100 ms ago, it is due 100 ms after them. A server that shuts down asks again the moment
+    /// it has an answer that does not satisfy it.
     pub fn keepalive(&mut self, keepalive: &PrimaryKeepalive, now: Duration) {
         self.see_server_end(keepalive.wal_end);
         if !keepalive.reply_requested {
@@ -146,17 +146,17 @@ impl Standby {
         self.due = Some(self.due.map_or(reply_at, |due| due.min(reply_at)));
     }
 
-    /// Reports from now on how far the caller is. Nothing becomes due by it.
+    /// Sets the positions that every status reports from now on. No status becomes due by this.
     ///
     /// # Errors
-    /// If a position was not received; the positions are as before then.
+    /// If a position was not received; the positions then stay as they were.
     pub fn report(&mut self, positions: Positions) -> Result<(), NotReceived> {
         positions.check(self.received)?;
         self.reported = positions;
         Ok(())
     }
 
-    /// When the next status is due, if it ever is without a further message.
+    /// When the next status is due; `None` if only a message of the server can make one due.
     #[must_use]
     pub const fn deadline(&self) -> Option<Duration> {
         self.due
@@ -168,7 +168,7 @@ impl Standby {
         self.due.is_some_and(|due| now >= due)
     }
 
-    /// The status to be sent now, with exactly the positions that were reported; `sent_at` is the time of day.
+    /// The status to send now, with exactly the positions that were reported; `sent_at` is the time of day.
     #[must_use]
     pub fn status(
         &mut self,
@@ -196,7 +196,7 @@ mod tests {
         Duration::from_millis(ms)
     }
 
-    fn asks(reply_requested: bool) -> PrimaryKeepalive {
+    fn keepalive_from_server(reply_requested: bool) -> PrimaryKeepalive {
         PrimaryKeepalive { wal_end: END, sent_at: NOON, reply_requested }
     }
 
@@ -208,7 +208,10 @@ mod tests {
     fn no_position_is_invented() {
         let mut standby = Standby::new(START, ms(0));
         standby.receive_to(END);
-        standby.keepalive(&PrimaryKeepalive { wal_end: Lsn::new(u64::MAX), ..asks(true) }, ms(1));
+        standby.keepalive(
+            &PrimaryKeepalive { wal_end: Lsn::new(u64::MAX), ..keepalive_from_server(true) },
+            ms(1),
+        );
         let status = standby.status(ms(1), NOON, true);
         let nothing = StandbyStatusUpdate {
             written: Lsn::INVALID,
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_received_cannot_be_reported() {
+    fn a_position_that_was_not_received_cannot_be_reported() {
         let mut standby = Standby::new(START, ms(0));
         standby.report(stored(START, START)).unwrap();
         let beyond = Lsn::new(END.get() + 1);
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_received_stays_received() {
+    fn the_received_position_never_goes_back() {
         let mut standby = Standby::new(END, ms(0));
         standby.receive_to(START);
         assert_eq!(standby.received(), END);
@@ -261,17 +264,17 @@ mod tests {
         let _ = standby.status(ms(6), NOON, false);
         assert_eq!(standby.deadline(), Some(ms(6) + INTERVAL));
         assert!(!standby.is_due(ms(5) + INTERVAL) && standby.is_due(ms(6) + INTERVAL));
-        // However late it is sent, the next one follows an interval after it.
+        // However late a status is sent, the next one is due an interval after it.
         let _ = standby.status(ms(50_000), NOON, false);
         assert_eq!(standby.deadline(), Some(ms(50_000) + INTERVAL));
         standby.receive_to(END);
         standby.report(stored(END, END)).unwrap();
-        standby.keepalive(&asks(false), ms(50_001));
-        assert_eq!(standby.deadline(), Some(ms(50_000) + INTERVAL), "nothing of this is a reason to send");
+        standby.keepalive(&keepalive_from_server(false), ms(50_001));
+        assert_eq!(standby.deadline(), Some(ms(50_000) + INTERVAL), "none of these calls makes a status due");
     }
 
     #[test]
-    fn a_new_interval_counts_at_once_and_none_is_never() {
+    fn a_new_interval_applies_at_once_and_none_is_never() {
         let mut standby = Standby::new(START, ms(0));
         let _ = standby.status(ms(0), NOON, false);
         standby.set_status_interval(Some(ms(100)), ms(30));
@@ -289,22 +292,22 @@ mod tests {
     fn a_request_is_answered_at_once_if_there_is_news() {
         let mut standby = Standby::new(START, ms(0));
         standby.set_status_interval(None, ms(0));
-        standby.keepalive(&asks(true), ms(1));
-        assert!(standby.is_due(ms(1)), "it never had an answer");
+        standby.keepalive(&keepalive_from_server(true), ms(1));
+        assert!(standby.is_due(ms(1)), "the server never had an answer");
         let _ = standby.status(ms(1), NOON, false);
         assert!(!standby.is_due(ms(1)), "one answer is enough");
         standby.receive_to(END);
         standby.report(stored(END, START)).unwrap();
-        standby.keepalive(&asks(true), ms(2));
+        standby.keepalive(&keepalive_from_server(true), ms(2));
         assert!(standby.is_due(ms(2)));
     }
 
     #[test]
-    fn a_server_that_keeps_asking_has_the_same_answer_ten_times_in_a_second() {
+    fn a_server_that_keeps_asking_gets_the_same_answer_ten_times_a_second() {
         let mut standby = Standby::new(START, ms(0));
         let mut sent = 0;
         for now in (0..1_000).map(ms) {
-            standby.keepalive(&asks(true), now);
+            standby.keepalive(&keepalive_from_server(true), now);
             if standby.is_due(now) {
                 let _ = standby.status(now, NOON, false);
                 sent += 1;
@@ -314,21 +317,21 @@ mod tests {
     }
 
     #[test]
-    fn a_damped_answer_is_not_forgotten() {
+    fn a_delayed_answer_is_not_forgotten_and_an_earlier_status_stays_due() {
         for interval in [None, Some(INTERVAL)] {
             let mut standby = Standby::new(START, ms(0));
             standby.set_status_interval(interval, ms(0));
             let _ = standby.status(ms(10), NOON, false);
-            standby.keepalive(&asks(true), ms(20));
+            standby.keepalive(&keepalive_from_server(true), ms(20));
             assert_eq!(standby.deadline(), Some(ms(110)), "{interval:?}");
-            // A later request does not put it off, and a regular status that comes sooner stays.
-            standby.keepalive(&asks(true), ms(109));
+            // A later request does not delay the answer.
+            standby.keepalive(&keepalive_from_server(true), ms(109));
             assert_eq!(standby.deadline(), Some(ms(110)), "{interval:?}");
         }
         let mut standby = Standby::new(START, ms(0));
         standby.set_status_interval(Some(ms(50)), ms(0));
         let _ = standby.status(ms(10), NOON, false);
-        standby.keepalive(&asks(true), ms(20));
+        standby.keepalive(&keepalive_from_server(true), ms(20));
         assert_eq!(standby.deadline(), Some(ms(60)));
     }
 
@@ -338,7 +341,7 @@ mod tests {
         standby.set_status_interval(Some(Duration::MAX), Duration::MAX);
         let _ = standby.status(Duration::MAX, NOON, false);
         assert_eq!(standby.deadline(), Some(Duration::MAX));
-        standby.keepalive(&asks(true), Duration::MAX);
+        standby.keepalive(&keepalive_from_server(true), Duration::MAX);
         assert_eq!(standby.deadline(), Some(Duration::MAX));
     }
 }

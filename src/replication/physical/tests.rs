@@ -36,7 +36,7 @@ fn read(client: &mut TcpStream) -> u8 {
     header[0]
 }
 
-/// A stream from `START`, on which the server does this.
+/// A stream from `START`; `serve` is the server's part of it.
 async fn stream(serve: impl FnOnce(&mut TcpStream) + Send + 'static) -> WalStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -74,7 +74,7 @@ fn pattern(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn wal_in_pieces_is_what_was_sent_however_often_it_is_given_up() {
+fn wal_read_in_pieces_is_complete_however_often_a_read_is_dropped() {
     const LENS: [usize; 7] = [131_072, 1, 8_167, 8_168, 0, 300_000, 131_072];
     let data = pattern(LENS.iter().sum());
     let expected = data.clone();
@@ -83,12 +83,12 @@ fn wal_in_pieces_is_what_was_sent_however_often_it_is_given_up() {
         for len in LENS {
             sent.extend(wal(START.checked_add(at as u64).unwrap(), &data[at..at + len]));
             at += len;
-            // A long message of a kind that nobody knows, and one that is short.
+            // A long message of an unknown kind, and a short keepalive.
             sent.extend(message(b'd', &[b'?'; 50_000]));
             sent.extend(message(b'd', &[&b"k"[..], &[0; 17]].concat()));
         }
         sent.extend(message(b'c', b""));
-        // Of any size, and often without the next one at hand.
+        // Pieces of any size; often the next one has not arrived yet.
         for (i, piece) in sent.chunks(7_919).enumerate() {
             client.write_all(piece).unwrap();
             if i % 3 == 0 {
@@ -105,7 +105,7 @@ fn wal_in_pieces_is_what_was_sent_however_often_it_is_given_up() {
                 biased;
                 arrived = stream.next_into(&mut got, 10_000) => arrived.unwrap(),
                 () = tokio::task::yield_now() => {
-                    assert_eq!(got.len(), before, "what was given up has left something");
+                    assert_eq!(got.len(), before, "a read that was dropped has left bytes behind");
                     continue;
                 }
             };
@@ -124,7 +124,7 @@ fn wal_in_pieces_is_what_was_sent_however_often_it_is_given_up() {
 }
 
 #[test]
-fn the_rest_of_a_message_is_thrown_away_at_the_end() {
+fn finish_throws_away_the_rest_of_a_message() {
     let serve = |client: &mut TcpStream| {
         let sent = wal(START, &pattern(131_072));
         let (begin, rest) = sent.split_at(20_000);
@@ -151,7 +151,7 @@ fn the_rest_of_a_message_is_thrown_away_at_the_end() {
 fn a_connection_may_be_lost_in_the_middle_of_a_message() {
     let serve = |client: &mut TcpStream| {
         client.write_all(&wal(START, &pattern(131_072))[..20_000]).unwrap();
-        // And this goes with a message of ours unread.
+        // The server closes the connection with a message of ours unread.
     };
     block_on(async {
         for is_written in [true, false] {
@@ -175,7 +175,7 @@ fn a_connection_may_be_lost_in_the_middle_of_a_message() {
 }
 
 #[test]
-fn a_message_that_does_not_follow_is_refused_at_its_beginning() {
+fn wal_that_does_not_follow_is_refused_at_its_beginning() {
     let serve = |client: &mut TcpStream| {
         let sent = wal(START.checked_add(1).unwrap(), &pattern(100_000));
         client.write_all(&sent[..1000]).unwrap();

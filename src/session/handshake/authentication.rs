@@ -1,4 +1,4 @@
-//! Authentication within the handshake: what is answered, and when the server may say that it is over.
+//! Authentication within the handshake: which requests are answered, and when `AuthenticationOk` is accepted.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -13,7 +13,7 @@ use crate::codec::{Authentication, AuthenticationResponse, Names};
 use crate::session::error::HandshakeError;
 
 impl Facts {
-    /// Takes a request for authentication, a word of an exchange, or the end of it.
+    /// Handles a request for authentication, a message of a SCRAM exchange, or `AuthenticationOk`.
     pub(super) fn on_authentication(
         &mut self,
         state: State,
@@ -103,7 +103,7 @@ impl Facts {
         let policy = self.config.policy;
         let binding = policy.select_binding(offered.iter(), tls)?;
         let secret = self.config.scram_secret()?;
-        // A second request for SASL is refused by the states, so the nonce is used once.
+        // The states refuse a second request for SASL, so the nonce is used once.
         let nonce = self.nonce.take().ok_or(HandshakeError::Finished)?;
         self.session.channel_bound = matches!(binding, ChannelBinding::TlsServerEndPoint(_));
         let cached = self.config.derived_keys.clone();
