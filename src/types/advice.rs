@@ -1,55 +1,55 @@
 use super::Lsn;
 
-/// What somebody can do about an error: the `advice()` of an error type gives it.
+/// What the user can do about an error. The `advice()` method of an error type returns it.
 ///
-/// It is a fact and no text: it names no program and no option. Whoever shows it to people says it in the words of
-/// the program that they use.
+/// Advice is data, not text: it names no program and no option. The program that shows the error words the
+/// advice in terms of its own options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Advice {
     /// Give a password: the server wants one, and none is known.
     GivePassword,
-    /// Find out where the password came from, which the server refused.
+    /// Find out where the password that the server refused came from.
     CheckPassword,
-    /// Let the role log in: a line of `pg_hba.conf` is missing, or the role is.
+    /// Let the role log in: `pg_hba.conf` has no line for it, or the role does not exist.
     AllowLogin,
     /// Name a database that exists.
     NameDatabase,
     /// Find out which host and port were used, and why: nothing answers there.
     CheckAddress,
-    /// Grant the role what the server refused.
+    /// Grant the role the privilege that the server found missing.
     GrantPrivilege,
-    /// Grant the role what backups need.
+    /// Grant the role the privileges that backups need.
     GrantBackupPrivileges,
     /// Create the replication slot, which does not exist.
     CreateSlot,
-    /// Wait for the replication slot: another receiver uses it, or the server has not noticed yet that one is gone
-    /// (`wal_sender_timeout`).
+    /// Wait for the replication slot: another receiver uses it, or the server has not yet noticed that the
+    /// slot's last receiver is gone (`wal_sender_timeout`).
     AwaitSlot,
-    /// Find out which server the connection string leads to, or use another directory: the archive is another
-    /// cluster's.
+    /// Find out which server the connection string leads to, or use another directory: the archive belongs to
+    /// another cluster.
     CheckCluster,
-    /// Use another directory: the cluster was made anew with another segment size.
+    /// Use another directory: the cluster was initialised again, with another segment size.
     SeparateNewCluster,
     /// Use another directory: the server was restored to an earlier state, or is another one.
     SeparateOlderServer,
     /// Use a new directory and take a new base backup: the server was promoted before it had all WAL that is
     /// archived.
     StartAnewAfterPromotion,
-    /// Use a new directory and take a new base backup: the server has other WAL than the archive.
+    /// Use a new directory and take a new base backup: the server's WAL differs from the archive's.
     StartAnewAfterLostWal,
-    /// Take a new base backup, and use a new directory or accept the gap: backups older than now cannot be
-    /// recovered beyond this position.
+    /// Take a new base backup, and use a new directory or accept the gap: backups taken before now cannot be
+    /// recovered beyond `next`.
     AcceptGap {
         /// The end of the WAL before the gap.
         next: Lsn,
     },
-    /// Drop the slot and create it again, take a new base backup, and use a new directory or accept the gap: the
-    /// server has removed WAL that the slot was to keep.
+    /// Drop the slot and create it again, take a new base backup, and use a new directory or accept the gap:
+    /// the server has removed WAL that the slot should have kept.
     ReplaceSlot,
     /// Look at the damaged WAL on the server, or store it unchecked.
     InspectServerWal,
-    /// Verify the archive; then use a new directory and take a new base backup, or move the damaged segments away
-    /// with everything newer.
+    /// Verify the archive. Then use a new directory and take a new base backup, or move the damaged segments
+    /// away with everything newer.
     VerifyArchive,
 }

@@ -6,8 +6,8 @@ use core::str::FromStr;
 /// An end position is "last byte + 1", as everywhere in PostgreSQL. `0/0` is the invalid position.
 ///
 /// The text form is two hexadecimal halves, `16/B374D848`. Parsing is strict: one to eight digits on each
-/// side, both cases, leading zeros accepted (PostgreSQL 19 prints them), no sign and no blanks. Printing is
-/// without leading zeros, as servers up to 18 do.
+/// side, both cases, leading zeros accepted (PostgreSQL 19 prints them), no sign and no blanks. `Display`
+/// prints no leading zeros, as servers up to 18 do.
 ///
 /// ```
 /// use tapster::types::Lsn;

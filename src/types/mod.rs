@@ -1,8 +1,8 @@
-//! Newtypes for what can be confused: log positions, timelines, systems, versions, SQLSTATEs; and the advice
-//! that errors of every layer may give.
+//! Newtypes for values that are easily confused: log positions, timelines, systems, versions, SQLSTATEs; and
+//! the advice that errors of every layer may give.
 //!
-//! Everything here is plain data in `core`: parsing text, printing it, and arithmetic that cannot overflow
-//! unnoticed.
+//! Everything here is plain data that needs only `core`: parsing text, printing it, and arithmetic that
+//! cannot overflow unnoticed.
 
 mod advice;
 mod lsn;

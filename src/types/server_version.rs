@@ -3,8 +3,8 @@ use core::str::FromStr;
 
 /// A server's version as libpq numbers it: `150018` for 15.18, `90624` for 9.6.24.
 ///
-/// It parses the `server_version` parameter, which may carry a suffix: `15.18 (Debian 15.18-0+deb12u1)`,
-/// `19devel`, `18beta2`.
+/// `FromStr` parses the `server_version` parameter, which may have a suffix:
+/// `15.18 (Debian 15.18-0+deb12u1)`, `19devel`, `18beta2`.
 ///
 /// ```
 /// use tapster::types::ServerVersion;
@@ -91,7 +91,7 @@ mod tests {
     use alloc::string::ToString;
 
     #[test]
-    fn what_servers_report_parses() {
+    fn reported_server_versions_parse() {
         for (text, num, shown) in [
             ("15.18 (Debian 15.18-0+deb12u1)", 150_018, "15.18"),
             ("10.23", 100_023, "10.23"),

@@ -3,7 +3,7 @@ use core::str::FromStr;
 
 /// A SQLSTATE: five digits or upper-case letters that classify an error.
 ///
-/// The constants are those that replication and backup meet; every other code is a value like them.
+/// The constants are the codes that replication and backup meet. Any other code is a value of this type too.
 /// Source: PostgreSQL's appendix "PostgreSQL Error Codes".
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SqlState([u8; 5]);
@@ -47,7 +47,7 @@ codes! {
     TOO_MANY_CONNECTIONS = b"53300";
     /// `53400`: a configured limit is reached, for example `max_replication_slots`.
     CONFIGURATION_LIMIT_EXCEEDED = b"53400";
-    /// `55000`: the object is not in the state that this needs.
+    /// `55000`: the object is not in the state that the command needs.
     OBJECT_NOT_IN_PREREQUISITE_STATE = b"55000";
     /// `55006`: the object is in use, for example a slot by another receiver.
     OBJECT_IN_USE = b"55006";

@@ -10,7 +10,7 @@ impl TimelineId {
     /// The timeline of a new cluster. It has no history file.
     pub const FIRST: Self = Self(NonZeroU32::MIN);
 
-    /// The timeline `id`, or `None` for 0, which is none.
+    /// The timeline `id`, or `None` for 0, which no timeline has.
     #[must_use]
     pub const fn new(id: u32) -> Option<Self> {
         match NonZeroU32::new(id) {

@@ -33,7 +33,8 @@ impl PgTimestamp {
         self.0
     }
 
-    /// From microseconds since 1970-01-01 00:00:00 UTC; a moment out of range becomes the nearest one in it.
+    /// From microseconds since 1970-01-01 00:00:00 UTC; a moment out of range becomes the nearest one in
+    /// range.
     #[must_use]
     pub const fn from_unix_micros(micros: i64) -> Self {
         Self(micros.saturating_sub(UNIX_TO_PG_US))
@@ -102,7 +103,8 @@ fn parse(text: &str) -> Option<i64> {
 
 /// Days in 400 years, after which the calendar repeats.
 const ERA_DAYS: i64 = 146_097;
-/// Days from 0000-03-01, where counting is easy because a leap day ends its year, to 2000-01-01.
+/// Days from 0000-03-01 to 2000-01-01. Years that begin in March end with their leap day, which makes
+/// counting easy.
 const MARCH_0000_TO_PG: i64 = 730_425;
 
 /// Year, month and day of a number of days since 2000-01-01, in the proleptic Gregorian calendar.

@@ -1,10 +1,10 @@
 use core::fmt;
 use core::str::FromStr;
 
-/// The size of a cluster's WAL segments: a power of two from 1 MiB to 1 GiB, 16 MiB unless initdb was told
-/// otherwise.
+/// The size of a cluster's WAL segments: a power of two from 1 MiB to 1 GiB, 16 MiB unless initdb was given
+/// another size.
 ///
-/// It parses what `SHOW wal_segment_size` prints (`16MB`, `1GB`).
+/// `FromStr` parses what `SHOW wal_segment_size` prints (`16MB`, `1GB`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WalSegmentSize(u32);
 
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_per_log_is_four_gib_by_the_size() {
+    fn segments_per_log_is_four_gib_divided_by_the_size() {
         assert_eq!(WalSegmentSize::DEFAULT.segments_per_log(), 256);
         assert_eq!(WalSegmentSize::new(1 << 20).unwrap().segments_per_log(), 4096);
         assert_eq!(WalSegmentSize::new(1 << 30).unwrap().segments_per_log(), 4);

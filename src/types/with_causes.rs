@@ -1,9 +1,9 @@
 use core::error::Error;
 use core::fmt;
 
-/// An error with everything that caused it, in one sentence: `opening "x" failed: permission denied`.
+/// An error and all its causes, in one sentence: `opening "x" failed: permission denied`.
 ///
-/// `Display` of an error tells its own layer only, and [`source`](Error::source) the next one.
+/// `Display` of an error describes only its own layer; [`source`](Error::source) returns the next one.
 #[derive(Clone, Copy, Debug)]
 pub struct WithCauses<'a>(pub &'a dyn Error);
 
@@ -41,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn every_layer_is_told_once() {
+    fn every_layer_is_shown_once() {
         static DISK: Layer = Layer("the disk is full", None);
         static WRITE: Layer = Layer("writing failed", Some(&DISK));
         assert_eq!(WithCauses(&WRITE).to_string(), "writing failed: the disk is full");
