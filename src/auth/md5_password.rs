@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 
 /// The answer to `AuthenticationMD5Password`: `md5` and 32 lower-case hexadecimal digits.
 ///
-/// It is as good as the password until the server picks the same salt again: `Debug` does not show it, and
+/// Its holder can log in when the server picks the same salt again. `Debug` therefore does not show it, and
 /// it is overwritten when dropped.
 #[derive(Clone)]
 pub struct Md5Response(Zeroizing<[u8; 35]>);
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_nothing() {
+    fn debug_hides_the_response() {
         assert_eq!(format!("{:?}", md5_password(b"u", b"p", [0; 4])), "Md5Response(***)");
     }
 }

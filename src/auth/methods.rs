@@ -50,10 +50,11 @@ impl fmt::Display for AuthMethod {
     }
 }
 
-/// The value of `require_auth`: a set of methods, given by what is in it or, with `!`, by what is not.
+/// The value of `require_auth`: a set of methods, written as its members or, with `!`, as the methods outside
+/// it.
 ///
 /// `scram-sha-256,md5` allows these two and wants one of them completed; `!password,!md5` allows all others,
-/// also no authentication at all; the empty text allows everything. `Display` gives the set in the same
+/// including no authentication at all; the empty text allows everything. `Display` gives the set in the same
 /// form, in a fixed order.
 ///
 /// ```
@@ -65,12 +66,12 @@ impl fmt::Display for AuthMethod {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AuthMethods {
     allowed: u8,
-    /// Whether it was given by what is not in it; only `Display` asks.
+    /// Whether the set was written with `!`. Only `Display` needs to know.
     negated: bool,
 }
 
 impl AuthMethods {
-    /// Every method, and none.
+    /// Every method, and also no authentication.
     pub const ANY: Self = Self { allowed: 0x7f, negated: true };
 
     /// Whether the method may be used; for [`AuthMethod::None`], whether authentication may be left out.
@@ -79,7 +80,7 @@ impl AuthMethods {
         self.allowed & method.bit() != 0
     }
 
-    /// Whether nothing is refused.
+    /// Whether every method is allowed.
     #[must_use]
     pub const fn is_any(self) -> bool {
         self.allowed == Self::ANY.allowed
@@ -134,17 +135,17 @@ impl FromStr for AuthMethods {
     }
 }
 
-/// The text is no list of methods. `Display` is libpq's sentence.
+/// The text is not a list of methods. `Display` is libpq's sentence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ParseAuthMethodsError {
     /// No method has this name.
     Unknown(String),
-    /// This one is in the list twice.
+    /// This method is in the list twice.
     Duplicate(String),
-    /// This one has a `!`, and those before it have none.
+    /// This method has a `!`, and those before it have none.
     NegativeAmongOthers(String),
-    /// This one has no `!`, and those before it have one.
+    /// This method has no `!`, and those before it have one.
     AmongNegative(String),
 }
 
@@ -173,7 +174,7 @@ mod tests {
     use alloc::string::ToString;
     use alloc::vec::Vec;
 
-    fn named(text: &str) -> Vec<AuthMethod> {
+    fn members(text: &str) -> Vec<AuthMethod> {
         let methods: AuthMethods = text.parse().unwrap();
         AuthMethod::ALL.into_iter().filter(|method| methods.contains(*method)).collect()
     }
@@ -181,19 +182,19 @@ mod tests {
     #[test]
     fn a_positive_list_allows_exactly_its_members() {
         use AuthMethod::{Md5, None, ScramSha256};
-        assert_eq!(named("scram-sha-256"), [ScramSha256]);
-        assert_eq!(named("none,md5"), [Md5, None]);
+        assert_eq!(members("scram-sha-256"), [ScramSha256]);
+        assert_eq!(members("none,md5"), [Md5, None]);
         for method in AuthMethod::ALL {
-            assert_eq!(named(method.name()), [method]);
+            assert_eq!(members(method.name()), [method]);
         }
     }
 
     #[test]
     fn a_negative_list_allows_all_others() {
         use AuthMethod::{Gss, None, OAuth, ScramSha256, Sspi};
-        assert_eq!(named("!password,!md5"), [Gss, Sspi, ScramSha256, OAuth, None]);
-        assert_eq!(named("!none").len(), 6);
-        assert!(!named("!none").contains(&None));
+        assert_eq!(members("!password,!md5"), [Gss, Sspi, ScramSha256, OAuth, None]);
+        assert_eq!(members("!none").len(), 6);
+        assert!(!members("!none").contains(&None));
     }
 
     #[test]

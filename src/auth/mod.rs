@@ -1,4 +1,5 @@
-//! Authentication exchanges as pure functions and states, and the policy that says which may be answered.
+//! Authentication exchanges as pure functions and states, and the policy that says which requests may be
+//! answered.
 //!
 //! Nothing here reads a clock, a random source, a socket or the environment: the nonce is an argument, a
 //! message comes in as a slice and the answer is appended to a vector. A state is consumed by the message it

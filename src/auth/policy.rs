@@ -4,7 +4,8 @@ use core::str::FromStr;
 
 use super::{AuthMethod, AuthMethods, ChannelBinding, Mechanism};
 
-/// What the user permits: which authentication may be answered, and what makes `AuthenticationOk` credible.
+/// What the user permits: which authentication requests may be answered, and when `AuthenticationOk` is
+/// believed.
 ///
 /// ```
 /// use tapster::auth::{AuthPolicy, AuthRequest};
@@ -20,10 +21,10 @@ use super::{AuthMethod, AuthMethods, ChannelBinding, Mechanism};
 pub struct AuthPolicy {
     /// `require_auth`: the methods that may be used.
     pub allowed: AuthMethods,
-    /// `channel_binding`
+    /// `channel_binding`: whether the login must be bound to the TLS channel.
     pub channel_binding: ChannelBindingMode,
-    /// The most PBKDF2 rounds a server may ask for. libpq has no limit, so that a hostile server can keep it
-    /// busy for an hour with one message.
+    /// The most PBKDF2 rounds a server may ask for. libpq has no limit, so a hostile server can keep it busy
+    /// for an hour with one message.
     pub max_scram_iterations: u32,
 }
 
@@ -58,12 +59,12 @@ impl AuthPolicy {
         }
     }
 
-    /// Picks the mechanism among those that `AuthenticationSASL` offers, and with it what to say about
-    /// channel binding: SCRAM-SHA-256-PLUS where the server and we can, else SCRAM-SHA-256.
+    /// Picks a mechanism from those that `AuthenticationSASL` offers, and with it what the client says about
+    /// channel binding: SCRAM-SHA-256-PLUS where both sides can, else SCRAM-SHA-256.
     ///
     /// # Errors
     /// If nothing usable or allowed is offered, channel binding is required and impossible, or the offer
-    /// makes no sense: SCRAM-SHA-256-PLUS without TLS comes from a faulty server or someone in between.
+    /// makes no sense: SCRAM-SHA-256-PLUS without TLS comes from a faulty server or an attacker in between.
     pub fn select_binding<'a>(
         &self,
         offered: impl IntoIterator<Item = &'a [u8]>,
@@ -102,7 +103,7 @@ impl AuthPolicy {
         }
     }
 
-    /// Whether `AuthenticationOk` may be believed after what has happened.
+    /// Whether `AuthenticationOk` may be believed, given what preceded it.
     ///
     /// # Errors
     /// If some authentication is required and none was completed, or the channel had to be bound and was not.
@@ -145,9 +146,9 @@ pub enum AuthRequest {
     Gss,
     /// `AuthenticationSSPI`
     Sspi,
-    /// `AuthenticationSASL` and what follows it
+    /// `AuthenticationSASL`, and the messages that continue it
     Sasl,
-    /// Any other
+    /// Any other request
     Other,
 }
 
@@ -164,7 +165,7 @@ impl AuthRequest {
     }
 }
 
-/// What had been done when `AuthenticationOk` came.
+/// How far authentication had come when `AuthenticationOk` arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthDone {
     /// The server asked for nothing.
@@ -190,7 +191,7 @@ pub enum TlsEndPoint<'a> {
     Hash(&'a [u8]),
 }
 
-/// `channel_binding`
+/// The connection parameter `channel_binding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChannelBindingMode {
     /// `disable`: never.
@@ -198,7 +199,7 @@ pub enum ChannelBindingMode {
     /// `prefer`: where the server offers it.
     #[default]
     Prefer,
-    /// `require`: nothing else will do.
+    /// `require`: a login without it is refused.
     Require,
 }
 
@@ -243,7 +244,7 @@ impl fmt::Display for ParseChannelBindingModeError {
 
 impl core::error::Error for ParseChannelBindingModeError {}
 
-/// Why the policy does not let a login go on. `Display` is libpq's sentence where libpq has one.
+/// Why the policy refuses a login. `Display` is libpq's sentence where libpq has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AuthRefused {
@@ -254,7 +255,7 @@ pub enum AuthRefused {
         /// What the server did.
         reason: &'static str,
     },
-    /// The server offers no SASL mechanism that we have.
+    /// The server offers no SASL mechanism that this client has.
     NoUsableMechanism,
     /// SCRAM-SHA-256-PLUS was offered on a connection without TLS.
     PlusWithoutTls,
@@ -268,7 +269,7 @@ pub enum AuthRefused {
     NoHash,
     /// `AuthenticationOk` came without the channel binding that is required.
     NotBound,
-    /// `AuthenticationOk` came in the middle of a SCRAM exchange. libpq lets that pass.
+    /// `AuthenticationOk` came in the middle of a SCRAM exchange. libpq accepts that.
     Unproven,
 }
 
@@ -412,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mechanism_that_is_not_allowed_is_not_begun() {
+    fn a_mechanism_that_is_not_allowed_is_refused() {
         let only_oauth = policy("oauth", ChannelBindingMode::Prefer);
         let only_scram = policy("scram-sha-256", ChannelBindingMode::Prefer);
         let oauth: &[u8] = b"OAUTHBEARER";

@@ -5,37 +5,37 @@ use core::cmp::Ordering;
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use super::saslprep_tables::{FORBIDDEN, LEFT_TO_RIGHT, NOTHING, RIGHT_TO_LEFT, SPACES};
+use super::saslprep_tables::{FORBIDDEN, LEFT_TO_RIGHT, MAPPED_TO_NOTHING, RIGHT_TO_LEFT, SPACES};
 
 /// A password as SCRAM hashes it: SASLprep (RFC 4013) where it applies, else the bytes as they are.
 ///
-/// PostgreSQL does not know the encoding a password was typed in, so both its sides take the bytes unchanged
-/// when they are not UTF-8 or hold something SASLprep prohibits (control characters, unassigned code points,
-/// mixed directions, nothing left after mapping). Pure ASCII is never changed.
+/// PostgreSQL does not know the encoding a password was typed in, so its clients and servers take the bytes
+/// unchanged when they are not UTF-8 or contain something that SASLprep prohibits (control characters,
+/// unassigned code points, mixed directions, nothing left after mapping). Pure ASCII is never changed.
 ///
-/// RFC 4013 looks for what is prohibited after normalization, PostgreSQL before it, and so does this: the
-/// hash must be the one that the server has.
+/// RFC 4013 looks for prohibited characters after normalization. PostgreSQL looks before it, and so does this
+/// function: the hash must equal the server's.
 ///
-/// The result is as secret as the password; an owned one is the caller's to overwrite.
+/// The result is as secret as the password; the caller has to overwrite an owned one.
 #[must_use]
 pub fn saslprep(password: &[u8]) -> Cow<'_, [u8]> {
     if password.is_ascii() {
         return Cow::Borrowed(password);
     }
     let Ok(text) = core::str::from_utf8(password) else { return Cow::Borrowed(password) };
-    // Nothing that is pushed outgrows this, so no copy is left behind unwiped.
+    // No character becomes longer, so the string never reallocates and leaves no unwiped copy behind.
     let mut mapped = Zeroizing::new(String::with_capacity(text.len()));
-    mapped.extend(text.chars().filter_map(map));
+    mapped.extend(text.chars().filter_map(map_char));
     if mapped.is_empty() || mapped.contains(|c| is_in(&FORBIDDEN, c)) || mixes_directions(&mapped) {
         return Cow::Borrowed(password);
     }
     Cow::Owned(mapped.nfkc().collect::<String>().into_bytes())
 }
 
-fn map(c: char) -> Option<char> {
+fn map_char(c: char) -> Option<char> {
     match c {
         c if is_in(&SPACES, c) => Some(' '),
-        c if is_in(&NOTHING, c) => None,
+        c if is_in(&MAPPED_TO_NOTHING, c) => None,
         c => Some(c),
     }
 }
@@ -76,7 +76,7 @@ mod tests {
             ("USER", "USER"),
             ("\u{aa}", "a"),
             ("\u{2168}", "IX"),
-            // These two are errors there; PostgreSQL then takes the password as it is.
+            // The RFC calls these two errors; PostgreSQL then takes the password as it is.
             ("\u{7}", "\u{7}"),
             ("\u{627}1", "\u{627}1"),
         ] {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_prohibited_or_empty_stays_as_it_is() {
+    fn prohibited_or_empty_passwords_stay_as_they_are() {
         for password in [
             "\u{ad}",
             "\u{ad}\u{200d}",
@@ -133,20 +133,20 @@ mod tests {
     }
 
     #[test]
-    fn right_to_left_text_may_not_be_mixed() {
+    fn text_of_mixed_directions_stays_as_it_is() {
         // Prepared, the ligature falls apart and the presentation form becomes a plain letter.
         assert_eq!(prepared("\u{fe8d}\u{fe8d}"), "\u{627}\u{627}".as_bytes());
         assert_eq!(prepared("\u{fe8d}1\u{fe8d}"), "\u{627}1\u{627}".as_bytes());
         for password in ["\u{fe8d}1", "1\u{fe8d}", "\u{fe8d}a\u{fe8d}", "\u{fe8d}\u{e9}\u{fe8d}"] {
             assert_eq!(prepared(password), password.as_bytes(), "{password:?}");
         }
-        // It ends in a combining point once it is normalized; what counts is before.
+        // Normalized, this text ends in a combining point; only the text before normalization counts.
         assert_eq!(prepared("\u{fb1d}"), "\u{5d9}\u{5b4}".as_bytes());
     }
 
     #[test]
     fn the_tables_are_in_order() {
-        for table in [&FORBIDDEN[..], &LEFT_TO_RIGHT, &NOTHING, &RIGHT_TO_LEFT, &SPACES] {
+        for table in [&FORBIDDEN[..], &LEFT_TO_RIGHT, &MAPPED_TO_NOTHING, &RIGHT_TO_LEFT, &SPACES] {
             assert!(table.iter().all(|(first, last)| first <= last));
             assert!(table.windows(2).all(|pair| pair[0].1 < pair[1].0));
         }

@@ -1,9 +1,9 @@
-//! The tables of RFC 3454 that SASLprep uses, as ranges in ascending order with both ends in them.
+//! The tables of RFC 3454 that SASLprep uses, as inclusive ranges in ascending order.
 //!
-//! Unicode 3.2 for ever: later characters are unassigned here. Made from Python's `stringprep` module, and
-//! compared at every edge with what a PostgreSQL server does.
+//! They stay at Unicode 3.2: later characters count as unassigned. They were made from Python's `stringprep`
+//! module, and every edge was compared with what a PostgreSQL server does.
 
-/// C.1.2: spaces other than ASCII's, which become one.
+/// C.1.2: spaces outside ASCII, each mapped to the ASCII space.
 #[rustfmt::skip]
 pub(super) const SPACES: [(u32, u32); 6] = [
     (0xa0, 0xa0), (0x1680, 0x1680), (0x2000, 0x200b), (0x202f, 0x202f), (0x205f, 0x205f), (0x3000, 0x3000),
@@ -11,7 +11,7 @@ pub(super) const SPACES: [(u32, u32); 6] = [
 
 /// B.1: commonly mapped to nothing.
 #[rustfmt::skip]
-pub(super) const NOTHING: [(u32, u32); 8] = [
+pub(super) const MAPPED_TO_NOTHING: [(u32, u32); 8] = [
     (0xad, 0xad), (0x34f, 0x34f), (0x1806, 0x1806), (0x180b, 0x180d), (0x200b, 0x200d), (0x2060, 0x2060),
     (0xfe00, 0xfe0f), (0xfeff, 0xfeff),
 ];

@@ -23,10 +23,9 @@ use super::{
 /// # use tapster::auth::{ScramServer, ScramVerifier};
 /// # let verifier = ScramVerifier::from_password(b"pencil", b"salt", NonZeroU32::new(4096).unwrap());
 /// # let server = ScramServer::new(verifier, Nonce::from_random([1; 18]), None);
-/// let secret = ScramSecret::from_password(b"pencil");
-/// // In earnest the 18 bytes come from the operating system.
-/// let nonce = Nonce::from_random([7; 18]);
-/// let client = ScramClient::new(&secret, nonce, ChannelBinding::NotSupported, 1_000_000, None);
+/// let secret = ScramSecret::from_password(b"pencil"); // In production the 18 bytes come from the operating
+/// system. let nonce = Nonce::from_random([7; 18]); let client = ScramClient::new(&secret, nonce,
+/// ChannelBinding::NotSupported, 1_000_000, None);
 ///
 /// let mut out = Vec::new();
 /// client.client_first(&mut out); // into SASLInitialResponse, with client.mechanism()
@@ -50,8 +49,8 @@ pub struct ScramClient {
 }
 
 impl ScramClient {
-    /// Begins an exchange. `nonce` is fresh; a server that asks for more than `max_iterations` rounds is
-    /// refused; `cached` is what an earlier exchange with the same secret returned.
+    /// Begins an exchange. `nonce` must be fresh. A server that asks for more than `max_iterations` rounds is
+    /// refused. `cached` holds the keys that an earlier exchange with the same secret returned.
     #[must_use]
     pub fn new(
         secret: &ScramSecret,
@@ -69,7 +68,8 @@ impl ScramClient {
         self.binding.mechanism()
     }
 
-    /// Appends `client-first-message`. The user name in it is empty: the server takes the one of start-up.
+    /// Appends `client-first-message`. The user name in it is empty: the server uses the one in the start-up
+    /// message.
     pub fn client_first(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(self.binding.flag().as_bytes());
         out.extend_from_slice(b",,");
@@ -87,13 +87,13 @@ impl ScramClient {
     /// for an extension. Nothing is appended then.
     ///
     /// # Limits
-    /// At most 2000 bytes, libpq's own limit. Extensions after `i=` are passed over as RFC 5802 asks, except
+    /// At most 2000 bytes, libpq's own limit. Extensions after `i=` are ignored as RFC 5802 asks, except
     /// `m=`; the signature covers them.
     pub fn server_first(self, message: &[u8], out: &mut Vec<u8>) -> Result<ScramFinal, ScramError> {
         let ServerFirst { text, nonce, salt, iterations } =
             ServerFirst::parse(message, &self.nonce, self.max_iterations)?;
         let client_first = self.client_first_bare();
-        let keys = self.keys(&salt, iterations);
+        let keys = self.keys_for(&salt, iterations);
 
         let without_proof = format!("c={},r={nonce}", self.binding.attribute());
         let auth_message = AuthMessage([&client_first, text, &without_proof]);
@@ -107,7 +107,7 @@ impl ScramClient {
         })
     }
 
-    fn keys(&self, salt: &[u8], iterations: NonZeroU32) -> ScramKeys {
+    fn keys_for(&self, salt: &[u8], iterations: NonZeroU32) -> ScramKeys {
         match (&self.secret, &self.cached) {
             (ScramSecret::Keys(keys), _) => keys.clone(),
             (_, Some(cached)) if cached.salt() == salt && cached.iterations() == iterations => {
@@ -134,11 +134,11 @@ pub struct ScramFinal {
 }
 
 impl ScramFinal {
-    /// Takes `server-final-message`; the server has then proved that it knows the password's keys. Those keys
-    /// are returned for the next exchange.
+    /// Takes `server-final-message`. On success the server has proved that it knows the password's keys,
+    /// which are returned for the next exchange.
     ///
     /// # Errors
-    /// If the server says so with `e=`, the message is malformed or the signature is wrong.
+    /// If the server reports an error with `e=`, the message is malformed or the signature is wrong.
     ///
     /// # Limits
     /// As for [`ScramClient::server_first`]; nothing signs the extensions of this message.
@@ -198,7 +198,7 @@ impl<'a> ServerFirst<'a> {
         if count.is_empty() || !count.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(attributes.malformed("the iteration count is not a decimal number"));
         }
-        // Digits that do not fit are a count too large.
+        // A number that does not fit into 32 bits is above every limit.
         let iterations = count
             .parse()
             .ok()

@@ -1,6 +1,6 @@
 use core::fmt;
 
-/// Why a SCRAM exchange was given up by the client. It names what the server did, never a secret.
+/// Why the client gave up a SCRAM exchange. The error describes what the server did and contains no secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ScramError {
@@ -11,20 +11,22 @@ pub enum ScramError {
         /// What is wrong with it.
         reason: &'static str,
     },
-    /// The server's nonce does not begin with ours: this is an answer to someone else, or a replay.
+    /// The server's nonce does not begin with ours: this answers another exchange, or is a replay.
     NonceMismatch,
     /// The server added nothing to our nonce.
     NonceNotExtended,
-    /// The iteration count is 0 or above the limit: the first proves nothing, the second burns our CPU.
+    /// The iteration count is 0 or above the limit: 0 proves nothing, and too many rounds waste the client's
+    /// CPU.
     IterationsOutOfRange {
         /// The largest count the client was told to accept.
         max: u32,
     },
-    /// The server sent `m=`: an extension that may not be ignored, and we know none.
+    /// The server sent `m=`: an extension that must not be ignored, and this client knows none.
     MandatoryExtension,
     /// The server refused the exchange with `e=`.
     Server(ScramServerError),
-    /// The server's signature is wrong: it does not know the password's keys, or someone changed a message.
+    /// The server's signature is wrong: it does not know the password's keys, or a message was changed on the
+    /// way.
     WrongServerSignature,
 }
 
@@ -64,7 +66,7 @@ pub enum ScramServerError {
     InvalidProof,
     /// `channel-bindings-dont-match`: the two sides see different certificates.
     ChannelBindingsDontMatch,
-    /// `server-does-support-channel-binding`: the client believed the server could not, so someone in
+    /// `server-does-support-channel-binding`: the client believed the server could not, so an attacker in
     /// between removed the offer.
     ServerDoesSupportChannelBinding,
     /// `channel-binding-not-supported`: the client asked for a binding that was not offered.
@@ -77,7 +79,7 @@ pub enum ScramServerError {
     InvalidUsernameEncoding,
     /// `no-resources`
     NoResources,
-    /// `other-error`, and every value that RFC 5802 does not know.
+    /// `other-error`, and every value that RFC 5802 does not list.
     OtherError,
 }
 
@@ -114,7 +116,7 @@ impl ScramServerError {
         }
     }
 
-    /// The error with this name; the RFC wants an unknown one treated as `other-error`.
+    /// The error with this name; as the RFC asks, an unknown name is `other-error`.
     pub(super) fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|error| error.name() == name).unwrap_or(Self::OtherError)
     }
@@ -133,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_server_error_has_its_own_name_and_others_are_other_error() {
+    fn every_server_error_has_its_own_name_and_unknown_names_are_other_error() {
         for error in ScramServerError::ALL {
             assert_eq!(ScramServerError::from_name(error.name()), error);
         }

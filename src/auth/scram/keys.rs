@@ -12,10 +12,10 @@ use super::message::decode_32;
 use super::pbkdf2::pbkdf2;
 use crate::auth::saslprep;
 
-/// What the client can prove itself with.
+/// What the client proves its identity with.
 #[derive(Clone)]
 pub enum ScramSecret {
-    /// A password, in whatever bytes it was given.
+    /// A password, as the bytes that were given, in any encoding.
     Password(Zeroizing<Vec<u8>>),
     /// The keys themselves, as `scram_client_key` and `scram_server_key` give them.
     Keys(ScramKeys),
@@ -38,8 +38,8 @@ impl fmt::Debug for ScramSecret {
     }
 }
 
-/// `ClientKey` and `ServerKey` of RFC 5802: whoever has them can log in, on every server with the same
-/// verifier, without the password.
+/// `ClientKey` and `ServerKey` of RFC 5802. Their holder can log in without the password, on every server
+/// with the same verifier.
 #[derive(Clone)]
 pub struct ScramKeys {
     client_key: Key,
@@ -56,7 +56,7 @@ impl ScramKeys {
     /// The keys in the text form of the connection parameters: base64 of 32 bytes each.
     ///
     /// # Errors
-    /// Names the first key whose text is something else.
+    /// Names the first parameter whose text is not that.
     pub fn from_base64(client_key: &str, server_key: &str) -> Result<Self, ParseScramKeyError> {
         let key = |name, text| decode_32(text).ok_or(ParseScramKeyError(name)).map(Zeroizing::new);
         Ok(Self {
@@ -65,7 +65,8 @@ impl ScramKeys {
         })
     }
 
-    /// The keys of a password: PBKDF2 with `iterations` rounds, by far the dearest step of an exchange.
+    /// The keys of a password: PBKDF2 with `iterations` rounds, by far the most expensive step of an
+    /// exchange.
     #[must_use]
     pub fn derive(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Self {
         let mut prepared = saslprep(password);
@@ -77,7 +78,7 @@ impl ScramKeys {
         Self { client_key: key(b"Client Key"), server_key: key(b"Server Key") }
     }
 
-    /// `StoredKey`: a server can check a proof with it, and not make one.
+    /// `StoredKey`: with it, a server can check a proof but not make one.
     pub(super) fn stored_key(&self) -> Key {
         Zeroizing::new(Sha256::digest(self.client_key.as_slice()).into())
     }
@@ -86,7 +87,7 @@ impl ScramKeys {
         self.server_key.clone()
     }
 
-    /// `ClientProof`: `ClientKey` masked with a signature that only a holder of `StoredKey` can take away.
+    /// `ClientProof`: `ClientKey` masked with a signature that only a holder of `StoredKey` can remove.
     pub(super) fn client_proof(&self, message: AuthMessage<'_>) -> Key {
         let mut proof = sign(message.authenticate(&self.stored_key()));
         xor(&mut proof, &self.client_key);
@@ -125,10 +126,11 @@ impl fmt::Display for ParseScramKeyError {
 
 impl core::error::Error for ParseScramKeyError {}
 
-/// What one exchange derived and the server then proved to know: kept, it spares the next exchange PBKDF2
-/// while the server's salt and iteration count stay the same.
+/// The keys that one exchange derived, and that the server then proved to know. If kept, they spare the next
+/// exchange PBKDF2 as long as the server's salt and iteration count stay the same.
 ///
-/// It stands for the password it was derived from. Keep it beside that password and drop it with it.
+/// They are as secret as the password they were derived from: keep them beside that password, and drop both
+/// together.
 #[derive(Clone)]
 pub struct DerivedKeys {
     salt: Vec<u8>,
@@ -166,7 +168,7 @@ impl fmt::Debug for DerivedKeys {
     }
 }
 
-/// `AuthMessage`, the words both sides sign: `client-first-message-bare`, `server-first-message` and
+/// `AuthMessage`, the text that both sides sign: `client-first-message-bare`, `server-first-message` and
 /// `client-final-message-without-proof`, with commas between.
 #[derive(Clone, Copy)]
 pub(super) struct AuthMessage<'a>(pub(super) [&'a str; 3]);

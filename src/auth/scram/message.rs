@@ -6,8 +6,8 @@ use base64ct::{Base64, Encoding};
 
 use super::{ScramError, ScramServerError};
 
-/// The longest message taken, in bytes. libpq reads no authentication request above 2000 bytes, so no server
-/// that anyone can log in to sends a longer one; PostgreSQL's are near 100 bytes.
+/// The longest message accepted, in bytes. libpq reads no authentication request above 2000 bytes, so no
+/// server that anyone can log in to sends a longer one; PostgreSQL's are near 100 bytes.
 pub(super) const MAX_MESSAGE_LEN: usize = 2000;
 
 /// What the client sends when channel binding is in use, before the two commas.
@@ -30,14 +30,14 @@ impl Nonce {
         &self.0
     }
 
-    /// A nonce of someone else's choice, to replay a recorded exchange.
+    /// A given nonce, to replay a recorded exchange.
     #[cfg(test)]
     pub(super) fn recorded(text: &str) -> Self {
         Self(text.into())
     }
 }
 
-/// The name under which an exchange is begun.
+/// The SASL mechanism of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mechanism {
     /// Without channel binding; servers since 10.
@@ -63,20 +63,20 @@ impl fmt::Display for Mechanism {
     }
 }
 
-/// What the client says about channel binding. The server's signature covers it, so a peer in between that
-/// removes the server's offer is found out.
+/// What the client says about channel binding. The server's signature covers it, so an attacker in between
+/// cannot remove the server's offer unnoticed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChannelBinding {
-    /// `n`: we cannot or may not, because there is no TLS or the policy says so.
+    /// `n`: the client cannot or may not bind, because TLS has nothing to bind to or the policy forbids it.
     NotSupported,
-    /// `y`: we could, but the server did not offer it.
+    /// `y`: the client could bind, but the server did not offer it.
     NotOffered,
     /// `p=tls-server-end-point`: the hash of the server's certificate as RFC 5929 section 4 defines it.
     TlsServerEndPoint(Vec<u8>),
 }
 
 impl ChannelBinding {
-    /// The mechanism that goes with it.
+    /// The mechanism that this binding needs.
     #[must_use]
     pub const fn mechanism(&self) -> Mechanism {
         match self {
@@ -94,7 +94,7 @@ impl ChannelBinding {
         }
     }
 
-    /// The binding's name for a flag of the GS2 header, with `hash` where it asks for one.
+    /// The binding that a flag of the GS2 header stands for, with `hash` where it needs one.
     pub(super) fn from_flag(flag: &str, hash: Option<&[u8]>) -> Result<Self, ScramServerError> {
         match flag {
             "n" => Ok(Self::NotSupported),
@@ -149,7 +149,7 @@ impl<'a> Attributes<'a> {
         ScramError::Malformed { message: self.message, reason }
     }
 
-    /// What has not been taken yet, if anything.
+    /// The text after the last field taken, if any is left.
     pub(super) const fn rest(&self) -> Option<&'a str> {
         self.rest
     }
@@ -173,8 +173,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Passes over the extensions that may end a message: a letter RFC 5802 has not taken, `=`, a value.
-    /// `m=` must not be passed over, and anything else is no extension.
+    /// Skips the extensions that may end a message: a letter that RFC 5802 does not use, `=`, a value.
+    /// Refuses `m=`, which must not be skipped, and everything that is not an extension.
     pub(super) fn skip_extensions(mut self) -> Result<(), ScramError> {
         while let Some(field) = self.field() {
             let Some((name, value)) = field.split_once('=') else {
@@ -198,7 +198,7 @@ pub(super) fn is_nonce(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }
 
-/// The 32 bytes of a key, proof or signature. Only the canonical base64 text of them is taken.
+/// The 32 bytes of a key, proof or signature. Only their canonical base64 text is accepted.
 pub(super) fn decode_32(base64: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
     match Base64::decode(base64, &mut bytes) {

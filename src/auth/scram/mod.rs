@@ -1,7 +1,7 @@
 //! SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677) as PostgreSQL speaks them.
 //!
-//! `message` is the grammar; `mac`, `pbkdf2` and `keys` are the arithmetic; `client` and `server` are the two sides,
-//! each a state per message it waits for.
+//! `message` is the grammar; `mac`, `pbkdf2` and `keys` are the arithmetic; `client` and `server` are the two
+//! sides, with one state for each message that a side waits for.
 
 mod client;
 mod error;

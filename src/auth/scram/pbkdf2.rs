@@ -7,14 +7,15 @@ use zeroize::Zeroizing;
 
 use super::mac::{Key, hmac, sign};
 
-/// PBKDF2-HMAC-SHA-256 with one block of output (RFC 8018): nearly all of what a login costs.
+/// PBKDF2-HMAC-SHA-256 with one block of output (RFC 8018): nearly the whole cost of a login.
 ///
-/// Each round is HMAC of 32 bytes with the same key: two compressions, from states that the key alone
-/// determines, of blocks whose second half is always the same. So they are made once, and a round is nothing but
-/// the compressions. That takes four fifths of the time of rounds with clones of a keyed HMAC.
+/// Each round is HMAC of 32 bytes with the same key: two compressions. They begin in states that depend on
+/// the key alone, and the second half of each block is always the same. States and padding are therefore
+/// computed once, and a round consists of the compressions only. Such rounds take four fifths of the time of
+/// rounds with clones of a keyed HMAC.
 pub(super) fn pbkdf2(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
     let mut round = sign(hmac(password).chain_update(salt).chain_update(1_u32.to_be_bytes()));
-    let keyed = [keyed(password, 0x36), keyed(password, 0x5c)];
+    let keyed = [state_after_key(password, 0x36), state_after_key(password, 0x5c)];
     let mut block = Zeroizing::new([0; 64]);
     let (hash, padding) = block.split_at_mut(32);
     hash.copy_from_slice(round.as_slice());
@@ -34,8 +35,8 @@ pub(super) fn pbkdf2(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Ke
     round
 }
 
-/// The state of SHA-256 after the block that HMAC puts before the message.
-fn keyed(password: &[u8], pad: u8) -> Zeroizing<[u32; 8]> {
+/// The state of SHA-256 after the block that HMAC puts before the message: the key XOR `pad`.
+fn state_after_key(password: &[u8], pad: u8) -> Zeroizing<[u32; 8]> {
     // A longer key is hashed first.
     let hashed = (password.len() > 64).then(|| Zeroizing::new(<[u8; 32]>::from(Sha256::digest(password))));
     let key = hashed.as_ref().map_or(password, |hashed| hashed.as_slice());
@@ -46,7 +47,7 @@ fn keyed(password: &[u8], pad: u8) -> Zeroizing<[u32; 8]> {
     state
 }
 
-/// The end of SHA-256's last block, of a message of one block and 32 bytes: 768 bits.
+/// SHA-256's padding of a message of one block and 32 bytes (768 bits): the second half of the last block.
 const PADDING: [u8; 32] = {
     let mut padding = [0; 32];
     padding[0] = 0x80;
@@ -62,8 +63,8 @@ const INITIAL_STATE: [u32; 8] =
 mod tests {
     use super::*;
 
-    /// As RFC 8018 has it.
-    fn plain(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
+    /// PBKDF2 step by step, as RFC 8018 defines it.
+    fn rfc_8018(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
         let mut block = sign(hmac(password).chain_update(salt).chain_update([0, 0, 0, 1]));
         let mut sum = *block;
         for _ in 1..iterations {
@@ -74,12 +75,16 @@ mod tests {
     }
 
     #[test]
-    fn it_is_hmac_in_rounds_for_keys_of_every_length() {
+    fn the_result_is_that_of_rfc_8018_for_keys_of_every_length() {
         for length in [0, 1, 9, 31, 32, 33, 55, 63, 64, 65, 127, 128, 1000] {
             let password: alloc::vec::Vec<u8> = (0..=255).cycle().take(length).collect();
             for iterations in [1, 2, 3, 50] {
                 let ours = pbkdf2(&password, b"some salt", iterations.try_into().unwrap());
-                assert_eq!(*ours, plain(&password, b"some salt", iterations), "{length} bytes, {iterations}");
+                assert_eq!(
+                    *ours,
+                    rfc_8018(&password, b"some salt", iterations),
+                    "{length} bytes, {iterations}"
+                );
             }
         }
     }

@@ -18,7 +18,7 @@ use super::{ChannelBinding, Mechanism, Nonce, ScramError, ScramKeys, ScramServer
 /// What a server keeps to check a password: `pg_authid.rolpassword` of a SCRAM user.
 ///
 /// `Display` and `FromStr` are PostgreSQL's text, `SCRAM-SHA-256$4096:salt$StoredKey:ServerKey`, which is a
-/// secret: with it one can try passwords and play the server. `Debug` does not show it.
+/// secret: its holder can try passwords and impersonate the server. `Debug` does not show it.
 #[derive(Clone)]
 pub struct ScramVerifier {
     salt: Vec<u8>,
@@ -35,13 +35,13 @@ impl ScramVerifier {
         Self { salt: salt.to_vec(), iterations, stored_key: keys.stored_key(), server_key: keys.server_key() }
     }
 
-    /// The salt, PostgreSQL's being 16 bytes.
+    /// The salt. PostgreSQL's has 16 bytes.
     #[must_use]
     pub fn salt(&self) -> &[u8] {
         &self.salt
     }
 
-    /// The PBKDF2 rounds, 4096 unless the server's `scram_iterations` says otherwise.
+    /// The PBKDF2 rounds, 4096 unless the server's `scram_iterations` sets another number.
     #[must_use]
     pub const fn iterations(&self) -> NonZeroU32 {
         self.iterations
@@ -102,7 +102,7 @@ impl FromStr for ScramVerifier {
 
 /// The server's side of a SCRAM exchange, before the client's first message.
 ///
-/// It is here to test clients against: the client of this crate, and others through a scripted server.
+/// It exists to test clients: the client of this crate, and others through a scripted server.
 pub struct ScramServer {
     verifier: ScramVerifier,
     nonce: Nonce,
@@ -110,8 +110,8 @@ pub struct ScramServer {
 }
 
 impl ScramServer {
-    /// A server that adds `nonce` to the client's. `end_point` is the hash of its certificate if it offers
-    /// SCRAM-SHA-256-PLUS.
+    /// A server that appends `nonce` to the client's nonce. `end_point` is the hash of its certificate if it
+    /// offers SCRAM-SHA-256-PLUS.
     #[must_use]
     pub fn new(verifier: ScramVerifier, nonce: Nonce, end_point: Option<&[u8]>) -> Self {
         Self { verifier, nonce, end_point: end_point.map(<[u8]>::to_vec) }
@@ -127,7 +127,7 @@ impl ScramServer {
         message: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<ScramServerFinal, ScramServerError> {
-        let mut attributes = Attributes::new("client-first-message", message).map_err(refusal)?;
+        let mut attributes = Attributes::new("client-first-message", message).map_err(to_server_error)?;
         let flag = attributes.field().unwrap_or_default();
         let binding = ChannelBinding::from_flag(flag, self.end_point.as_deref())?;
         if binding.mechanism() != mechanism {
@@ -141,13 +141,13 @@ impl ScramServer {
             return Err(ScramServerError::InvalidEncoding);
         }
         let bare = attributes.rest().ok_or(ScramServerError::InvalidEncoding)?;
-        // The user name of start-up counts; PostgreSQL ignores this one as well.
-        attributes.value("n=", "expected a user name (n=)").map_err(refusal)?;
-        let client_nonce = attributes.value("r=", "expected a nonce (r=)").map_err(refusal)?;
+        // The user name of the start-up message counts. PostgreSQL ignores this one as well.
+        attributes.value("n=", "expected a user name (n=)").map_err(to_server_error)?;
+        let client_nonce = attributes.value("r=", "expected a nonce (r=)").map_err(to_server_error)?;
         if client_nonce.is_empty() || !is_nonce(client_nonce) {
             return Err(ScramServerError::InvalidEncoding);
         }
-        attributes.skip_extensions().map_err(refusal)?;
+        attributes.skip_extensions().map_err(to_server_error)?;
 
         let nonce = format!("{client_nonce}{}", self.nonce.as_str());
         let salt = Base64::encode_string(&self.verifier.salt);
@@ -179,30 +179,31 @@ pub struct ScramServerFinal {
 }
 
 impl ScramServerFinal {
-    /// Takes `client-final-message` and appends `server-final-message`: the client knows the password.
+    /// Takes `client-final-message` and appends `server-final-message`. On success the client has proved that
+    /// it knows the password.
     ///
     /// # Errors
     /// If the message is malformed, is bound to another certificate, continues another exchange or proves
     /// another password.
     pub fn client_final(self, message: &[u8], out: &mut Vec<u8>) -> Result<(), ScramServerError> {
         const NAME: &str = "client-final-message";
-        let text = Attributes::new(NAME, message).map_err(refusal)?.text();
+        let text = Attributes::new(NAME, message).map_err(to_server_error)?.text();
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(ScramServerError::InvalidEncoding)?;
 
-        let mut attributes = Attributes::new(NAME, without_proof.as_bytes()).map_err(refusal)?;
-        let binding = attributes.value("c=", "expected the channel binding (c=)").map_err(refusal)?;
+        let mut attributes = Attributes::new(NAME, without_proof.as_bytes()).map_err(to_server_error)?;
+        let binding = attributes.value("c=", "expected the channel binding (c=)").map_err(to_server_error)?;
         if binding != self.binding.attribute() {
             return Err(ScramServerError::ChannelBindingsDontMatch);
         }
-        let nonce = attributes.value("r=", "expected the nonce (r=)").map_err(refusal)?;
+        let nonce = attributes.value("r=", "expected the nonce (r=)").map_err(to_server_error)?;
         if nonce != self.nonce {
             return Err(ScramServerError::OtherError);
         }
-        attributes.skip_extensions().map_err(refusal)?;
+        attributes.skip_extensions().map_err(to_server_error)?;
 
         let auth_message = AuthMessage([&self.client_first_bare, &self.server_first, without_proof]);
         let proof = decode_32(proof).ok_or(ScramServerError::InvalidEncoding)?;
-        // The proof is ClientKey under a mask that we can make too; ClientKey hashes to StoredKey.
+        // The proof is ClientKey under a mask that the server can compute too. ClientKey hashes to StoredKey.
         let mut client_key = sign(auth_message.authenticate(&self.verifier.stored_key));
         xor(&mut client_key, &proof);
         let stored_key = CtOutput::<Sha256>::new(Sha256::digest(client_key.as_slice()));
@@ -222,8 +223,8 @@ impl fmt::Debug for ScramServerFinal {
     }
 }
 
-/// What the server answers to a client whose message could not be read.
-const fn refusal(error: ScramError) -> ScramServerError {
+/// The server's answer to a client whose message could not be read.
+const fn to_server_error(error: ScramError) -> ScramServerError {
     match error {
         ScramError::MandatoryExtension => ScramServerError::ExtensionsNotSupported,
         _ => ScramServerError::InvalidEncoding,

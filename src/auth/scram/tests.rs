@@ -42,7 +42,8 @@ fn replay(client: ScramClient) -> (String, ScramFinal) {
     (String::from_utf8(out).unwrap(), client)
 }
 
-/// The error of a first message that differs from the recorded one; nothing may have been written.
+/// The client's error for a first message that differs from the recorded one. The client must not have
+/// answered.
 fn refused(server_first: impl AsRef<[u8]>) -> ScramError {
     let mut out = Vec::new();
     let error = recorded_client(&pencil(), None).server_first(server_first.as_ref(), &mut out).unwrap_err();
@@ -84,7 +85,7 @@ fn the_recorded_exchange_is_reproduced() {
 }
 
 #[test]
-fn the_verifier_is_the_one_that_postgresql_stored() {
+fn the_verifier_equals_the_one_that_postgresql_stored() {
     let stored: ScramVerifier = recorded::VERIFIER.parse().unwrap();
     let ours = ScramVerifier::from_password(b"pencil", stored.salt(), stored.iterations());
     assert_eq!(ours.to_string(), recorded::VERIFIER);
@@ -192,13 +193,13 @@ fn passwords_of_any_bytes_and_any_length_agree() {
         let verifier = ScramVerifier::from_password(password, b"salt", rounds(2));
         exchange(client_with(ChannelBinding::NotSupported, password), &verifier, None).unwrap();
     }
-    // What SASLprep makes equal is one password.
+    // Passwords that SASLprep makes equal are one password.
     let verifier = ScramVerifier::from_password(b"IX", b"salt", rounds(2));
     exchange(client_with(ChannelBinding::NotSupported, "\u{2168}".as_bytes()), &verifier, None).unwrap();
 }
 
 #[test]
-fn given_keys_stand_for_the_password() {
+fn given_keys_replace_the_password() {
     let keys = ScramKeys::derive(
         b"pencil",
         replay(recorded_client(&pencil(), None)).1.derived().salt(),
@@ -224,8 +225,7 @@ fn keys_parse_from_base64_of_32_bytes_only() {
     }
 }
 
-/// A cache is used exactly when salt and count are those of the server: with keys of another password in it,
-/// the answer shows which keys were taken.
+/// The cache holds the keys of another password, so that the answer shows whether the client used them.
 #[test]
 fn cached_keys_are_used_only_for_their_own_salt_and_count() {
     let proven = replay(recorded_client(&pencil(), None)).1.derived().clone();
@@ -329,12 +329,12 @@ fn every_fault_in_a_final_message_has_its_error() {
 }
 
 #[test]
-fn well_formed_extensions_are_passed_over() {
+fn well_formed_extensions_are_ignored() {
     let (_, client) = replay(recorded_client(&pencil(), None));
     client.server_final(format!("{},x=a=b,y=2", recorded::SERVER_FINAL).as_bytes()).unwrap();
     let first = format!("{},x=1", recorded::SERVER_FIRST);
     let client = recorded_client(&pencil(), None).server_first(first.as_bytes(), &mut Vec::new()).unwrap();
-    // It was part of what the recorded server did not sign.
+    // The recorded server did not sign this extension.
     assert_eq!(
         client.server_final(recorded::SERVER_FINAL.as_bytes()).unwrap_err(),
         ScramError::WrongServerSignature
@@ -344,7 +344,7 @@ fn well_formed_extensions_are_passed_over() {
 #[test]
 fn no_changed_byte_of_a_server_message_verifies() {
     let (_, honest) = replay(recorded_client(&pencil(), None));
-    // PBKDF2 in each of these would take minutes: given keys depend on no salt and no count.
+    // Given keys spare each exchange PBKDF2, which would take minutes for all of them.
     let keys = ScramSecret::Keys(honest.derived().keys().clone());
     let mutations = |message: &'static str| {
         (0..message.len()).flat_map(move |at| {
@@ -401,9 +401,9 @@ fn verifiers_of_another_form_are_refused() {
     }
 }
 
-/// Every public type that holds a secret, and every error, in both notations.
+/// Every public type that holds a secret, and every error, through `Debug` and `Display`.
 #[test]
-fn nothing_shown_holds_a_secret() {
+fn no_debug_or_display_text_contains_a_secret() {
     let (client_final, client) = replay(recorded_client(&pencil(), None));
     let verifier: ScramVerifier = recorded::VERIFIER.parse().unwrap();
     let server = || ScramServer::new(verifier.clone(), Nonce::recorded("theirs"), None);
