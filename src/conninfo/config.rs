@@ -15,10 +15,10 @@ use super::{
 use crate::auth::{AuthMethod, AuthMethods, ChannelBindingMode, ParseAuthMethodsError};
 use crate::codec::ProtocolVersion;
 
-/// Everything a connection needs to know, checked.
+/// Every parameter of a connection, checked and typed.
 ///
-/// What asks for something this implementation does not have (GSSAPI encryption, OAuth, TLS before 1.2) was
-/// refused on the way here; nothing is silently ignored. `Debug` shows `***` for passwords and keys.
+/// Parameters that ask for something this implementation does not have (GSSAPI encryption, OAuth, TLS before
+/// 1.2) have already been refused; none is silently ignored. `Debug` shows `***` for passwords and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
@@ -28,7 +28,7 @@ pub struct Config {
     pub user: String,
     /// The database, by default the user's name; not empty.
     pub dbname: String,
-    /// What kind of session to ask for.
+    /// The kind of session to ask for.
     pub replication: Replication,
     /// Command-line options for the server (`-c name=value`), not empty.
     pub options: Option<String>,
@@ -38,13 +38,13 @@ pub struct Config {
     pub client_encoding: Option<String>,
     /// Settings from `PGDATESTYLE`, `PGTZ` and `PGGEQO` to send as startup parameters.
     pub session_defaults: Vec<(&'static str, String)>,
-    /// How long one address may take until the session is ready; `None` for ever.
+    /// How long one address may take until the session is ready; `None` for no limit.
     pub connect_timeout: Option<Duration>,
     /// Keep-alive packets on TCP; `None` if switched off.
     pub keepalives: Option<Keepalives>,
     /// How long sent data may stay unacknowledged; `None` for the system's default.
     pub tcp_user_timeout: Option<Duration>,
-    /// Which servers are acceptable.
+    /// Which servers may be used.
     pub target_session_attrs: TargetSessionAttrs,
     /// In which order hosts and addresses are tried.
     pub load_balance_hosts: LoadBalanceHosts,
@@ -52,28 +52,28 @@ pub struct Config {
     pub require_peer: Option<String>,
     /// TLS.
     pub tls: TlsConfig,
-    /// Whether SCRAM has to be tied to the TLS connection.
+    /// Whether SCRAM has to be bound to the TLS connection.
     pub channel_binding: ChannelBindingMode,
-    /// Which methods of authentication are acceptable.
+    /// Which authentication methods may be used.
     pub require_auth: AuthMethods,
     /// The oldest version of the protocol to agree to.
     pub min_protocol_version: ProtocolVersion,
     /// The version to ask for, not below `min_protocol_version`.
     pub max_protocol_version: ProtocolVersion,
-    /// The key of SCRAM that proves who the client is, instead of a password.
+    /// The SCRAM key with which the client proves its identity, instead of a password.
     pub scram_client_key: Option<ScramKey>,
-    /// The key of SCRAM that proves who the server is, instead of a password.
+    /// The SCRAM key with which the client checks the server's proof, instead of a password.
     pub scram_server_key: Option<ScramKey>,
 }
 
 /// Keep-alive packets; `None` is the system's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keepalives {
-    /// Silence after which the first is sent.
+    /// The silence after which the first packet is sent.
     pub idle: Option<Duration>,
-    /// Time between one and the next.
+    /// The time between two packets.
     pub interval: Option<Duration>,
-    /// How many may be lost.
+    /// How many packets may remain unanswered before the connection counts as lost.
     pub count: Option<u32>,
 }
 
@@ -81,12 +81,12 @@ impl Resolved {
     /// Checks every value.
     ///
     /// # Errors
-    /// A value that libpq refuses, in libpq's words, or one that asks for something that is not supported.
-    /// A bad port or socket path is an error of its host only: see [`HostConfig::endpoint`].
+    /// If libpq would refuse a value (the error has libpq's words), or a value asks for something that is not
+    /// supported. A bad port or socket path is an error of its host only: see [`HostConfig::endpoint`].
     pub fn config(&self) -> Result<Config, ConnInfoError> {
         let text = |keyword| self.get(keyword).unwrap_or_default();
         let given = |keyword| self.get(keyword).filter(|value| !value.is_empty()).map(String::from);
-        // In libpq's order, so that the same one of several mistakes is told.
+        // In libpq's order, so that of several mistakes the same one is reported.
         let require_auth = require_auth(text("require_auth"))?;
         let channel_binding = channel_binding(text("channel_binding"))?;
         let tls = TlsConfig::new(self)?;
@@ -126,7 +126,7 @@ impl Resolved {
         })
     }
 
-    /// A number that may be absent.
+    /// The value of `keyword` through `parse`; `None` where the parameter is absent.
     fn parse<T>(
         &self,
         keyword: &str,
@@ -145,8 +145,8 @@ impl Resolved {
         Ok(is_on.then_some(keepalives))
     }
 
-    /// Without bounds it is 3.0, which every server and pooler understands; a lower bound above that asks for
-    /// the latest.
+    /// The oldest and the newest version to agree to. Without bounds both are 3.0, which every server and
+    /// pooler understands. A lower bound above 3.0 without an upper bound asks for the latest version.
     fn protocol_versions(&self) -> Result<(ProtocolVersion, ProtocolVersion), ConnInfoError> {
         let parse =
             |keyword| self.get(keyword).map(|word| options::protocol_version(keyword, word)).transpose();
@@ -189,7 +189,7 @@ fn channel_binding(word: &str) -> Result<ChannelBindingMode, ConnInfoError> {
     word.parse().map_err(|_| ConnInfoError::invalid_value("channel_binding", word))
 }
 
-/// The list has to allow something that can be done here.
+/// Parses the list, which has to allow at least one method that this implementation has.
 fn require_auth(text: &str) -> Result<AuthMethods, ConnInfoError> {
     let methods: AuthMethods = text.parse().map_err(|error| match error {
         ParseAuthMethodsError::Unknown(word) => ConnInfoError::invalid_value("require_auth", &word),
@@ -204,7 +204,7 @@ fn require_auth(text: &str) -> Result<AuthMethods, ConnInfoError> {
     )))
 }
 
-/// 32 bytes in base64.
+/// Decodes a key: 32 bytes in base64.
 fn scram_key(which: &str, text: &str) -> Result<ScramKey, ConnInfoError> {
     let error = |message: String| ConnInfoError::new(ConnInfoErrorKind::InvalidValue, message);
     let bytes = Base64::decode_vec(text).map_err(|_| error(format!("invalid SCRAM {which} key")))?;
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_have_units_and_zero_is_the_systems_default() {
+    fn numbers_get_their_unit_and_zero_means_the_systems_default() {
         let all = config(
             "connect_timeout=3 tcp_user_timeout=1500 keepalives_idle=10 keepalives_interval=2 keepalives_count=5",
         )
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_empty_are_absent() {
+    fn empty_values_count_as_absent() {
         let name = |conninfo| config(conninfo).unwrap().application_name;
         assert_eq!(name("application_name=a fallback_application_name=f"), Some("a".into()));
         assert_eq!(name("application_name='' fallback_application_name=f"), Some("f".into()));
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_supported_is_refused_by_name() {
+    fn an_unsupported_request_is_refused_and_its_parameter_named() {
         for (conninfo, named) in [
             ("gssencmode=require", "gssencmode"),
             ("oauth_issuer=https://x", "oauth_issuer"),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_port_is_its_hosts_error_only() {
+    fn a_bad_port_is_an_error_of_its_host_only() {
         let config = config("host=a,b port=0,5").unwrap();
         let error = config.hosts[0].endpoint.clone().unwrap_err();
         assert_eq!(error.kind(), ConnInfoErrorKind::Port);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_are_never_shown() {
         let key = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
         let config = config(&format!(
             "password=s3cret sslpassword=s3cret scram_client_key={key} scram_server_key={key}"
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_authentication_are_refused_as_libpq_does() {
+    fn bad_authentication_values_are_refused_in_libpqs_words() {
         for (text, message) in [
             ("channel_binding=no", "invalid channel_binding value: \"no\""),
             ("channel_binding=' prefer'", "invalid channel_binding value: \" prefer\""),
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_nothing_that_can_be_done_is_refused() {
+    fn a_require_auth_list_without_a_supported_method_is_refused() {
         for list in ["gss", "sspi,oauth", "!password,!md5,!scram-sha-256,!none"] {
             let message = config(&format!("require_auth={list}")).unwrap_err().to_string();
             assert!(message.contains("allows none of the supported methods"), "{list}: {message}");

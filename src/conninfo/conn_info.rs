@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::keywords::{self, Keyword};
 use super::{ConnInfoError, Environment, Resolved, key_value, uri};
 
-/// Connection parameters as someone wrote them: in a connection string, a URI, or one by one.
+/// Connection parameters as the user wrote them: in a connection string, a URI, or one by one.
 ///
 /// Nothing is filled in and no value is checked; [`resolve`](Self::resolve) does that. A keyword occurs once:
 /// setting it again replaces its value. Values may be empty, which for some parameters means the default.
@@ -35,7 +35,7 @@ pub struct ConnInfo {
 pub(super) struct Parameter {
     pub(super) keyword: &'static Keyword,
     pub(super) value: Zeroizing<String>,
-    /// The command-line flag it came from, if it came from one.
+    /// The command-line flag that gave the value, if one did.
     pub(super) flag: Option<&'static str>,
 }
 
@@ -46,8 +46,8 @@ impl ConnInfo {
         Self::default()
     }
 
-    /// What the command-line tools take as their database argument (`-d`): a URI, a connection string (any
-    /// text with a `=`), or else the bare name of a database. An empty text sets nothing.
+    /// Parses the database argument (`-d`) of the command-line tools: a URI, a connection string (any text
+    /// with a `=`), or else the bare name of a database. An empty text sets nothing.
     ///
     /// # Errors
     /// As for [`FromStr`].
@@ -68,15 +68,16 @@ impl ConnInfo {
         self.parameters().find(|p| p.keyword.name == keyword).map(|p| p.value.as_str())
     }
 
-    /// Gives a parameter a value, in place of an earlier one.
+    /// Sets a parameter, in place of an earlier value.
     ///
     /// # Errors
-    /// The keyword does not exist, or the value holds a zero byte, which the protocol cannot carry.
+    /// If the keyword does not exist, or the value contains a zero byte, which the protocol cannot carry.
     pub fn set(&mut self, keyword: &str, value: impl Into<String>) -> Result<(), ConnInfoError> {
         self.insert(keyword, value.into(), None)
     }
 
-    /// Like [`set`](Self::set), for a value that a command-line flag gave; [`Resolved::source`] tells it.
+    /// Like [`set`](Self::set), for a value that a command-line flag gave. [`Resolved::source`] then returns
+    /// the flag.
     ///
     /// # Errors
     /// As for [`set`](Self::set).
@@ -89,7 +90,7 @@ impl ConnInfo {
         self.insert(keyword, value.into(), Some(flag))
     }
 
-    /// Takes a parameter out; whether it was there.
+    /// Removes a parameter and returns whether it was present.
     pub fn remove(&mut self, keyword: &str) -> bool {
         let before = self.parameters.len();
         self.parameters.retain(|p| p.keyword.name != keyword);
@@ -115,8 +116,8 @@ impl ConnInfo {
     /// defaults, and the password of each host from the password file.
     ///
     /// # Errors
-    /// A service that cannot be read, lists of hosts and ports that do not match, no user name, or a
-    /// variable that is not UTF-8. Values are checked later, by [`Resolved::config`].
+    /// If a service cannot be read, lists of hosts and ports do not match, no user name is known, or a
+    /// variable is not UTF-8. Values are checked later, by [`Resolved::config`].
     pub fn resolve(&self, environment: &Environment) -> Result<Resolved, ConnInfoError> {
         Resolved::new(self, environment)
     }
@@ -125,7 +126,8 @@ impl ConnInfo {
         self.parameters.iter()
     }
 
-    /// Stores what a string or URI says, with the old spelling `requiressl`. `None`: no such keyword.
+    /// Stores a parameter of a string or URI, which may use the old spelling `requiressl`. Returns `None` if
+    /// the keyword does not exist.
     pub(super) fn store(
         &mut self,
         keyword: &str,
@@ -169,7 +171,7 @@ impl FromStr for ConnInfo {
     type Err = ConnInfoError;
 
     fn from_str(text: &str) -> Result<Self, ConnInfoError> {
-        // C ends the text at a zero byte; here nothing is dropped silently.
+        // C would end the text at a zero byte and silently drop the rest.
         if text.contains('\0') {
             return Err(zero_byte());
         }
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn setting_replaces_in_place_and_removing_forgets() {
+    fn set_replaces_a_value_in_place_and_remove_deletes_it() {
         let mut conninfo: ConnInfo = "host=a port=1".parse().unwrap();
         conninfo.set("host", "b").unwrap();
         assert_eq!(conninfo.iter().collect::<Vec<_>>(), vec![("host", "b"), ("port", "1")]);
@@ -250,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_are_never_shown() {
         let mut conninfo = ConnInfo::new();
         for keyword in keywords::KEYWORDS.iter().filter(|keyword| keyword.secret) {
             conninfo.set(keyword.name, "s3cret").unwrap();

@@ -9,19 +9,20 @@ use core::fmt;
 use super::error::{ConnInfoError, ConnInfoErrorKind};
 use super::keywords::KEYWORDS;
 
-/// Variables beside those of [`KEYWORDS`] that are looked at.
+/// The variables that are read besides those of [`KEYWORDS`].
 const OTHER_VARIABLES: &[&str] =
     &["PGREQUIRESSL", "PGSYSCONFDIR", "PGDATESTYLE", "PGTZ", "PGGEQO", "HOME", "USER"];
 
-/// Where libpq's packages keep their service file.
+/// The directories in which libpq's packages keep their service file.
 const SYSTEM_CONFIGURATION: &[&str] =
     &["/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc/postgresql", "/usr/local/pgsql/etc"];
 
-/// What the machine and the process say about a connection: variables, home directory, user, directories.
+/// What the machine and the process contribute to a connection: variables, home directory, user name,
+/// directories.
 ///
-/// [`from_process`](Self::from_process) takes it from the running process; [`empty`](Self::empty) knows
-/// nothing and is filled by `with_…`. It is read once, so that a decision can be explained afterwards.
-/// `Debug` shows the names of variables only.
+/// [`from_process`](Self::from_process) reads the running process, once, so that a decision can be explained
+/// afterwards. [`empty`](Self::empty) contains nothing and is filled by the methods `with_…`. `Debug` shows
+/// the names of variables only.
 #[derive(Clone)]
 pub struct Environment {
     variables: Vec<(String, OsString)>,
@@ -46,10 +47,11 @@ impl Environment {
 
     /// The environment of this process.
     ///
-    /// The user is the one the process runs as, by `/etc/passwd`. A user from elsewhere (LDAP, a container
-    /// started with a bare number) has no entry there; then `$USER` counts, unless that entry belongs to
-    /// somebody else. The home directory is `$HOME` or else the entry's. Servers are packaged with sockets
-    /// in `/var/run/postgresql` or `/tmp`; the first that exists is the default.
+    /// The user name is that of the process's user id in `/etc/passwd`. A user from elsewhere (LDAP, a
+    /// container started with a bare number) has no entry there. Then `$USER` counts, unless `/etc/passwd`
+    /// gives that name to another user id. The home directory is `$HOME`, or else the one of the entry.
+    /// Packaged servers put their sockets into `/var/run/postgresql` or `/tmp`; the first of these that
+    /// exists is the default.
     #[must_use]
     pub fn from_process() -> Self {
         let mut environment = Self::empty();
@@ -76,7 +78,7 @@ impl Environment {
         environment
     }
 
-    /// With a variable, in place of an earlier value. A variable that is set to nothing counts as set.
+    /// Sets a variable, in place of an earlier value. A variable that is set to the empty text counts as set.
     #[must_use]
     pub fn with_variable(mut self, name: impl Into<String>, value: impl Into<OsString>) -> Self {
         let (name, value) = (name.into(), value.into());
@@ -85,35 +87,35 @@ impl Environment {
         self
     }
 
-    /// With the directory of `.pgpass`, `.pg_service.conf` and `.postgresql/`.
+    /// Sets the home directory, which has `.pgpass`, `.pg_service.conf` and `.postgresql/`.
     #[must_use]
     pub fn with_home(mut self, directory: impl Into<PathBuf>) -> Self {
         self.home = Some(directory.into());
         self
     }
 
-    /// With the operating system's name of the user, the default of `user`.
+    /// Sets the operating system's name of the user, the default of `user`.
     #[must_use]
     pub fn with_user(mut self, name: impl Into<String>) -> Self {
         self.user = Ok(name.into());
         self
     }
 
-    /// With the directory of Unix sockets that is the default of `host`.
+    /// Sets the directory of Unix sockets that is the default of `host`.
     #[must_use]
     pub fn with_socket_directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.socket_directory = directory.into();
         self
     }
 
-    /// With the directory of the system's `pg_service.conf`, where `PGSYSCONFDIR` gives no other.
+    /// Sets the directory of the system's `pg_service.conf`, which `PGSYSCONFDIR` overrides.
     #[must_use]
     pub fn with_system_configuration(mut self, directory: impl Into<PathBuf>) -> Self {
         self.system_configuration = directory.into();
         self
     }
 
-    /// A variable as text; an error where it is set to something else.
+    /// A variable as text; an error where its value is not UTF-8.
     pub(super) fn variable(&self, name: &str) -> Result<Option<&str>, ConnInfoError> {
         let Some(value) = self.raw_variable(name) else { return Ok(None) };
         let error = || {
@@ -155,14 +157,15 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// The name of a user of this machine, by `/etc/passwd`; what `requirepeer` is compared with.
+/// The name that `/etc/passwd` gives a user id; `requirepeer` is compared with it.
 #[must_use]
 pub fn system_user_name(uid: u32) -> Option<String> {
     let passwd = fs::read_to_string("/etc/passwd").ok()?;
     passwd_entry(&passwd, uid).map(|entry| entry.name.into())
 }
 
-/// The user id that permissions are checked against. The standard library does not tell it; Linux does.
+/// The user id that permissions are checked against. The standard library has no function for it; Linux lists
+/// it in `/proc`.
 fn effective_uid() -> Option<u32> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -217,7 +220,7 @@ mod tests {
         "root:x:0:0:root:/root:/bin/bash\n# comment\nbarman:x:107:110::/var/lib/barman:/bin/sh\n";
 
     #[test]
-    fn the_user_comes_from_passwd_and_else_from_the_variable() {
+    fn the_user_comes_from_passwd_or_else_from_the_variable() {
         let name = |uid, variable: Option<&str>| {
             user_name(uid, PASSWD, variable.map(OsStr::new)).map_err(|error| error.to_string())
         };

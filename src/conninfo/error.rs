@@ -6,14 +6,14 @@ use core::fmt;
 /// Why connection parameters cannot be used.
 ///
 /// The text is libpq's, word for word, wherever libpq refuses the same thing. It never shows a password or a
-/// key: where libpq would quote one, there is `***`.
+/// key: where libpq would quote one, the text has `***`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnInfoError {
     kind: ConnInfoErrorKind,
     message: String,
 }
 
-/// What sort of mistake a [`ConnInfoError`] is.
+/// The kinds of mistake of a [`ConnInfoError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConnInfoErrorKind {
@@ -21,12 +21,12 @@ pub enum ConnInfoErrorKind {
     Syntax,
     /// A keyword that does not exist.
     UnknownOption,
-    /// A value outside its parameter's set, or not a number.
+    /// A value that its parameter does not have, or text where a number is expected.
     InvalidValue,
     /// A number that is not a port (1 to 65535). libpq goes on with the next host of the list.
     Port,
-    /// A host that cannot be reached whatever the network does: a socket path that is too long, or a
-    /// `hostaddr` that is no address. libpq goes on with the next host of the list.
+    /// A host that no network could reach: a socket path that is too long, or a `hostaddr` that is no
+    /// address. libpq goes on with the next host of the list.
     Host,
     /// Lists of hosts, addresses and ports whose lengths do not match.
     HostList,
@@ -34,7 +34,7 @@ pub enum ConnInfoErrorKind {
     Conflict,
     /// The service file, or the service's section in it.
     ServiceFile,
-    /// An environment variable, or no user name to be had from the system.
+    /// An environment variable, or a user name that the system does not know.
     Environment,
     /// A request for something this implementation does not have.
     Unsupported,
@@ -65,13 +65,13 @@ impl ConnInfoError {
         Self::new(ConnInfoErrorKind::Unsupported, message)
     }
 
-    /// What sort of mistake it is.
+    /// The kind of mistake.
     #[must_use]
     pub fn kind(&self) -> ConnInfoErrorKind {
         self.kind
     }
 
-    /// Whether libpq, having found this with one host of a list, does not go on with the next.
+    /// Whether libpq ends its search at a host with this error, instead of trying the next host of the list.
     pub(crate) fn ends_search(&self) -> bool {
         self.kind == ConnInfoErrorKind::InvalidValue
     }

@@ -9,35 +9,36 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::error::{ConnInfoError, ConnInfoErrorKind};
 use super::{Config, Password, numbers};
 
-/// Bytes of a socket's path, as Linux and libpq limit it.
+/// The longest path of a socket in bytes: the limit of Linux and libpq.
 const MAX_SOCKET_PATH: usize = 107;
 
-/// One server of the list that is tried in turn.
+/// One server of the list, whose servers are tried in turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostConfig {
     /// `host` as written, or the default socket directory. Certificates are checked against it. `None` where
     /// only `hostaddr` was given.
     pub name: Option<String>,
-    /// `hostaddr` as written; it spares the look-up of the name.
+    /// `hostaddr` as written, with which the name need not be looked up.
     pub address: Option<String>,
-    /// Where to connect, or why this host has to be passed over.
+    /// Where to connect, or why this host has to be skipped.
     ///
     /// libpq goes on with the next host after a socket path that is too long, a `hostaddr` that is no address
     /// ([`ConnInfoErrorKind::Host`]) and a number that is no port ([`ConnInfoErrorKind::Port`]), but stops
     /// at a port that is no number ([`ConnInfoErrorKind::InvalidValue`]).
     pub endpoint: Result<Endpoint, ConnInfoError>,
-    /// The password for this host: the one that was given for all, or the password file's.
+    /// The password for this host: the one given for all hosts, or the password file's.
     pub password: Option<Password>,
-    /// The password file's line that `password` is from, to be told when the server refuses it.
+    /// The line of the password file that `password` comes from, to be named when the server refuses the
+    /// password.
     pub password_entry: Option<PasswordFileEntry>,
 }
 
 impl Config {
-    /// Whether there is a host that can be tried; libpq finds this out only when it connects.
+    /// Checks that at least one host can be tried. libpq notices only when it connects.
     ///
     /// # Errors
-    /// If there is none, or a port before it is no number, at which the search ends: what is wrong with each
-    /// host up to there, one line for each.
+    /// If no host can be tried, or the search ends before it at a port that is not a number. The error has
+    /// one line for each host up to that place.
     pub fn check_hosts(&self) -> Result<(), ConnInfoError> {
         let mut lines = Vec::new();
         let mut kind = ConnInfoErrorKind::Host;
@@ -72,8 +73,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// The path of the Unix socket, `<directory>/.s.PGSQL.<port>`; of an abstract one it begins with `@`,
-    /// which stands for a zero byte. `None` for TCP. At most 107 bytes.
+    /// The path of the Unix socket, `<directory>/.s.PGSQL.<port>`, of at most 107 bytes. The path of an
+    /// abstract socket begins with `@`, which stands for a zero byte. `None` for TCP.
     #[must_use]
     pub fn socket_path(&self) -> Option<PathBuf> {
         let directory = match &self.target {
@@ -88,7 +89,7 @@ impl Endpoint {
 /// How a server is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostTarget {
-    /// A name to look up; every address of it is tried.
+    /// A name to look up; each of its addresses is tried.
     Tcp {
         /// The name, or an IPv6 address with a scope such as `fe80::1%eth0`, which the look-up understands.
         host: String,
@@ -97,18 +98,19 @@ pub enum HostTarget {
     Address(IpAddr),
     /// A directory with a Unix socket in it.
     Unix(PathBuf),
-    /// The abstract namespace of Linux: what follows the `@`.
+    /// A socket in Linux's abstract namespace: the text after the `@`.
     Abstract(String),
 }
 
-/// One element of each list, not yet looked into. An empty text is the default.
+/// One element of each list, not yet checked. An empty text means the default.
 pub(super) struct HostEntry {
     pub(super) host: String,
     pub(super) hostaddr: String,
     pub(super) port: String,
 }
 
-/// Puts the three lists together. `hostaddr` decides how many there are, and where it is empty `host` does.
+/// Joins the three lists. The length of `hostaddr`, or of `host` where `hostaddr` is empty, is the number of
+/// hosts.
 pub(super) fn host_list(host: &str, hostaddr: &str, port: &str) -> Result<Vec<HostEntry>, ConnInfoError> {
     let split = |list: &str| -> Vec<String> { list.split(',').map(String::from).collect() };
     let (names, addresses, ports) = (split(host), split(hostaddr), split(port));
@@ -120,7 +122,8 @@ pub(super) fn host_list(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Ho
     if ports.len() != 1 && ports.len() != count {
         return mismatch(format!("could not match {} port numbers to {count} hosts", ports.len()));
     }
-    // A single element is for every host: a port that was given once, or a list that was not given.
+    // A single element counts for every host: a port that was given once, or the empty element of a list that
+    // was not given.
     let element = |list: &[String], index| {
         let element = if list.len() == 1 { list.first() } else { list.get(index) };
         element.cloned().unwrap_or_default()
@@ -134,7 +137,7 @@ pub(super) fn host_list(host: &str, hostaddr: &str, port: &str) -> Result<Vec<Ho
 }
 
 impl HostEntry {
-    /// What the password file calls this host: `localhost` for the default socket directory.
+    /// The name of this host in the password file: `localhost` for the default socket directory.
     pub(super) fn password_file_host(&self, socket_directory: &Path) -> &str {
         match (self.host.as_str(), self.hostaddr.as_str()) {
             ("", "") => "localhost",
@@ -191,7 +194,7 @@ impl HostEntry {
     }
 }
 
-/// An address in any spelling that `getaddrinfo` takes without a look-up.
+/// Parses an address in any spelling that `getaddrinfo` understands without a look-up.
 fn numeric_target(text: &str) -> Option<HostTarget> {
     if let Some((address, scope)) = text.split_once('%') {
         let is_scoped = address.parse::<Ipv6Addr>().is_ok() && !scope.is_empty();
@@ -205,7 +208,7 @@ fn numeric_target(text: &str) -> Option<HostTarget> {
 /// `2130706433`. Up to four numbers in decimal, octal (`0...`) or hexadecimal (`0x...`), the last of which
 /// fills the bytes that remain.
 ///
-/// libpq reads addresses like this, also where it matches them with a certificate's.
+/// libpq reads addresses this way, also when it compares them with those in a certificate.
 #[must_use]
 pub fn parse_ipv4(text: &str) -> Option<Ipv4Addr> {
     let mut parts = text.split('.').map(|part| {
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn one_port_is_for_every_host() {
+    fn a_single_port_counts_for_every_host() {
         assert_eq!(endpoints("a,b", "", "7"), [Ok((name("a"), 7)), Ok((name("b"), 7))]);
     }
 
@@ -292,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn hostaddr_spares_the_look_up_but_the_name_stays() {
+    fn hostaddr_replaces_the_look_up_but_the_name_stays() {
         let hosts = hosts("a,/s,", "127.0.0.1,,::1", "").unwrap();
         let names: Vec<_> = hosts.iter().map(|host| host.name.as_deref()).collect();
         assert_eq!(names, [Some("a"), Some("/s"), None]);
@@ -340,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_ports_are_told_in_libpqs_words() {
+    fn bad_ports_are_reported_in_libpqs_words() {
         for (port, message) in [
             ("0", "invalid port number: \"0\""),
             ("-1", "invalid port number: \"-1\""),
@@ -354,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_usable_if_the_search_comes_to_a_host_that_is() {
+    fn a_list_is_usable_if_the_search_reaches_a_usable_host() {
         let check = |conninfo: &str| {
             let environment = Environment::empty().with_user("u");
             let resolved = conninfo.parse::<ConnInfo>().unwrap().resolve(&environment).unwrap();

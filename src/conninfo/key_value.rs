@@ -35,7 +35,7 @@ pub(super) fn parse(text: &str, into: &mut ConnInfo) -> Result<(), ConnInfoError
     Ok(())
 }
 
-/// Appends ` key=value` to `out`, quoted where it must be so that [`parse`] gives the same value back.
+/// Appends ` key=value` to `out`, quoted where [`parse`] would otherwise not return the same value.
 pub(super) fn encode(keyword: &str, value: &str, out: &mut String) {
     if !out.is_empty() {
         out.push(' ');
@@ -61,7 +61,8 @@ pub(super) fn is_space(c: char) -> bool {
     matches!(c, ' ' | '\t'..='\r')
 }
 
-/// A value up to white space; a backslash takes the next character as it is, and a last one is dropped.
+/// A value up to white space. A backslash makes the next character literal; a backslash at the end is
+/// dropped.
 fn bare(text: &str) -> (Zeroizing<String>, &str) {
     let mut value = Zeroizing::new(String::with_capacity(text.len()));
     let mut chars = text.chars();
@@ -123,13 +124,13 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_value_that_is_missing_swallows_the_next_word() {
+    fn a_missing_bare_value_swallows_the_next_word() {
         assert_eq!(parsed("host= port=1"), ok(&[("host", "port=1")]));
         assert_eq!(parsed("host="), ok(&[("host", "")]));
     }
 
     #[test]
-    fn a_backslash_takes_the_next_character_in_both_forms() {
+    fn a_backslash_makes_the_next_character_literal_in_both_forms() {
         assert_eq!(parsed(r"user=a\ b\\c\'d"), ok(&[("user", r"a b\c'd")]));
         assert_eq!(parsed(r"user='a\'b\\c\d'"), ok(&[("user", r"a'b\cd")]));
         assert_eq!(parsed(r"user=a\"), ok(&[("user", "a")]));
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_in_libpqs_words() {
+    fn mistakes_are_reported_in_libpqs_words() {
         for (text, message) in [
             ("host", "missing \"=\" after \"host\" in connection info string"),
             ("host a", "missing \"=\" after \"host\" in connection info string"),
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_quotes_only_what_needs_it() {
+    fn only_values_that_need_quotes_are_quoted() {
         let mut out = String::new();
         for (keyword, value) in [("host", "a"), ("user", ""), ("dbname", "a b"), ("password", r"\'")] {
             encode(keyword, value, &mut out);
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn encoding_parses_back_to_itself() {
+    fn encoded_parameters_parse_back_to_themselves() {
         let nasty =
             vec!["", " ", "'", "\\", "a=b", "=", "a\\", "\t\n\x0b\x0c\r", "\u{e4}\u{a0}\u{1f600}", "''\\'"];
         for value in &nasty {

@@ -4,14 +4,14 @@
 pub struct Keyword {
     /// The word in a connection string, case-sensitive.
     pub name: &'static str,
-    /// The environment variable that gives it where no string and no service does.
+    /// The environment variable that sets the parameter where neither a string nor a service does.
     pub variable: Option<&'static str>,
-    /// The value where nothing else gives one. Defaults that depend on the system (`user`, `host`, the files
-    /// in the home directory) are not in this table.
+    /// The value where nothing else sets the parameter. Defaults that depend on the system (`user`, `host`,
+    /// the files in the home directory) are not in this table.
     pub default: Option<&'static str>,
-    /// Never shown: passwords and keys.
+    /// Whether the value is a password or a key, which is never shown.
     pub secret: bool,
-    /// The major version of PostgreSQL whose libpq had it first; 9 for everything older than 10.
+    /// The first major version of PostgreSQL whose libpq has the parameter; 9 for every version before 10.
     pub since: u8,
 }
 

@@ -1,14 +1,14 @@
 //! Connection parameters: everything libpq does with them before it connects.
 //!
-//! Three steps, each a value that can be looked at:
+//! Three steps, each with a value that can be inspected:
 //!
-//! 1. [`ConnInfo`] is what someone wrote: a key/value string, a URI, or single parameters.
+//! 1. [`ConnInfo`] is what the user wrote: a key/value string, a URI, or single parameters.
 //! 2. [`ConnInfo::resolve`] adds the service file, environment variables, defaults and the password file.
 //!    [`Resolved`] knows where each value comes from.
 //! 3. [`Resolved::config`] checks every value and gives a typed [`Config`].
 //!
-//! Nothing here touches the network; files are read in the second step only. The rules and the words of the
-//! errors are those of libpq 18, which a test compares with libpq itself.
+//! Nothing here touches the network; files are read in the second step only. Rules and error texts are those
+//! of libpq 18; a test compares them with libpq itself.
 //!
 //! ```
 //! use tapster::conninfo::{ConnInfo, Environment, Source};

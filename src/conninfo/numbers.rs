@@ -8,7 +8,7 @@ use core::time::Duration;
 use super::error::{ConnInfoError, ConnInfoErrorKind};
 use super::key_value::is_space;
 
-/// A C `int` in decimal, with blanks around it and a sign if the user likes.
+/// Parses a C `int` in decimal, with optional blanks around it and an optional sign.
 pub(super) fn integer(keyword: &str, text: &str) -> Result<i32, ConnInfoError> {
     // Rust's `parse` takes the same signs and digits as `strtol`.
     text.trim_matches(is_space).parse().map_err(|_| {
@@ -19,12 +19,13 @@ pub(super) fn integer(keyword: &str, text: &str) -> Result<i32, ConnInfoError> {
     })
 }
 
-/// A number that counts only above zero; zero and less mean the system's default or no limit.
+/// Parses a number of which only values above zero count; zero and less mean the system's default or no
+/// limit.
 pub(super) fn positive(keyword: &str, text: &str) -> Result<Option<u32>, ConnInfoError> {
     Ok(u32::try_from(integer(keyword, text)?).ok().filter(|&number| number != 0))
 }
 
-/// Seconds, of which zero and less mean the system's default or no limit.
+/// Parses a number of seconds; zero and less mean the system's default or no limit.
 pub(super) fn seconds(keyword: &str, text: &str) -> Result<Option<Duration>, ConnInfoError> {
     Ok(positive(keyword, text)?.map(|seconds| Duration::from_secs(seconds.into())))
 }

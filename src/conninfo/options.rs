@@ -1,17 +1,17 @@
-//! Parameters whose value is one word of a few.
+//! Parameters whose value is one of a few words.
 
 use std::prelude::v1::*;
 
 use super::ConnInfoError;
 use crate::codec::ProtocolVersion;
 
-/// Finds a word in a list of them, which is case-sensitive as in libpq.
+/// The value that `words` lists for `word`. Words are case-sensitive, as in libpq.
 pub(super) fn choose<T: Copy>(keyword: &str, word: &str, words: &[(&str, T)]) -> Result<T, ConnInfoError> {
     let found = words.iter().find(|(known, _)| *known == word);
     found.map(|&(_, value)| value).ok_or_else(|| ConnInfoError::invalid_value(keyword, word))
 }
 
-/// `target_session_attrs`: which servers of the list are acceptable.
+/// `target_session_attrs`: which servers of the list may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum TargetSessionAttrs {
     /// Every server.
@@ -21,9 +21,9 @@ pub enum TargetSessionAttrs {
     ReadWrite,
     /// Sessions are read-only by default.
     ReadOnly,
-    /// Not in hot standby.
+    /// Servers that are not in hot standby.
     Primary,
-    /// In hot standby.
+    /// Servers in hot standby.
     Standby,
     /// A standby if the list has one, else any server.
     PreferStandby,
@@ -49,7 +49,7 @@ impl TargetSessionAttrs {
 /// `load_balance_hosts`: in which order hosts and the addresses of each are tried.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LoadBalanceHosts {
-    /// As they are written, and as the look-up gives them.
+    /// Hosts in the order written, addresses in the order that the look-up returns.
     #[default]
     Disable,
     /// In random order.
@@ -62,29 +62,29 @@ impl LoadBalanceHosts {
     }
 }
 
-/// What `latest` means.
+/// The version that `latest` stands for.
 pub(super) const LATEST_PROTOCOL: ProtocolVersion = ProtocolVersion::V3_2;
 
-/// A version of the protocol by its word. There never was a 3.1.
+/// The protocol version that a word stands for. There never was a version 3.1.
 pub(super) fn protocol_version(keyword: &str, word: &str) -> Result<ProtocolVersion, ConnInfoError> {
     let words = [("latest", LATEST_PROTOCOL), ("3.0", ProtocolVersion::V3_0), ("3.2", ProtocolVersion::V3_2)];
     choose(keyword, word, &words)
 }
 
-/// `replication`: what kind of session is asked for.
+/// `replication`: the kind of session to ask for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Replication {
-    /// An ordinary one (`false`, or not given).
+    /// An ordinary session (`false`, or not given).
     #[default]
     None,
-    /// One for physical replication (`true`), which belongs to no database.
+    /// A session for physical replication (`true`), which belongs to no database.
     Physical,
-    /// One that replicates a database logically (`database`); it takes SQL as well.
+    /// A session that replicates a database logically (`database`); it accepts SQL as well.
     Database,
 }
 
 impl Replication {
-    /// The server takes `database` or any spelling of a boolean that a setting may have.
+    /// Parses `database`, or any spelling of a boolean that the server accepts for a setting.
     pub(super) fn parse(text: &str) -> Result<Self, ConnInfoError> {
         if text == "database" {
             return Ok(Self::Database);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_exact() {
+    fn words_must_match_exactly() {
         assert_eq!(TargetSessionAttrs::parse("prefer-standby"), Ok(TargetSessionAttrs::PreferStandby));
         assert_eq!(LoadBalanceHosts::parse("random"), Ok(LoadBalanceHosts::Random));
         for error in [
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_two_protocol_versions() {
+    fn only_protocol_versions_3_0_and_3_2_exist() {
         let parse = |word| protocol_version("max_protocol_version", word).ok();
         assert_eq!(parse("3.0"), Some(ProtocolVersion::V3_0));
         assert_eq!(parse("3.2"), Some(ProtocolVersion::V3_2));
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn replication_takes_the_servers_booleans() {
+    fn replication_accepts_the_servers_spellings_of_booleans() {
         for word in ["true", "TRUE", "t", "tr", "yes", "y", "on", "1"] {
             assert_eq!(Replication::parse(word), Ok(Replication::Physical), "{word}");
         }

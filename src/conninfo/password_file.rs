@@ -10,10 +10,10 @@ use zeroize::Zeroizing;
 
 use super::{Password, Warning};
 
-/// The contents of a password file; nothing if there is none that may be used.
+/// The contents of a password file; empty if the file is missing or must not be used.
 pub(super) struct PasswordFile(Zeroizing<Vec<u8>>);
 
-/// What a line has to match.
+/// The values that a line has to match.
 pub(super) struct Key<'a> {
     pub(super) host: &'a str,
     pub(super) port: &'a str,
@@ -22,16 +22,16 @@ pub(super) struct Key<'a> {
 }
 
 impl PasswordFile {
-    /// Reads the file. As with libpq a file that is missing is no error, and one that is not a plain file or
-    /// that others have access to is left out with a warning.
+    /// Reads the file. As in libpq, a missing file is no error, and a file that is not plain or that other
+    /// users have access to is ignored with a warning.
     pub(super) fn read(path: &Path) -> (Self, Option<Warning>) {
         let mut contents = Zeroizing::new(Vec::new());
         let warning = match path.metadata() {
-            // Not even opened: opening a named pipe would wait for a writer.
+            // Such a file is not even opened: opening a named pipe would wait for a writer.
             Ok(metadata) if !metadata.is_file() => Some(Warning::PasswordFileNotPlain(path.into())),
             Ok(metadata) if metadata.mode() & 0o077 != 0 => Some(Warning::PasswordFileAccess(path.into())),
             Ok(metadata) => {
-                // All at once, so that growing leaves no copy behind.
+                // The memory is reserved at once, so that growing leaves no copy of a password behind.
                 contents.reserve_exact(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1));
                 if File::open(path).and_then(|mut file| file.read_to_end(&mut contents)).is_err() {
                     contents.clear();
@@ -55,7 +55,8 @@ impl PasswordFile {
     }
 }
 
-/// What follows the first field of `line` if that field is `*` or, its escapes resolved, is `wanted`.
+/// Returns the text after the first field of `line`, if that field is `*` or, with its escapes resolved,
+/// equals `wanted`.
 fn skip_field<'a>(line: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     if let Some(rest) = line.strip_prefix(b"*:") {
         return Some(rest);
@@ -64,7 +65,7 @@ fn skip_field<'a>(line: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     for &byte in wanted {
         rest = match rest {
             [b'\\', escaped, tail @ ..] if *escaped == byte => tail,
-            // As in libpq a colon needs no escape where one is wanted: `::1` works as it is.
+            // As in libpq, a colon that is part of `wanted` needs no escape: `::1` works unescaped.
             [plain, tail @ ..] if *plain == byte && byte != b'\\' => tail,
             _ => return None,
         };
@@ -72,7 +73,7 @@ fn skip_field<'a>(line: &'a [u8], wanted: &[u8]) -> Option<&'a [u8]> {
     rest.strip_prefix(b":")
 }
 
-/// The password up to a colon that is not escaped.
+/// The password: the text up to the first unescaped colon, with its escapes resolved.
 fn unescape(text: &[u8]) -> Password {
     let mut password = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_matches_counts() {
+    fn the_first_matching_line_counts() {
         let file = "#h:1:d:u:no\n\nh:2:d:u:two\nh:1:d:u:one\r\n*:*:*:*:any\n";
         assert_eq!(find(file, "h", "1", "d", "u"), Some(("one".into(), 4)));
         assert_eq!(find(file, "h", "2", "d", "u"), Some(("two".into(), 3)));

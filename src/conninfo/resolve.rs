@@ -13,9 +13,9 @@ use super::{ConnInfo, ConnInfoError, Environment, Password, Replication, service
 
 /// Every parameter that has a value, and where the value comes from.
 ///
-/// Explicit parameters go before the service file, that before the environment, and that before defaults.
-/// A variable that is set to nothing counts as set. Empty `host`, `port`, `user`, `dbname` and `password`
-/// mean the default, which then stands here.
+/// Explicit parameters take precedence over the service file, the service file over the environment, and the
+/// environment over defaults. A variable that is set to the empty text counts as set. An empty `host`,
+/// `port`, `user`, `dbname` or `password` means the default, which then replaces the empty value.
 #[derive(Clone)]
 pub struct Resolved {
     parameters: Vec<ResolvedParameter>,
@@ -52,7 +52,7 @@ pub enum Source {
     },
     /// An environment variable.
     Variable(&'static str),
-    /// The password file. Other hosts of the list may have their passwords from other lines.
+    /// The password file. The passwords of other hosts in the list may come from other lines.
     PasswordFile {
         /// The file.
         path: PathBuf,
@@ -63,15 +63,15 @@ pub enum Source {
     Default,
 }
 
-/// Something that was left out and that the user should hear of.
+/// A file or parameter that was ignored, of which the user should be warned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Warning {
-    /// The password file was not read because others have access to it.
+    /// The password file was not read because other users have access to it.
     PasswordFileAccess(PathBuf),
     /// The password file was not read because it is a directory, a device or a pipe.
     PasswordFileNotPlain(PathBuf),
-    /// A parameter that was given but has no effect here.
+    /// A parameter that was given but has no effect in this implementation.
     NoEffect(&'static str),
 }
 
@@ -113,8 +113,9 @@ impl Resolved {
         Ok(resolved)
     }
 
-    /// The value of a parameter. A password that comes from the password file is the first host's that has
-    /// one, with what is not UTF-8 in it replaced; [`Config::hosts`](super::Config::hosts) has them all.
+    /// The value of a parameter. Of the passwords in the password file it is the first that a host of the
+    /// list has, with bytes that are not UTF-8 replaced; [`Config::hosts`](super::Config::hosts) has all
+    /// passwords as they are.
     #[must_use]
     pub fn get(&self, keyword: &str) -> Option<&str> {
         self.parameter(keyword).map(ResolvedParameter::value)
@@ -131,7 +132,7 @@ impl Resolved {
         KEYWORDS.iter().filter_map(|keyword| self.parameter(keyword.name))
     }
 
-    /// What was left out and should be told.
+    /// The warnings that the user should see.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
@@ -141,7 +142,7 @@ impl Resolved {
         self.parameters.iter().find(|parameter| parameter.keyword.name == keyword)
     }
 
-    /// The value, or nothing.
+    /// The value, or the empty text.
     fn text(&self, keyword: &str) -> &str {
         self.get(keyword).unwrap_or_default()
     }
@@ -195,7 +196,7 @@ impl Resolved {
                 self.fill(keyword, "require", Source::Variable("PGREQUIRESSL"));
             }
         }
-        // Settings that the server is told as it starts the session.
+        // Settings that the startup message sends to the server.
         for (variable, setting) in [("PGDATESTYLE", "datestyle"), ("PGTZ", "timezone"), ("PGGEQO", "geqo")] {
             match environment.variable(variable)? {
                 Some(value) if !value.eq_ignore_ascii_case("default") => {
@@ -211,7 +212,7 @@ impl Resolved {
         let is_system = self.get("sslrootcert") == Some("system");
         for keyword in KEYWORDS {
             match keyword.default {
-                // Nothing weaker makes sense, since everybody can have a certificate from these.
+                // A weaker mode makes no sense: anyone can get a certificate that the system's roots accept.
                 Some(_) if keyword.name == "sslmode" && is_system => {
                     self.fill(keyword, "verify-full", Source::Default);
                 }
@@ -231,7 +232,7 @@ impl Resolved {
         }
     }
 
-    /// Takes over the hosts with the password of each.
+    /// Adds the hosts, each with its password.
     fn add_hosts(&mut self, entries: Vec<HostEntry>, socket_directory: &Path) {
         let given = Some(self.text("password")).filter(|password| !password.is_empty()).map(Password::from);
         let path = match (&given, self.text("passfile"), &self.home) {
@@ -246,12 +247,12 @@ impl Resolved {
         });
         for entry in entries {
             let found = file.as_ref().and_then(|(path, file)| {
-                let (password, line) = self.look_up(file, &entry, socket_directory)?;
+                let (password, line) = self.find_password(file, &entry, socket_directory)?;
                 Some((password, PasswordFileEntry { path: path.clone(), line }))
             });
             let mut host = entry.into_config(socket_directory);
             host.password = given.clone();
-            // A line with an empty password ends the search and is as good as none.
+            // A line with an empty password ends the search and gives no password.
             if let Some((password, entry)) = found.filter(|(password, _)| !password.as_bytes().is_empty()) {
                 if self.text("password").is_empty() {
                     let text = Zeroizing::new(String::from_utf8_lossy(password.as_bytes()).into_owned());
@@ -265,9 +266,10 @@ impl Resolved {
         }
     }
 
-    /// Sessions for physical replication belong to no database, and the password file calls that one
-    /// `replication`. Users forget it, so that the database's own line counts where there is no such line.
-    fn look_up(
+    /// The host's password in the file. Sessions for physical replication belong to no database; the password
+    /// file uses `replication` as their database. Users forget that line, so the line of the named database
+    /// counts where it is missing.
+    fn find_password(
         &self,
         file: &PasswordFile,
         entry: &HostEntry,
@@ -290,7 +292,7 @@ impl Resolved {
 }
 
 impl ResolvedParameter {
-    /// What is known about the parameter.
+    /// The parameter's entry in [`KEYWORDS`].
     #[must_use]
     pub fn keyword(&self) -> &'static Keyword {
         self.keyword
@@ -367,7 +369,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
     use std::vec;
 
-    /// A directory of its own for each test, with the files a user has.
+    /// A home directory for one test, with these files.
     fn home(name: &str, files: &[(&str, &str)]) -> PathBuf {
         let home = std::env::temp_dir().join(format!("tapster-conninfo-{}-{name}", std::process::id()));
         fs::create_dir_all(&home).unwrap();
@@ -391,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn each_source_goes_before_the_next() {
+    fn each_source_takes_precedence_over_the_next() {
         let home = home("order", &[(".pg_service.conf", "[s]\nport=2\nuser=s\ndbname=s\n")]);
         let environment = environment()
             .with_home(&home)
@@ -422,7 +424,7 @@ mod tests {
     fn empty_values_of_some_parameters_mean_the_default() {
         let environment = environment().with_variable("PGPORT", "").with_variable("PGUSER", "v");
         let resolved = resolve("host= user='' dbname=''", &environment);
-        // `host=` swallowed the next word, as it does in libpq.
+        // `host=` swallows the next word, as in libpq.
         assert_eq!(resolved.get("host"), Some("user=''"));
         let resolved = resolve("host='' user='' dbname=''", &environment);
         for (keyword, value) in [("host", "/run/pg"), ("port", "5432"), ("user", "jane"), ("dbname", "jane")]
@@ -433,14 +435,14 @@ mod tests {
     }
 
     #[test]
-    fn without_a_user_there_is_no_connection() {
+    fn a_missing_user_name_is_an_error() {
         let error = ConnInfo::new().resolve(&Environment::empty()).unwrap_err();
         assert_eq!(error.to_string(), "no user name is known");
         assert!("user=u".parse::<ConnInfo>().unwrap().resolve(&Environment::empty()).is_ok());
     }
 
     #[test]
-    fn requiressl_is_a_variable_too() {
+    fn the_variable_pgrequiressl_sets_sslmode() {
         let required = environment().with_variable("PGREQUIRESSL", "1");
         assert_eq!(resolve("", &required).source("sslmode"), Some(&Source::Variable("PGREQUIRESSL")));
         assert_eq!(resolve("", &required).get("sslmode"), Some("require"));
@@ -451,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_certificates_change_the_default_only() {
+    fn the_systems_certificates_change_only_the_default_of_sslmode() {
         assert_eq!(resolve("sslrootcert=system", &environment()).get("sslmode"), Some("verify-full"));
         assert_eq!(resolve("sslrootcert=system sslmode=allow", &environment()).get("sslmode"), Some("allow"));
         assert_eq!(resolve("sslrootcert=System", &environment()).get("sslmode"), Some("prefer"));
@@ -495,7 +497,7 @@ mod tests {
     }
 
     #[test]
-    fn physical_replication_has_a_database_of_its_own_in_the_password_file() {
+    fn the_password_file_names_the_database_replication_for_physical_replication() {
         let home =
             home("replication", &[(".pgpass", "h:*:d:*:named\nh:*:replication:*:own\ni:*:d:*:named\n")]);
         let environment = environment().with_home(&home);
@@ -513,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told() {
+    fn ignored_files_and_parameters_cause_warnings() {
         let home = home("warnings", &[(".pgpass", "*:*:*:*:p")]);
         let environment = environment().with_home(&home);
         let path = home.join(".pgpass");
@@ -521,7 +523,7 @@ mod tests {
         let resolved = resolve("host=h", &environment);
         assert_eq!(passwords(&resolved), vec![None]);
         assert_eq!(resolved.warnings(), [Warning::PasswordFileAccess(path.clone())]);
-        // It does not matter where it is not needed.
+        // No warning where the file is not needed.
         assert_eq!(resolve("password=x", &environment).warnings(), []);
 
         let directory = format!("passfile='{}'", home.display());
@@ -554,7 +556,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_not_shown() {
+    fn secrets_are_never_shown() {
         let environment = environment().with_variable("PGPASSWORD", "s3cret");
         let resolved = resolve("sslpassword=s3cret", &environment);
         let shown = format!("{resolved:?}");
@@ -563,7 +565,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_have_names() {
+    fn every_source_has_a_name() {
         let path = PathBuf::from("/f");
         for (source, name) in [
             (Source::ConnInfo, "conninfo"),

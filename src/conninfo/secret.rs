@@ -6,7 +6,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 /// A password. It is overwritten when it is dropped, and `Debug` shows `***`.
 ///
-/// It is bytes: a password file may hold any encoding, and the server compares bytes.
+/// A password is bytes, not text: a password file may have any encoding, and the server compares bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Zeroizing<Vec<u8>>);
 

@@ -12,10 +12,10 @@ use super::error::{ConnInfoError, ConnInfoErrorKind};
 use super::key_value::is_space;
 use super::keywords::{self, Keyword};
 
-/// Bytes of a line with its end; libpq reads lines into a buffer of 1024.
+/// The longest line in bytes, with its end: libpq reads lines into a buffer of 1024.
 const MAX_LINE: usize = 1022;
 
-/// What a service says.
+/// A service's parameters and the file that has them.
 pub(super) struct Service {
     pub(super) file: PathBuf,
     pub(super) parameters: Vec<ServiceParameter>,
@@ -27,9 +27,9 @@ pub(super) struct ServiceParameter {
     pub(super) line: u32,
 }
 
-/// Looks `service` up in the given files; the first that has the section decides.
+/// Looks up `service` in the given files; the first file that has the section counts.
 ///
-/// `named` was asked for and must be there; the others count only where they exist.
+/// The user asked for `named`, which must exist; the other files count only where they exist.
 pub(super) fn find(
     service: &str,
     named: Option<&Path>,
@@ -52,7 +52,8 @@ pub(super) fn find(
     Err(error(format!("definition of service \"{service}\" not found")))
 }
 
-/// The parameters of one section; the first of several values counts. `None`: there is no such section.
+/// The parameters of one section, or `None` if the file does not have it. Of several values of a parameter
+/// the first counts.
 fn section(
     contents: &[u8],
     service: &str,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_named_section_counts_and_the_first_value_in_it() {
+    fn only_the_named_section_and_its_first_values_count() {
         let contents = b"port=9\n[other]\nhost=x\nnonsense\n\n # c\n[db] trailing\r\n\thost=a \r\nport=1\nhost=b\n[db]\nuser=u";
         assert_eq!(parsed(contents), Ok(Some(std::vec![pair("host", "a", 8), pair("port", "1", 9)])));
         assert_eq!(parsed(b"[d]\nhost=a\n[dbx]\nhost=b\n[db"), Ok(None));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_trimmed_around_the_equals_sign_and_nothing_unquoted() {
+    fn values_are_neither_trimmed_nor_unquoted() {
         assert_eq!(
             parsed(b"[db]\nuser= 'a b' # c\npassword=a=b\nhost="),
             Ok(Some(std::vec![
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_the_section_are_told_in_libpqs_words() {
+    fn mistakes_in_the_section_are_reported_in_libpqs_words() {
         for (line, message) in [
             (&b"host"[..], "syntax error in service file \"f\", line 2"),
             (b"hosts=a", "syntax error in service file \"f\", line 2"),
@@ -160,7 +161,7 @@ mod tests {
             (b"ldap://h", "LDAP lookup is not supported: service file \"f\", line 2"),
         ] {
             assert_eq!(parsed(&[b"[db]\n", line].concat()), Err(message.into()));
-            // The same outside the section does not matter.
+            // The same line outside the section does no harm.
             assert_eq!(parsed(&[b"[x]\n", line].concat()), Ok(None));
         }
     }

@@ -9,47 +9,47 @@ use core::fmt;
 use super::options::choose;
 use super::{ConnInfoError, Password, Resolved};
 
-/// `sslmode`: how much TLS is asked for.
+/// `sslmode`: whether TLS is used and how much is verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SslMode {
     /// No TLS.
     Disable,
-    /// Only if the server refuses to do without.
+    /// TLS only if the server refuses a session without it.
     Allow,
-    /// If the server offers it.
+    /// TLS if the server offers it.
     #[default]
     Prefer,
-    /// Always; the chain is verified where a root certificate file exists.
+    /// Always TLS; the chain is verified where a root certificate file exists.
     Require,
-    /// Always, with a verified chain.
+    /// Always TLS, with a verified chain.
     VerifyCa,
-    /// Always, with a verified chain and the server's name in the certificate.
+    /// Always TLS, with a verified chain and the server's name in the certificate.
     VerifyFull,
 }
 
 /// `sslnegotiation`: how TLS begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SslNegotiation {
-    /// The client asks with an `SSLRequest` and the server answers.
+    /// After an `SSLRequest` of the client and the server's answer.
     #[default]
     Postgres,
     /// At once, with ALPN; servers from 17 on.
     Direct,
 }
 
-/// `sslcertmode`: whether a client certificate is shown.
+/// `sslcertmode`: whether the client sends its certificate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SslCertMode {
     /// Never.
     Disable,
-    /// If the server asks and there is one.
+    /// If the server asks for one and the client has one.
     #[default]
     Allow,
-    /// The server must ask and there must be one.
+    /// The server must ask for one and the client must have one.
     Require,
 }
 
-/// A version of TLS. Older ones cannot be had.
+/// A version of TLS. Older versions are not supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TlsVersion {
     /// TLS 1.2
@@ -58,31 +58,31 @@ pub enum TlsVersion {
     V1_3,
 }
 
-/// A file that was named, or the one in `~/.postgresql` that counts where nothing is named.
+/// A file that a parameter names, or the file in `~/.postgresql` that is its default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFile {
     /// The file, which need not exist.
     pub path: PathBuf,
-    /// Whether it was named.
+    /// Whether a parameter names it.
     pub is_named: bool,
 }
 
-/// `sslrootcert`: whom to trust.
+/// `sslrootcert`: the root certificates to trust.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootCertificates {
     /// The certificates of the operating system.
     System,
-    /// Those in a file.
+    /// The certificates in a file.
     File(TlsFile),
 }
 
-/// The `ssl…` parameters, checked. Files are not looked at.
+/// The `ssl…` parameters, checked. Files are not read.
 ///
 /// A file is `None` where none is named and there is no home directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsConfig {
-    /// `sslmode`. Unix sockets never use TLS, whatever it says.
+    /// `sslmode`. Unix sockets never use TLS, whatever the mode.
     pub mode: SslMode,
     /// `sslnegotiation`; direct only with [`SslMode::Require`] and above.
     pub negotiation: SslNegotiation,
@@ -92,15 +92,15 @@ pub struct TlsConfig {
     pub certificate: Option<TlsFile>,
     /// `sslkey`, the key of the client's certificate.
     pub key: Option<TlsFile>,
-    /// `sslpassword`, with which the key is encrypted.
+    /// `sslpassword`, the password that the key is encrypted with.
     pub key_password: Option<Password>,
-    /// `sslcertmode`.
+    /// `sslcertmode`: whether the certificate is sent.
     pub certificate_mode: SslCertMode,
     /// `sslcrl`, a file of revoked certificates. A named directory takes the place of the default file.
     pub revocation_list: Option<TlsFile>,
-    /// `sslcrldir`, a directory of them.
+    /// `sslcrldir`, a directory of revocation lists.
     pub revocation_directory: Option<PathBuf>,
-    /// `sslsni`: whether the host name is told in the clear.
+    /// `sslsni`: whether the client sends the host name in clear text.
     pub sends_server_name: bool,
     /// `ssl_min_protocol_version`.
     pub min_version: TlsVersion,
@@ -206,7 +206,7 @@ impl fmt::Display for SslMode {
     }
 }
 
-/// The versions between `min` and `max`, of which either may be empty for no bound.
+/// The supported versions from `min` to `max`. Either text may be empty, which means no bound.
 fn versions(min: &str, max: &str, mode: SslMode) -> Result<(TlsVersion, TlsVersion), ConnInfoError> {
     let minor = |keyword: &str, text: &str| match text.to_ascii_lowercase().as_str() {
         "" => Ok(None),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_home_there_are_no_default_files() {
+    fn without_a_home_directory_there_are_no_default_files() {
         let resolved = ConnInfo::new().resolve(&Environment::empty().with_user("u")).unwrap();
         let tls = TlsConfig::new(&resolved).unwrap();
         assert_eq!(
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_systems_certificates_mean_verify_full() {
+    fn the_systems_certificates_require_verify_full() {
         let with_system = tls("sslrootcert=system").unwrap();
         assert_eq!(with_system.mode, SslMode::VerifyFull);
         assert_eq!(with_system.root_certificates, Some(RootCertificates::System));
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn version_names_ignore_case_and_old_ones_are_only_a_lower_bound() {
+    fn version_names_ignore_case_and_old_versions_are_only_a_lower_bound() {
         let versions = |conninfo| tls(conninfo).map(|tls| (tls.min_version, tls.max_version));
         assert_eq!(versions("ssl_min_protocol_version=tlsV1.3"), Ok((TlsVersion::V1_3, TlsVersion::V1_3)));
         assert_eq!(versions("ssl_max_protocol_version=TLSv1.2"), Ok((TlsVersion::V1_2, TlsVersion::V1_2)));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_in_libpqs_words() {
+    fn mistakes_are_reported_in_libpqs_words() {
         for (conninfo, message) in [
             ("sslmode=''", "invalid sslmode value: \"\""),
             ("sslmode=Require", "invalid sslmode value: \"Require\""),
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn only_one_switches_the_server_name_on() {
+    fn only_the_value_1_makes_the_client_send_the_server_name() {
         for (value, sends) in [("1", true), ("0", false), ("''", false), ("true", false)] {
             assert_eq!(tls(&format!("sslsni={value}")).unwrap().sends_server_name, sends, "{value}");
         }

@@ -7,15 +7,17 @@ use zeroize::Zeroizing;
 
 use super::{ConnInfo, ConnInfoError};
 
-/// What follows `postgresql://` or `postgres://`, or `None` where the text is no URI. Lower case only.
+/// The text after `postgresql://` or `postgres://` (lower case only), or `None` if the text is not a URI.
 pub(super) fn strip_scheme(text: &str) -> Option<&str> {
     text.strip_prefix("postgresql://").or_else(|| text.strip_prefix("postgres://"))
 }
 
-/// Parses `uri`, of which `rest` is what follows the scheme. Parameters of the query override earlier parts.
+/// Parses `uri`, of which `rest` is the part after the scheme. Parameters of the query override earlier
+/// parts.
 pub(super) fn parse(uri: &str, rest: &str, into: &mut ConnInfo) -> Result<(), ConnInfoError> {
     let mut rest = rest;
-    // Everything before the first `@` is the user, unless a `/` comes first; a `?` does not end it.
+    // Everything before the first `@` is user and password, unless a `/` comes first. A `?` does not end
+    // them.
     if let Some((userinfo, tail)) = rest.split_once('@').filter(|(userinfo, _)| !userinfo.contains('/')) {
         let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
         store_part("user", user, into)?;
@@ -23,7 +25,7 @@ pub(super) fn parse(uri: &str, rest: &str, into: &mut ConnInfo) -> Result<(), Co
         rest = tail;
     }
 
-    // The lists are decoded as a whole, so that an encoded comma separates too.
+    // Each list is decoded as a whole, so that an encoded comma separates elements too.
     let (mut hosts, mut ports) = (String::new(), String::new());
     loop {
         let (host, tail) = split_host(uri, rest)?;
@@ -53,7 +55,7 @@ pub(super) fn parse(uri: &str, rest: &str, into: &mut ConnInfo) -> Result<(), Co
     }
 }
 
-/// One host of the list: a name, an address, or an IPv6 address in brackets, which are taken off.
+/// One host of the list: a name, an address, or an IPv6 address, whose brackets are removed.
 fn split_host<'a>(uri: &str, text: &'a str) -> Result<(&'a str, &'a str), ConnInfoError> {
     let Some(text) = text.strip_prefix('[') else {
         return Ok(split_before(text, &[':', '/', '?', ',']));
@@ -102,7 +104,7 @@ fn parse_query(query: &str, into: &mut ConnInfo) -> Result<(), ConnInfoError> {
         let keyword = decode(keyword, after_secret)?;
         let is_secret = super::keywords::find(&keyword).is_some_and(|keyword| keyword.secret);
         let value = decode(value, is_secret)?;
-        // For strings written for JDBC.
+        // As in libpq, for URIs that were written for JDBC.
         let (keyword, value) = if keyword.as_str() == "ssl" && value.as_str() == "true" {
             ("sslmode", Zeroizing::new(String::from("require")))
         } else {
@@ -117,7 +119,7 @@ fn parse_query(query: &str, into: &mut ConnInfo) -> Result<(), ConnInfoError> {
     Ok(())
 }
 
-/// Stores a part of the path. An empty part is as good as absent, so that the environment can give it.
+/// Stores a part of the URI. An empty part counts as absent, so that the environment can set the parameter.
 fn store_part(keyword: &str, encoded: &str, into: &mut ConnInfo) -> Result<(), ConnInfoError> {
     if !encoded.is_empty() {
         into.store(keyword, decode(encoded, keyword == "password")?)?;
@@ -125,7 +127,7 @@ fn store_part(keyword: &str, encoded: &str, into: &mut ConnInfo) -> Result<(), C
     Ok(())
 }
 
-/// Percent-decoding; blanks around the text are dropped and blanks inside it are refused.
+/// Decodes percent-encoding. Blanks around the text are dropped; blanks inside it are refused.
 fn decode(encoded: &str, is_secret: bool) -> Result<Zeroizing<String>, ConnInfoError> {
     let shown = if is_secret { "***" } else { encoded };
     let text = encoded.trim_matches(' ');
@@ -157,7 +159,7 @@ fn decode(encoded: &str, is_secret: bool) -> Result<Zeroizing<String>, ConnInfoE
             "unexpected spaces found in \"{shown}\", use percent-encoded spaces (%20) instead"
         )));
     }
-    // libpq would pass on any bytes; the names and values of a connection are text here.
+    // libpq would pass on any bytes. In this crate the parameters of a connection are text.
     match core::str::from_utf8(&decoded) {
         Ok(text) => Ok(Zeroizing::new(String::from(text))),
         Err(_) => {
@@ -174,8 +176,8 @@ fn split_before<'a>(text: &'a str, stops: &[char]) -> (&'a str, &'a str) {
     text.split_at(text.find(stops).unwrap_or(text.len()))
 }
 
-/// The URI for an error text, without what may be a password: all between the user and the last `@`, since a
-/// password may have an `@` of its own, and the query.
+/// The URI for an error text, without the parts that may contain a password: everything between the user and
+/// the last `@`, since a password may contain an `@` too, and the query.
 fn hide_secrets(uri: &str) -> String {
     let (scheme, rest) = uri.split_once("://").unwrap_or(("", uri));
     let mut shown = format!("{scheme}://");
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_part_may_be_there_or_not() {
+    fn every_part_is_optional() {
         for (uri, pairs) in [
             ("postgresql://", &[][..]),
             ("postgres://", &[]),
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn quirks_of_libpq_are_kept() {
         for (uri, pairs) in [
-            // The user is not ended by `?`, and only the first `@` counts.
+            // A `?` does not end the user, and only the first `@` counts.
             ("postgres://h?x=a@b", &[("user", "h?x=a"), ("host", "b")][..]),
             ("postgres://u:p@q@h", &[("user", "u"), ("password", "p"), ("host", "q@h")]),
             ("postgres://h/d@e", &[("host", "h"), ("dbname", "d@e")]),
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_in_libpqs_words() {
+    fn mistakes_are_reported_in_libpqs_words() {
         for (uri, message) in [
             (
                 "postgres://[::1",
