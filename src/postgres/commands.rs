@@ -10,12 +10,13 @@ use super::sql;
 use crate::client::Row;
 use crate::types::{Lsn, SqlState};
 
-/// What a server can be told to do.
+/// Commands to the server.
 ///
-/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is no
-/// connection, and with [`PostgresError::Failed`] if the server refuses; under "Errors" is only what comes on top.
+/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is
+/// no connection, and with [`PostgresError::Failed`] if the server refuses. The sections "Errors" list only
+/// further errors.
 impl PostgreSQLConnection {
-    /// Writes a restore point, and gives its position.
+    /// Writes a restore point and returns its position.
     ///
     /// # Errors
     /// [`PostgresError::IsInRecovery`] on a standby; 22023 for a name of 64 bytes or more.
@@ -28,10 +29,10 @@ impl PostgreSQLConnection {
         position.ok_or(PostgresError::IsInRecovery)
     }
 
-    /// Has the server write a checkpoint, a standby a restart point, and waits for it.
+    /// Makes a primary write a checkpoint, or a standby a restart point, and waits for it.
     ///
     /// # Errors
-    /// [`PostgresError::CheckpointPrivilegesRequired`].
+    /// [`PostgresError::CheckpointPrivilegesRequired`] if the role may not.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
@@ -44,7 +45,7 @@ impl PostgreSQLConnection {
         }
     }
 
-    /// Ends the current WAL segment, and gives its name; `None` if nothing was written to it yet.
+    /// Ends the current WAL segment and returns its name; `None` if nothing was written to the segment yet.
     ///
     /// # Errors
     /// [`PostgresError::BackupFunctionsAccessRequired`] without backup privileges,
@@ -54,7 +55,7 @@ impl PostgreSQLConnection {
         let version = connection.server_version().map_err(PostgresError::Connection)?;
         let what = NameMap::new(version).name("pg_switch_wal");
         let set = match connection.query_params(&sql::switch_wal(version), &[]).await {
-            // The server looks at the privilege before the statement looks for it.
+            // The server checks the privilege before the statement itself can.
             Err(error) if error.sqlstate() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {
                 return Err(self.access_required());
             }

@@ -15,10 +15,10 @@ use super::status::PostgresStatus;
 use crate::client::Connection;
 use crate::conninfo::{ConnInfo, Environment};
 
-/// An ordinary connection to a server: its status, and control over WAL and backups.
+/// An ordinary connection to a server, for its status and for control over WAL and backups.
 ///
-/// Each member is one round trip, or none where that is said. What the server does not want to tell is an
-/// error with its reason, not an absent value.
+/// Each member is one round trip, unless its documentation says "no round trip". What the server refuses to
+/// tell is an error with the reason, not an absent value.
 #[derive(Debug)]
 pub struct PostgreSQLConnection {
     pub(super) reconnecting: Reconnecting<Connection>,
@@ -29,17 +29,17 @@ pub struct PostgreSQLConnection {
     application_name: String,
 }
 
-/// What a [`PostgreSQLConnection`] is made with, beside its connection string.
+/// The options of a [`PostgreSQLConnection`], besides its connection string.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ConnectionOptions {
-    /// Whether the checkpoint at the start of a backup is done as fast as possible; false unless told.
+    /// Whether the checkpoint at the start of a backup is done as fast as possible; by default false.
     pub immediate_checkpoint: bool,
-    /// The physical slot that [`fetch_remote_status`](PostgreSQL::fetch_remote_status) looks at.
+    /// The physical slot that [`fetch_remote_status`](PostgreSQL::fetch_remote_status) reports.
     pub slot_name: Option<String>,
-    /// What the session is called in the server, unless the connection string says it; `barman` unless told.
+    /// The session's `application_name`, unless the connection string has one; by default `barman`.
     pub application_name: String,
-    /// Where defaults come from; the environment of the process unless told.
+    /// The environment that defaults of the connection string come from; by default that of the process.
     pub environment: Environment,
 }
 
@@ -55,13 +55,14 @@ impl Default for ConnectionOptions {
 }
 
 impl PostgreSQLConnection {
-    /// Replication clients that replay: see [`get_replication_stats`](Self::get_replication_stats).
+    /// Replication clients that replay WAL, which are standbys: see
+    /// [`get_replication_stats`](Self::get_replication_stats).
     pub const STANDBY: ClientType = ClientType::Standby;
-    /// Replication clients that only receive.
+    /// Replication clients that only receive WAL.
     pub const WALSTREAMER: ClientType = ClientType::WalStreamer;
     /// All replication clients.
     pub const ANY_STREAMING_CLIENT: ClientType = ClientType::AnyStreamingClient;
-    /// What a heartbeat asks.
+    /// The statement that a heartbeat sends.
     pub const HEARTBEAT_QUERY: &'static str = "SELECT 1";
 
     /// An object without a connection yet.
@@ -73,10 +74,10 @@ impl PostgreSQLConnection {
         Self::build("PostgreSQLConnection", conninfo.into(), parameters, ConnectionOptions::default())
     }
 
-    /// As [`new`](Self::new), with everything said.
+    /// As [`new`](Self::new), with parsed parameters and with options.
     ///
     /// # Errors
-    /// [`PostgresError::AppName`] if the name holds a zero byte.
+    /// [`PostgresError::AppName`] if the application name contains a zero byte.
     pub fn with_options(parameters: ConnInfo, options: ConnectionOptions) -> Result<Self, PostgresError> {
         Self::build("PostgreSQLConnection", parameters.encode(), parameters, options)
     }
@@ -94,7 +95,7 @@ impl PostgreSQLConnection {
         }
         let make_config = move || {
             let mut config = effective.resolve(&environment)?.config()?;
-            // In front, so that the user's own options have the last word.
+            // In front, so that the user's own options override it.
             config.options = Some(match config.options.take() {
                 Some(options) => format!("{SAFE_SEARCH_PATH} {options}"),
                 None => SAFE_SEARCH_PATH.into(),
@@ -117,32 +118,33 @@ impl PostgreSQLConnection {
         self.immediate_checkpoint.load(Ordering::Relaxed)
     }
 
-    /// Says how the checkpoints of backups that are started from now on are done.
+    /// Sets whether the checkpoints of backups that start from now on are done as fast as possible.
     pub fn set_immediate_checkpoint(&self, immediate: bool) {
         self.immediate_checkpoint.store(immediate, Ordering::Relaxed);
     }
 
-    /// The slot that the status looks at.
+    /// The slot that the status reports.
     #[must_use]
     pub fn slot_name(&self) -> Option<&str> {
         self.slot_name.as_deref()
     }
 
-    /// What the session is called in the server, unless the connection string says it.
+    /// The session's `application_name`, unless the connection string has one.
     #[must_use]
     pub fn application_name(&self) -> &str {
         &self.application_name
     }
 
-    /// What this server's version calls things. No round trip; the newest names if it cannot be reached.
+    /// The names that the server's version uses. No round trip; the newest names if the server cannot be
+    /// reached.
     pub async fn name_map(&self) -> NameMap {
         self.server_version().await.map_or_else(|_| NameMap::newest(), NameMap::new)
     }
 
-    /// Asks the server for a sign of life over the connection that there is; never makes one.
+    /// Asks the server for a sign of life over the existing connection. Never makes a connection.
     ///
     /// # Errors
-    /// [`PostgresError::NoConnection`], or what became of the connection.
+    /// [`PostgresError::NoConnection`] if there is none, or the error that ended it.
     pub async fn send_heartbeat_query(&self) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.existing().await?;
         let answer = connection.simple_query(Self::HEARTBEAT_QUERY).await;
@@ -150,7 +152,8 @@ impl PostgreSQLConnection {
     }
 }
 
-/// Everything in these classes is qualified; this is for what cannot be, such as operators.
+/// The classes qualify every name with its schema. This is for what cannot be qualified, such as some
+/// operators.
 const SAFE_SEARCH_PATH: &str = "-csearch_path=";
 
 impl sealed::Object for PostgreSQLConnection {

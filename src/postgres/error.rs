@@ -6,35 +6,36 @@ use crate::client::Error;
 use crate::conninfo::ConnInfoError;
 use crate::types::{Advice, SqlState, WithCauses};
 
-/// Why a member of the classes gave no answer.
+/// Why a member of the classes failed.
 ///
-/// There is a variant for every exception of Barman's module, and [`class`](Self::class) gives its name there.
-/// `Display` tells this layer's part, [`source`](core::error::Error::source) the next one.
+/// Every exception of Barman's module has a variant; [`class`](Self::class) returns the exception's name.
+/// `Display` describes only this layer; [`source`](core::error::Error::source) returns the next one.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum PostgresError {
-    /// The connection string cannot be read, or something that it refers to is not there.
+    /// The connection string cannot be read, or refers to something that does not exist.
     Conninfo(ConnInfoError),
-    /// No connection could be made, or the one there was is lost.
+    /// No connection could be made, or the existing one is lost.
     Connection(Error),
-    /// The connection was lost, and making another was not allowed: see
+    /// The connection was lost, and another one is not allowed: see
     /// [`set_allow_reconnect`](super::PostgreSQL::set_allow_reconnect).
     ReconnectForbidden {
-        /// What became of the connection.
+        /// Why the connection was lost.
         reason: String,
     },
-    /// The application name cannot be told to the server.
+    /// The application name cannot be sent to the server.
     AppName(ConnInfoError),
-    /// The keep-alive found that the connection is lost.
+    /// The keep-alive noticed that the connection is lost.
     ConnectionLost {
-        /// How long ago the last heartbeat was answered, or the watch began.
+        /// How long ago the server answered the last heartbeat, or the keep-alive began.
         silent: Duration,
-        /// What the heartbeat met.
+        /// The error of the heartbeat.
         source: Box<Self>,
     },
-    /// Only a superuser may do this. No member raises it today; it is here because Barman has it.
+    /// Only a superuser may do this. No member returns this error today; the variant exists because Barman
+    /// has the exception.
     SuperuserRequired,
-    /// The role lacks what taking backups needs: see
+    /// The role lacks privileges that backups need: see
     /// [`has_backup_privileges`](super::PostgreSQLConnection::has_backup_privileges).
     BackupFunctionsAccessRequired {
         /// The user of the connection string, if it names one.
@@ -46,38 +47,38 @@ pub enum PostgresError {
     IsInRecovery,
     /// The server is older than this version, which brought the feature.
     UnsupportedFeature(&'static str),
-    /// The server has this version or a later one, which took the feature away.
+    /// The server has this version or a later one; this version removed the feature.
     ObsoleteFeature(&'static str),
-    /// There is a slot of that name already.
+    /// A slot of that name already exists.
     DuplicateReplicationSlot(Error),
     /// `max_replication_slots` is reached.
     ReplicationSlotsFull(Error),
-    /// There is no slot of that name.
+    /// No slot of that name exists.
     InvalidReplicationSlot(Error),
-    /// Somebody uses the slot.
+    /// Another session uses the slot.
     ReplicationSlotInUse(Error),
     /// A command failed.
     Failed {
-        /// What was tried, by the server's name for it.
+        /// The command or function, by the server's name for it.
         what: &'static str,
-        /// What the server, or the connection, said.
+        /// The error of the server or of the connection.
         source: Error,
     },
-    /// A heartbeat needs a connection, and there is none.
+    /// The object has no connection, which a heartbeat needs.
     NoConnection,
     /// Stopping a backup of a standby failed or took too long, and so did switching WAL on its primary.
     Standby {
-        /// What became of the backup.
+        /// Why the backup could not be stopped.
         source: Box<Self>,
-        /// What became of the switch.
+        /// Why WAL could not be switched.
         primary: Box<Self>,
     },
-    /// The stop of a backup waits for WAL that did not come in time.
+    /// The stop of a backup waited for WAL, which did not come in time.
     StopTimeout(Duration),
 }
 
 impl PostgresError {
-    /// The name of Barman's exception for this.
+    /// The name of Barman's exception for this error.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
@@ -101,7 +102,7 @@ impl PostgresError {
         }
     }
 
-    /// The error of the connection or the server in it.
+    /// The error of the connection or the server that this error contains.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         match self {
@@ -116,13 +117,13 @@ impl PostgresError {
         }
     }
 
-    /// What the server gave as SQLSTATE.
+    /// The SQLSTATE that the server sent.
     #[must_use]
     pub fn sqlstate(&self) -> Option<SqlState> {
         self.error().and_then(Error::sqlstate)
     }
 
-    /// What can be done about it, where that is known.
+    /// What the user can do about this error, if that is known.
     #[must_use]
     pub fn advice(&self) -> Option<Advice> {
         match self {
@@ -132,7 +133,7 @@ impl PostgresError {
         }
     }
 
-    /// Whether there is no connection any more, or there never was one.
+    /// Whether the object has no connection: it was lost or never made.
     #[must_use]
     pub fn is_connection_lost(&self) -> bool {
         match self {
@@ -141,7 +142,7 @@ impl PostgresError {
         }
     }
 
-    /// Whether a role or a password is what stands in the way.
+    /// Whether the cause is a role, a privilege or a password.
     #[must_use]
     pub fn is_authentication(&self) -> bool {
         match self {
@@ -152,7 +153,7 @@ impl PostgresError {
         }
     }
 
-    /// The error of a command that is called `what`.
+    /// The error of the command `what`.
     pub(super) fn failed(what: &'static str, source: Error) -> Self {
         match source {
             source if source.is_connection_lost() => Self::Connection(source),

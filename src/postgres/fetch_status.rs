@@ -1,4 +1,4 @@
-//! The status of a server, and what else is asked in the same round trip.
+//! The status of a server, and further statements in the same round trip.
 
 use std::prelude::v1::*;
 
@@ -15,7 +15,7 @@ use crate::client::{ColumnError, Error, ResultSet, Row};
 use crate::types::ServerVersion;
 
 const WHAT: &str = "asking for the status";
-/// The first release that tells how close a slot is to being lost.
+/// The first release that reports how close a slot is to being lost.
 const SLOT_AVAILABILITY: ServerVersion = ServerVersion::release(13);
 
 /// A server as of one moment: its status, its replication clients and its slots.
@@ -34,8 +34,8 @@ impl PostgreSQLConnection {
     /// The status with all replication clients and slots, in one round trip.
     ///
     /// # Errors
-    /// The connection's, or the server's about the clients or the slots. What the server refuses of the status is
-    /// in [`PostgresStatus::errors`].
+    /// If the connection fails, or the server refuses to list the clients or the slots. If the server refuses
+    /// a value of the status, [`PostgresStatus::errors`] has the reason.
     pub async fn fetch_overview(&self) -> Result<Overview, PostgresError> {
         let more = |version| Vec::from([sql::wal_senders(version), sql::slots(version)]);
         let (status, results) = self.gather_status(more).await?;
@@ -45,11 +45,12 @@ impl PostgreSQLConnection {
         Ok(Overview { status, wal_senders, slots })
     }
 
-    /// The status with what else decides whether the role can receive WAL and take backups, in one round trip.
+    /// The status, and everything else that decides whether the role can receive WAL and take backups, in one
+    /// round trip.
     ///
     /// # Errors
-    /// The connection's, or the server's. What the server refuses of the status is in
-    /// [`PostgresStatus::errors`].
+    /// If the connection fails, or the server refuses a value of [`Readiness`]. If the server refuses a value
+    /// of the status, [`PostgresStatus::errors`] has the reason.
     pub async fn fetch_readiness(&self) -> Result<(PostgresStatus, Readiness), PostgresError> {
         let what = "asking for what receiving needs";
         let has_slot = self.slot_name().is_some();
@@ -82,8 +83,8 @@ impl PostgreSQLConnection {
         }
     }
 
-    /// The status, and the results of the statements that `more` gives for the server's version. Where a statement
-    /// has a parameter it is the slot's name.
+    /// The status, and the results of the statements that `more` returns for the server's version. The only
+    /// parameter that a statement may have is the slot's name.
     async fn gather_status(
         &self,
         more: impl FnOnce(ServerVersion) -> Vec<String>,
@@ -99,28 +100,31 @@ impl PostgreSQLConnection {
         let params: Vec<Option<&str>> = self.slot_name().map(Some).into_iter().collect();
         let parts = sql::status_parts(version, !params.is_empty());
         let statements: Vec<String> = [sql::status(&parts)].into_iter().chain(more(version)).collect();
-        let batch: Vec<_> = statements.iter().map(|sql| (sql.as_str(), used(sql, &params))).collect();
+        let batch: Vec<_> =
+            statements.iter().map(|sql| (sql.as_str(), params_used_by(sql, &params))).collect();
         let mut results = self.reconnecting.read_on(connection, WHAT, &batch).await?.into_iter();
         match results.next() {
-            Some(Ok(set)) => status.take(&set),
+            Some(Ok(set)) => status.set_from(&set),
             _ => self.gather_parts(&mut status, &parts, &params).await?,
         }
         Ok((status, results.collect()))
     }
 
-    /// Asks for each part by itself, as the server refused one: the others are taken, and of that one the reason.
+    /// Asks for each part by itself, because the server refused one of them. The status gets the values of
+    /// the other parts, and the reason of the refusal.
     async fn gather_parts(
         &self,
         status: &mut PostgresStatus,
         parts: &[StatusPart],
         params: &[Option<&str>],
     ) -> Result<(), PostgresError> {
-        let batch: Vec<_> = parts.iter().map(|part| (part.sql.as_str(), used(&part.sql, params))).collect();
+        let batch: Vec<_> =
+            parts.iter().map(|part| (part.sql.as_str(), params_used_by(&part.sql, params))).collect();
         let connection = self.reconnecting.connect().await?;
         let results = self.reconnecting.read_on(connection, WHAT, &batch).await?;
         for (part, result) in parts.iter().zip(results) {
             match result {
-                Ok(set) => status.take(&set),
+                Ok(set) => status.set_from(&set),
                 Err(error) => {
                     let (message, sqlstate) = (first_line(&error), error.sqlstate());
                     let error = StatusError { message, sqlstate };
@@ -132,12 +136,12 @@ impl PostgreSQLConnection {
     }
 }
 
-/// The parameters that `sql` uses: all, or none.
-fn used<'a>(sql: &str, params: &'a [Option<&'a str>]) -> &'a [Option<&'a str>] {
+/// The parameters that `sql` uses: all of them, or none.
+fn params_used_by<'a>(sql: &str, params: &'a [Option<&'a str>]) -> &'a [Option<&'a str>] {
     if sql.contains("$1") { params } else { &[] }
 }
 
-/// The result of the statement `what`, or why there is none.
+/// The result of the statement `what`, or why it failed.
 fn result(what: &'static str, result: Option<Result<ResultSet, Error>>) -> Result<ResultSet, PostgresError> {
     result.unwrap_or(Err(Error::Closed)).map_err(|error| PostgresError::failed(what, error))
 }

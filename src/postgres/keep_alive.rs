@@ -6,11 +6,11 @@ use tokio::time::{Instant, sleep};
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
 
-/// Keeps a connection alive while work is done elsewhere, and ends the work when the connection is lost.
+/// Keeps a connection alive while the caller does other work, and ends that work when the connection is lost.
 ///
-/// It makes and closes no connection. While a statement runs on the connection there is no heartbeat, as the
-/// statement itself meets a loss. There is no thread, no task and no signal: the heartbeats are sent by the
-/// future of [`run`](Self::run), and when that is done or dropped nothing is left.
+/// The keep-alive neither makes nor closes a connection. While a statement runs on the connection, no
+/// heartbeat is sent: the statement itself notices a loss. No thread, task or signal is used: the future of
+/// [`run`](Self::run) sends the heartbeats, and nothing remains once it is done or dropped.
 ///
 /// ```no_run
 /// # async fn example(postgres: &tapster::postgres::PostgreSQLConnection) -> Result<(), tapster::postgres::PostgresError> {
@@ -32,35 +32,35 @@ pub struct PostgresKeepAlive<'a> {
     raise_exception: bool,
 }
 
-/// How often the socket is looked at between heartbeats.
-const LOOK: Duration = Duration::from_secs(1);
-/// How long a heartbeat may take, unless told.
+/// The time between two looks at the socket, between heartbeats.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a heartbeat may take by default.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 impl<'a> PostgresKeepAlive<'a> {
-    /// A heartbeat at once and then one per `interval`; an interval of zero is none at all. With
-    /// `raise_exception` a loss ends the work, without it nothing does.
+    /// Sends a heartbeat at once and then one per `interval`; with an interval of zero it sends none. With
+    /// `raise_exception` a loss of the connection ends the work; without, nothing does.
     #[must_use]
     pub fn new(postgres: &'a PostgreSQLConnection, interval: Duration, raise_exception: bool) -> Self {
         Self { postgres, interval, deadline: DEADLINE.min(interval), raise_exception }
     }
 
-    /// Sets how long a heartbeat may take before the connection counts as lost; 10 s or the interval, whichever
-    /// is less, unless told.
+    /// Sets how long a heartbeat may take before the connection counts as lost; by default 10 s or the
+    /// interval, whichever is less.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
 
-    /// Does the work, with heartbeats whenever it waits.
+    /// Does `work`, and sends heartbeats whenever it waits.
     ///
     /// # Errors
-    /// [`PostgresError::ConnectionLost`]: of a session that was ended, within a second, or the interval if that is
-    /// less; of a server that is silent, within one interval and the deadline of a heartbeat. The work is dropped
-    /// at the point where it waits.
+    /// [`PostgresError::ConnectionLost`]. If the session was ended, the error comes within a second, or
+    /// within the interval if that is shorter. If the server is silent, the error comes within one interval
+    /// plus the deadline of a heartbeat. The work is dropped at the point where it waits.
     ///
     /// # Cancel safety
-    /// The work is dropped as well. The connection can be used at once.
+    /// Dropping the future drops the work as well. The connection can be used at once.
     pub async fn run<T>(&self, work: impl Future<Output = T>) -> Result<T, PostgresError> {
         if self.interval.is_zero() {
             return Ok(work.await);
@@ -72,7 +72,7 @@ impl<'a> PostgresKeepAlive<'a> {
         }
     }
 
-    /// Ends only with a loss that is to be told.
+    /// Sends heartbeats until the connection is lost and the loss has to be reported.
     async fn watch(&self) -> PostgresError {
         let mut answered = Instant::now();
         let mut due = Some(answered);
@@ -90,15 +90,15 @@ impl<'a> PostgresKeepAlive<'a> {
                 Err(error) => log::debug!("keep-alive: {error}"),
             }
             if is_due {
-                // An interval without end is never over.
+                // An interval that ends beyond the clock's range never ends.
                 due = Instant::now().checked_add(self.interval);
             }
             let rest = due.map(|due| due.saturating_duration_since(Instant::now()));
-            sleep(rest.map_or(LOOK, |rest| rest.min(LOOK))).await;
+            sleep(rest.map_or(LOOK_INTERVAL, |rest| rest.min(LOOK_INTERVAL))).await;
         }
     }
 
-    /// Looks at the socket, which tells of a session that was ended; asks over it if that is due.
+    /// Looks at the socket, which shows whether the session was ended. If a heartbeat is due, sends it too.
     async fn beat(&self, is_due: bool) -> Result<(), PostgresError> {
         let Some(mut connection) = self.postgres.reconnecting.try_existing().await? else { return Ok(()) };
         if !is_due {
@@ -110,7 +110,8 @@ impl<'a> PostgresKeepAlive<'a> {
     }
 }
 
-/// Also a loss that somebody else has met first, where no other connection may take its place.
+/// Whether the connection is lost. Includes a loss that another call has noticed first, if the connection
+/// must not be replaced.
 fn is_loss(error: &PostgresError) -> bool {
     matches!(error, PostgresError::Connection(_) | PostgresError::ReconnectForbidden { .. })
 }

@@ -16,19 +16,19 @@ const NO_EXCLUSIVE_BACKUPS: ServerVersion = ServerVersion::release(15);
 
 /// Low-level backups: the caller copies the files between start and stop.
 ///
-/// Start and stop of a concurrent backup are of one session. From the start on the object makes no other
-/// connection, whatever [`allow_reconnect`](super::PostgreSQL::allow_reconnect) says, until the backup is stopped
-/// or the object closed; if the session ends, the server forgets the backup. [`PostgresKeepAlive`] finds that out
-/// early.
+/// The same session has to start and stop a concurrent backup; if the session ends, the server forgets the
+/// backup. From the start on the object therefore makes no other connection, whatever
+/// [`allow_reconnect`](super::PostgreSQL::allow_reconnect) says, until the backup is stopped or the object
+/// closed. [`PostgresKeepAlive`] notices the end of the session early.
 ///
 /// [`PostgresKeepAlive`]: super::PostgresKeepAlive
 impl PostgreSQLConnection {
-    /// Starts a concurrent backup, and waits for its checkpoint. The session is not ended for idling meanwhile
-    /// (servers from 14 on).
+    /// Starts a concurrent backup, and waits for its checkpoint. Until the stop, the server does not end the
+    /// session for idling (servers from 14 on).
     ///
     /// # Errors
-    /// The server's: no privilege, a label of more than 1024 bytes, a backup that this session has started
-    /// already; or the connection's.
+    /// If the connection fails, or the server refuses: no privilege, a label of more than 1024 bytes, a
+    /// backup that this session has started already.
     pub async fn start_concurrent_backup(&self, label: &str) -> Result<StartedBackup, PostgresError> {
         let fast = format!("{}", self.immediate_checkpoint());
         let params = [Some(label), Some(fast.as_str())];
@@ -39,12 +39,12 @@ impl PostgreSQLConnection {
         Ok(started)
     }
 
-    /// Stops the concurrent backup that this session has started. Where WAL is archived, the server waits until
-    /// what the backup needs has been archived, for any time.
+    /// Stops the concurrent backup that this session has started. If the server archives WAL, it waits
+    /// without limit until the WAL that the backup needs is archived.
     ///
     /// # Errors
-    /// [`PostgresError::ReconnectForbidden`] if the session is lost, and with it the backup; the server's, for
-    /// example if there is no backup or the standby was promoted meanwhile.
+    /// [`PostgresError::ReconnectForbidden`] if the session is lost, and with it the backup; the server's
+    /// error, for example if no backup runs or the standby was promoted meanwhile.
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         let stopped =
             self.backup_call("pg_backup_stop", sql::stop_concurrent_backup, &[], StoppedBackup::read).await?;
@@ -52,11 +52,12 @@ impl PostgreSQLConnection {
         Ok(stopped)
     }
 
-    /// Starts an exclusive backup (servers before 15, primaries only). It outlives the session, and a crash
-    /// meanwhile needs somebody to remove `backup_label`: concurrent backups are better.
+    /// Starts an exclusive backup (servers before 15, primaries only). The backup outlives the session, and
+    /// after a crash of the server an administrator has to remove `backup_label`: concurrent backups are
+    /// better.
     ///
     /// # Errors
-    /// [`PostgresError::ObsoleteFeature`] from 15 on; the server's, or the connection's.
+    /// [`PostgresError::ObsoleteFeature`] from 15 on; the error of the server or of the connection.
     pub async fn start_exclusive_backup(&self, label: &str) -> Result<ExclusiveBackup, PostgresError> {
         let fast = format!("{}", self.immediate_checkpoint());
         let params = [Some(label), Some(fast.as_str())];
@@ -66,7 +67,7 @@ impl PostgreSQLConnection {
     /// Stops the exclusive backup (servers before 15).
     ///
     /// # Errors
-    /// [`PostgresError::ObsoleteFeature`] from 15 on; the server's, or the connection's.
+    /// [`PostgresError::ObsoleteFeature`] from 15 on; the error of the server or of the connection.
     pub async fn stop_exclusive_backup(&self) -> Result<ExclusiveBackup, PostgresError> {
         self.exclusive_call("pg_backup_stop", sql::stop_exclusive_backup, &[]).await
     }
@@ -84,7 +85,8 @@ impl PostgreSQLConnection {
         self.backup_call(function, sql, params, ExclusiveBackup::read).await
     }
 
-    /// Runs a statement that is not to be repeated, and tells a failure by the server's name of the function.
+    /// Runs a statement once, without repeating it. A failure names the function as the server's version
+    /// does.
     async fn backup_call<T>(
         &self,
         function: &'static str,
@@ -94,7 +96,8 @@ impl PostgreSQLConnection {
     ) -> Result<T, PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
-        // In a transaction of the caller's the session would idle in it for as long as the backup takes.
+        // If the caller has left a transaction open, the session would idle in it for as long as the backup
+        // takes.
         if connection.transaction_status() != TransactionStatus::Idle {
             let rolled_back = connection.simple_query("ROLLBACK").await;
             rolled_back.map_err(|error| PostgresError::failed("ROLLBACK", error))?;

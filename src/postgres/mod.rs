@@ -1,8 +1,8 @@
-//! Control over a server: its status, WAL, and backups, as Barman's module `barman.postgres` has it.
+//! Status of a server and control over its WAL and backups, like Barman's module `barman.postgres`.
 //!
-//! The classes and their members have the names they have there, so that Barman's manual is a manual for them.
-//! What differs: an answer that Barman gives as `None` for any trouble is an error with its reason here, and a
-//! member is one round trip.
+//! Classes and members have Barman's names, so that Barman's documentation applies to them. Two things
+//! differ: where Barman returns `None` for any trouble, a member here returns an error with the reason; and
+//! each member is one round trip.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), tapster::postgres::PostgresError> {

@@ -22,7 +22,7 @@ const RENAMED: [(&str, ServerVersion, &str); 14] = {
     ]
 };
 
-/// What the server calls functions, columns and the WAL directory that other versions call otherwise.
+/// The server's names for functions, columns and the WAL directory, which other versions name differently.
 ///
 /// The keys are the newest names; from PostgreSQL 15 on every name is its own key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl NameMap {
         Self::new(ServerVersion::release(15))
     }
 
-    /// The server's name for what is called `key` today; `None` if it was never called otherwise.
+    /// The server's name for what is called `key` today; `None` if that name has never changed.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&'static str> {
         self.iter().find(|(newest, _)| *newest == key).map(|(_, name)| name)

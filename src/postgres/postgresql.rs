@@ -16,11 +16,11 @@ pub(super) mod sealed {
 
     use super::{Reconnectable, Reconnecting};
 
-    /// What the classes have in common inside.
+    /// The private part of what all classes have in common.
     pub trait Object: Sync {
         /// The kind of connection.
         type Connection: Reconnectable;
-        /// What `fetch_remote_status` gives.
+        /// The type that `fetch_remote_status` returns.
         type RemoteStatus: Send + Sync;
 
         fn reconnecting(&self) -> &Reconnecting<Self::Connection>;
@@ -28,24 +28,24 @@ pub(super) mod sealed {
     }
 }
 
-/// What the classes have in common: one connection or none, made when it is needed.
+/// What all classes have in common: at most one connection, made when it is first needed.
 ///
-/// An object can be shared and called from several tasks at once; calls take turns on its connection. A
-/// connection that was lost, wherever that was noticed, is made again by the next call, unless
-/// [`set_allow_reconnect`](Self::set_allow_reconnect) forbids it. No call asks the server beforehand whether
-/// the connection still works: a loss shows at the socket, and a call that only reads is repeated once on a
-/// new connection.
+/// An object can be shared and called from several tasks at once; calls take turns on its connection. After
+/// the connection was lost, the next call makes another one, unless
+/// [`set_allow_reconnect`](Self::set_allow_reconnect) forbids it. No call first asks the server whether the
+/// connection still works: a loss shows at the socket, and a call that only reads is repeated once on a new
+/// connection.
 ///
 /// # Cancel safety
-/// If the future of any call is dropped half way its statement goes on in the server; the next call waits for
-/// its end.
+/// If the future of a call is dropped halfway, its statement continues in the server, and the next call waits
+/// for its end.
 pub trait PostgreSQL: sealed::Object {
-    /// What [`check_connection`](Self::check_connection) asks.
+    /// The statement that [`check_connection`](Self::check_connection) sends.
     const CHECK_QUERY: &'static str;
-    /// The oldest server that is supported, 9.6.
+    /// The oldest supported version, 9.6.
     const MINIMAL_VERSION: ServerVersion = ServerVersion::from_num(90_600);
 
-    /// The connection string: as it was given, or as the class has changed it. It may hold a password.
+    /// The connection string, as it was given or as the class has changed it. It may contain a password.
     fn conninfo(&self) -> &str {
         self.reconnecting().conninfo()
     }
@@ -55,25 +55,25 @@ pub trait PostgreSQL: sealed::Object {
         self.reconnecting().parameters()
     }
 
-    /// Whether a lost connection may be replaced by another; true unless told.
+    /// Whether a lost connection may be replaced; by default true.
     fn allow_reconnect(&self) -> bool {
         self.reconnecting().allow_reconnect()
     }
 
-    /// Says whether a lost connection may be replaced by another. Between the start and the stop of a backup it
-    /// never is, as only the session that started a backup can stop it.
+    /// Sets whether a lost connection may be replaced. Between the start and the stop of a backup it never
+    /// is, because only the session that started a backup can stop it.
     fn set_allow_reconnect(&self, allow: bool) {
         self.reconnecting().set_allow_reconnect(allow);
     }
 
-    /// How long the server may be silent: while a connection is made, where the connection string has no
-    /// `connect_timeout`, and while an answer is awaited. `None`, unless told, for any time. It does not count for
-    /// what takes its time: checkpoints, and the start and stop of backups.
+    /// How long the server may be silent while a connection is made (if the connection string has no
+    /// `connect_timeout`) and while a call waits for an answer. `None`, the default, means no limit.
+    /// Checkpoints and the start and stop of backups take their time: the limit does not apply to them.
     fn timeout(&self) -> Option<Duration> {
         self.reconnecting().timeout()
     }
 
-    /// Says how long the server may be silent, from the next call on.
+    /// Sets how long the server may be silent, from the next call on.
     fn set_timeout(&self, timeout: Option<Duration>) {
         self.reconnecting().set_timeout(timeout);
     }
@@ -81,7 +81,7 @@ pub trait PostgreSQL: sealed::Object {
     /// Reads a connection string: key/value pairs or a URI, as libpq does.
     ///
     /// # Errors
-    /// [`PostgresError::Conninfo`], without the text, which may hold a password.
+    /// [`PostgresError::Conninfo`], without the text, which may contain a password.
     fn parse_dsn(text: &str) -> Result<ConnInfo, PostgresError>
     where
         Self: Sized,
@@ -89,7 +89,8 @@ pub trait PostgreSQL: sealed::Object {
         Ok(text.parse()?)
     }
 
-    /// The key/value string of these parameters, sorted by key, **with passwords**. It reads back as it was.
+    /// The key/value string of these parameters, sorted by key, **with passwords**. It parses back to the
+    /// same parameters.
     #[must_use]
     fn encode_dsn(parameters: &ConnInfo) -> String
     where
@@ -98,15 +99,15 @@ pub trait PostgreSQL: sealed::Object {
         sorted(parameters).encode()
     }
 
-    /// A connection string for a client program: ours, with this application name and a safe `search_path`
-    /// where it says nothing about `application_name` and `options`.
+    /// A connection string for a client program: this object's, with `application_name` added if it has none,
+    /// and with a safe `search_path` added if it has no `options`.
     #[must_use]
     fn get_connection_string(&self, application_name: Option<&str>) -> String {
         let mut added = ConnInfo::new();
         let name = application_name.filter(|name| !name.is_empty());
         for (keyword, value) in [("application_name", name), ("options", Some("-csearch_path="))] {
             if let Some(value) = value.filter(|_| self.conn_parameters().get(keyword).is_none()) {
-                // A value with a NUL can be in no connection string.
+                // A value with a NUL fits into no connection string.
                 let _ = added.set(keyword, value);
             }
         }
@@ -119,8 +120,8 @@ pub trait PostgreSQL: sealed::Object {
         }
     }
 
-    /// The connection, made if there is none, for statements of the caller's own. While the answer is held all
-    /// other calls of this object wait.
+    /// The connection, made if there is none, for the caller's own statements. All other calls of this object
+    /// wait until the guard is dropped.
     ///
     /// # Errors
     /// [`PostgresError::Connection`], or [`PostgresError::ReconnectForbidden`].
@@ -130,26 +131,27 @@ pub trait PostgreSQL: sealed::Object {
         self.reconnecting().connect()
     }
 
-    /// Asks the server whether the connection works: false if there was none, or it turned out to be lost, or
-    /// did not answer well; then there is none any more. No other is made.
+    /// Asks the server whether the connection works. Returns false if there was no connection, or if it
+    /// turned out to be lost or the server answered with an error; the object then has no connection any
+    /// more. Makes no other connection.
     ///
     /// # Errors
-    /// [`PostgresError::ReconnectForbidden`] if it is lost and another one is not allowed.
+    /// [`PostgresError::ReconnectForbidden`] if the connection is lost and must not be replaced.
     fn check_connection(&self) -> impl Future<Output = Result<bool, PostgresError>> + Send {
         self.reconnecting().check(Self::CHECK_QUERY)
     }
 
-    /// Whether there is a connection, as far as is known. Nothing is asked.
+    /// Whether the object has a connection, as far as it knows. No round trip.
     fn has_connection(&self) -> impl Future<Output = bool> + Send {
         self.reconnecting().has_connection()
     }
 
-    /// Closes the connection in good order, if there is one. A call after it makes another.
+    /// Says goodbye to the server and closes the connection, if there is one. The next call makes another.
     fn close(&self) -> impl Future<Output = ()> + Send {
         self.reconnecting().close()
     }
 
-    /// The server's version, from what it told when the connection was made. No round trip.
+    /// The server's version, which the server reported when the connection was made. No round trip.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -187,7 +189,8 @@ pub trait PostgreSQL: sealed::Object {
 
     /// A version number as text: 90624 is `9.6.24`, 150018 is `15.18`.
     ///
-    /// From 10 on the middle pair of digits means nothing; should it not be 0, that is logged and ignored.
+    /// From 10 on the middle pair of digits has no meaning. If it is not 0, a warning is logged and the pair
+    /// ignored.
     #[must_use]
     fn int_version_to_string_version(num: u32) -> String
     where
@@ -203,7 +206,7 @@ pub trait PostgreSQL: sealed::Object {
         format!("{major}.{patch}")
     }
 
-    /// Whether the server is not older than [`MINIMAL_VERSION`](Self::MINIMAL_VERSION). No round trip.
+    /// Whether the server is at least [`MINIMAL_VERSION`](Self::MINIMAL_VERSION). No round trip.
     ///
     /// # Errors
     /// As [`connect`](Self::connect).
@@ -211,11 +214,12 @@ pub trait PostgreSQL: sealed::Object {
         async { Ok(self.server_version().await? >= Self::MINIMAL_VERSION) }
     }
 
-    /// Everything that there is to know about the server, in one round trip. It never fails: what is missing
-    /// is told in the answer.
+    /// The status of the server, in one round trip. The call never fails: the status itself says which values
+    /// are missing, and why.
     fn fetch_remote_status(&self) -> impl Future<Output = Self::RemoteStatus> + Send;
 
-    /// What [`fetch_remote_status`](Self::fetch_remote_status) gave when this was first called.
+    /// The status that [`fetch_remote_status`](Self::fetch_remote_status) returned when this member was first
+    /// called.
     fn get_remote_status(&self) -> impl Future<Output = Arc<Self::RemoteStatus>> + Send {
         async {
             let mut remembered = self.remembered().lock().await;
@@ -228,7 +232,7 @@ pub trait PostgreSQL: sealed::Object {
         }
     }
 
-    /// Has the next [`get_remote_status`](Self::get_remote_status) ask again.
+    /// Makes the next [`get_remote_status`](Self::get_remote_status) ask the server again.
     fn reset_remote_status(&self) -> impl Future<Output = ()> + Send {
         async { *self.remembered().lock().await = None }
     }
@@ -240,20 +244,21 @@ pub(super) fn sorted(parameters: &ConnInfo) -> ConnInfo {
     list.sort_unstable();
     let mut sorted = ConnInfo::new();
     for (keyword, value) in list {
-        // They come from parameters that were accepted.
+        // Cannot fail: the parameters come from a valid `ConnInfo`.
         let _ = sorted.set(keyword, value);
     }
     sorted
 }
 
-/// The server's version, and its text, from what the server told when the connection was made.
+/// The server's version and its text, which the server reported when the connection was made.
 pub(super) fn versions(connection: &Connection) -> Result<(ServerVersion, String), PostgresError> {
     let version = connection.server_version().map_err(PostgresError::Connection)?;
     let parameter = connection.parameters().get("server_version").unwrap_or_default();
     Ok((version, txt_version(version, parameter)))
 }
 
-/// `15.18` of the parameter `15.18 (Debian 15.18-0+deb12u1)`. EnterpriseDB's servers up to 10 add a part.
+/// `15.18` of the parameter `15.18 (Debian 15.18-0+deb12u1)`. EnterpriseDB's servers up to 10 add a part,
+/// which is dropped.
 fn txt_version(version: ServerVersion, parameter: &str) -> String {
     let word = parameter.split_whitespace().next().unwrap_or_default();
     let parts = if version.major() < 10 { 3 } else { 2 };
@@ -272,7 +277,7 @@ fn major_version(txt_version: &str) -> String {
     }
 }
 
-/// The first line of an error with its causes, as a status holds it.
+/// The first line of an error with its causes, as a status shows it.
 pub(super) fn first_line(error: &dyn core::error::Error) -> String {
     WithCauses(error).to_string().lines().next().unwrap_or_default().trim().into()
 }
@@ -282,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_have_their_text() {
+    fn versions_are_shown_with_the_parts_that_barman_shows() {
         for (parameter, text, major) in [
             ("15.18 (Debian 15.18-0+deb12u1)", "15.18", "15"),
             ("10.23", "10.23", "10"),
@@ -299,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_sorted_and_read_back() {
+    fn connection_strings_are_sorted_and_parse_back() {
         let parameters: ConnInfo = "user=u host='/a b' dbname=d".parse().unwrap();
         assert_eq!(sorted(&parameters).encode(), "dbname=d host='/a b' user=u");
         type Class = crate::postgres::PostgreSQLConnection;

@@ -3,12 +3,12 @@ use std::prelude::v1::*;
 
 use crate::types::ServerVersion;
 
-/// One thing that a role needs, how to find out whether it has it, and how to give it.
+/// A privilege: its name, the SQL that checks whether a role has it, and the SQL that grants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Privilege {
-    /// What the role lacks, for people: `EXECUTE on pg_switch_wal()`.
+    /// The name shown to the user: `EXECUTE on pg_switch_wal()`.
     pub name: String,
-    /// The statement that gives it, up to the name of the role.
+    /// The statement that grants the privilege, up to the name of the role.
     pub grant: String,
     /// An SQL expression that is true for a role that has the privilege.
     pub(super) condition: String,
@@ -17,7 +17,7 @@ pub struct Privilege {
 const V10: ServerVersion = ServerVersion::release(10);
 const V15: ServerVersion = ServerVersion::release(15);
 
-/// What monitoring needs. Empty on servers before 10, where only a superuser can do it.
+/// The privileges that monitoring needs. Empty on servers before 10, where only a superuser can monitor.
 #[must_use]
 pub fn monitoring_privileges(version: ServerVersion) -> Vec<Privilege> {
     if version < V10 {
@@ -33,15 +33,15 @@ pub fn monitoring_privileges(version: ServerVersion) -> Vec<Privilege> {
     }])
 }
 
-/// What taking backups needs: monitoring, and four functions. Empty on servers before 10, where only a
-/// superuser can do it.
+/// The privileges that backups need: monitoring, and four functions. Empty on servers before 10, where only a
+/// superuser can take backups.
 #[must_use]
 pub fn backup_privileges(version: ServerVersion) -> Vec<Privilege> {
     let mut privileges = monitoring_privileges(version);
     if version < V10 {
         return privileges;
     }
-    // The signatures that stop a backup are two before 15, and either will do.
+    // Before 15 the function that stops a backup has two signatures; either of them suffices.
     let functions: [&[&str]; 4] = if version < V15 {
         [
             &["pg_start_backup(text, boolean, boolean)"],
@@ -57,11 +57,11 @@ pub fn backup_privileges(version: ServerVersion) -> Vec<Privilege> {
             &["pg_create_restore_point(text)"],
         ]
     };
-    privileges.extend(functions.map(execute));
+    privileges.extend(functions.map(execute_privilege));
     privileges
 }
 
-/// What `CHECKPOINT` needs. Empty on servers before 15, where only a superuser can do it.
+/// The privileges that `CHECKPOINT` needs. Empty on servers before 15, where only a superuser can run it.
 #[must_use]
 pub fn checkpoint_privileges(version: ServerVersion) -> Vec<Privilege> {
     if version < V15 {
@@ -74,14 +74,14 @@ pub fn checkpoint_privileges(version: ServerVersion) -> Vec<Privilege> {
     }])
 }
 
-/// EXECUTE on one of these functions; the first is the one to grant.
-fn execute(functions: &[&str]) -> Privilege {
-    let may =
+/// The privilege to execute one of these functions, of which the first is to be granted.
+fn execute_privilege(functions: &[&str]) -> Privilege {
+    let may_execute =
         |function: &&str| format!("pg_catalog.has_function_privilege('pg_catalog.{function}', 'EXECUTE')");
     let first = functions.first().copied().unwrap_or_default();
     Privilege {
         name: format!("EXECUTE on {first}"),
         grant: format!("GRANT EXECUTE ON FUNCTION pg_catalog.{first} TO"),
-        condition: format!("({})", functions.iter().map(may).collect::<Vec<_>>().join(" OR ")),
+        condition: format!("({})", functions.iter().map(may_execute).collect::<Vec<_>>().join(" OR ")),
     }
 }

@@ -14,10 +14,11 @@ use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
 use crate::types::{Lsn, ServerVersion, SystemId};
 
-/// What a server can be asked.
+/// Questions to the server.
 ///
-/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is no
-/// connection, and with [`PostgresError::Failed`] if the server refuses; under "Errors" is only what comes on top.
+/// Each member fails with [`PostgresError::Connection`] or [`PostgresError::ReconnectForbidden`] if there is
+/// no connection, and with [`PostgresError::Failed`] if the server refuses. The sections "Errors" list only
+/// further errors.
 impl PostgreSQLConnection {
     /// Whether the server is a standby.
     pub async fn is_in_recovery(&self) -> Result<bool, PostgresError> {
@@ -45,9 +46,9 @@ impl PostgreSQLConnection {
         self.value("asking for privileges", &sql::has_monitoring_privileges).await
     }
 
-    /// Where the server is in its WAL.
+    /// The server's current position in its WAL.
     pub async fn current_xlog_info(&self) -> Result<XlogInfo, PostgresError> {
-        self.one("asking for the position", &sql::current_xlog_info, &[], XlogInfo::read).await
+        self.read_row("asking for the position", &sql::current_xlog_info, &[], XlogInfo::read).await
     }
 
     /// [`XlogInfo::file_name`].
@@ -65,7 +66,7 @@ impl PostgreSQLConnection {
         self.value("asking for a setting", &sql::xlog_segment_size).await
     }
 
-    /// After how many seconds the server ends a segment by itself; 0 for never.
+    /// The seconds after which the server ends a segment by itself; 0 for never.
     pub async fn archive_timeout(&self) -> Result<u64, PostgresError> {
         let setting = |_| format!("coalesce({}, '0')", sql::number_setting("archive_timeout"));
         self.value("asking for a setting", &setting).await
@@ -84,10 +85,10 @@ impl PostgreSQLConnection {
     /// A setting as `SHOW` prints it: `16MB`, `5min`, `on`.
     ///
     /// # Errors
-    /// 42704 if there is no such setting, 42501 if the role may not see it.
+    /// 42704 if the setting does not exist, 42501 if the role may not see it.
     pub async fn get_setting(&self, name: &str) -> Result<String, PostgresError> {
         let sql = |_| sql::GET_SETTING.to_string();
-        self.one("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
+        self.read_row("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
     }
 
     /// The system identifier.
@@ -102,7 +103,7 @@ impl PostgreSQLConnection {
         readable(what, set.rows().map(Tablespace::read).collect())
     }
 
-    /// Where the configuration is. Kept, once something was seen.
+    /// The configuration files. Once the server has listed some, the object remembers them.
     pub async fn get_configuration_files(&self) -> Result<ConfigurationFiles, PostgresError> {
         let mut kept = self.configuration_files.lock().await;
         if *kept != ConfigurationFiles::default() {
@@ -114,23 +115,23 @@ impl PostgreSQLConnection {
         for row in set.rows() {
             let pair = row.text("key").and_then(|key| Ok((key, row.text("value")?)));
             let (key, value) = readable(what, pair)?;
-            files.take(key, value);
+            files.insert(key, value);
         }
         kept.clone_from(&files);
         Ok(files)
     }
 
-    /// What the archiver has done.
+    /// The statistics of the archiver.
     pub async fn get_archiver_stats(&self) -> Result<ArchiverStats, PostgresError> {
-        self.one("asking for the archiver", &|_| sql::archiver_stats(), &[], ArchiverStats::read).await
+        self.read_row("asking for the archiver", &|_| sql::archiver_stats(), &[], ArchiverStats::read).await
     }
 
-    /// A physical slot; `None` if there is none of that name.
+    /// A physical slot; `None` if no physical slot has that name.
     ///
     /// # Errors
     /// [`PostgresError::UnsupportedFeature`] before 9.4.
     pub async fn get_replication_slot(&self, name: &str) -> Result<Option<ReplicationSlot>, PostgresError> {
-        self.require(90_400, "9.4").await?;
+        self.require_version(90_400, "9.4").await?;
         let what = "asking for the slot";
         let set = self.reconnecting.read(what, &|_| sql::REPLICATION_SLOT.into(), &[Some(name)]).await?;
         readable(what, set.row(0).map(ReplicationSlot::read).transpose())
@@ -156,7 +157,7 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::UnsupportedFeature`] before 9.1.
     pub async fn get_synchronous_standby_names(&self) -> Result<Vec<String>, PostgresError> {
-        self.require(90_100, "9.1").await?;
+        self.require_version(90_100, "9.1").await?;
         Ok(standby_names::parse(&self.get_setting("synchronous_standby_names").await?))
     }
 
@@ -178,18 +179,18 @@ impl PostgreSQLConnection {
             }
             Ok(missing)
         };
-        self.one("asking for privileges", &columns, &[], read).await
+        self.read_row("asking for privileges", &columns, &[], read).await
     }
 
-    async fn require(&self, num: u32, version: &'static str) -> Result<(), PostgresError> {
+    async fn require_version(&self, num: u32, version: &'static str) -> Result<(), PostgresError> {
         if self.server_version().await? < ServerVersion::from_num(num) {
             return Err(PostgresError::UnsupportedFeature(version));
         }
         Ok(())
     }
 
-    /// Reads one row.
-    async fn one<T>(
+    /// Runs a statement and reads its only row.
+    async fn read_row<T>(
         &self,
         what: &'static str,
         sql: Sql<'_>,
@@ -200,7 +201,7 @@ impl PostgreSQLConnection {
         readable(what, only_row(&set).and_then(read))
     }
 
-    /// Reads the value of an expression that may be NULL.
+    /// The value of an expression that may be NULL.
     async fn optional_value<T: FromStr>(
         &self,
         what: &'static str,
@@ -208,10 +209,10 @@ impl PostgreSQLConnection {
     ) -> Result<Option<T>, PostgresError> {
         // As text, so that a boolean is `true` or `false`.
         let sql = |version| sql::scalar(&format!("({})::pg_catalog.text", expression(version)));
-        self.one(what, &sql, &[], |row| row.optional("value")).await
+        self.read_row(what, &sql, &[], |row| row.optional("value")).await
     }
 
-    /// Reads the value of an expression.
+    /// The value of an expression.
     async fn value<T: FromStr>(&self, what: &'static str, expression: Sql<'_>) -> Result<T, PostgresError> {
         let value = self.optional_value(what, expression).await?;
         value.ok_or_else(|| PostgresError::failed(what, null("value").into()))
@@ -222,12 +223,12 @@ fn null(column: &str) -> ColumnError {
     ColumnError { column: column.into(), kind: ColumnErrorKind::Null }
 }
 
-/// The first row of a statement that gives one.
+/// The row of a statement that returns exactly one.
 pub(super) fn only_row(set: &ResultSet) -> Result<Row<'_>, ColumnError> {
     set.row(0).ok_or_else(|| null("0"))
 }
 
-/// What was read of an answer, or an error that tells which answer cannot be read.
+/// The value read from an answer, or an error that names the answer `what`, which could not be read.
 pub(super) fn readable<T>(what: &'static str, read: Result<T, ColumnError>) -> Result<T, PostgresError> {
     read.map_err(|error| PostgresError::failed(what, Error::Column(error)))
 }

@@ -3,14 +3,14 @@ use std::prelude::v1::*;
 use super::rows::owned;
 use crate::client::{ColumnError, Row};
 
-/// What decides whether a role can receive WAL from a server and take backups of it, beside what
-/// [`PostgresStatus`](super::PostgresStatus) tells.
+/// The facts that decide whether a role can receive WAL from a server and take backups of it, besides those
+/// in [`PostgresStatus`](super::PostgresStatus).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readiness {
     /// The role's name, quoted where SQL needs that.
     pub role: String,
-    /// The address that the server sees the client at; `None` over a Unix socket.
+    /// The client's address as the server sees it; `None` over a Unix socket.
     pub client_addr: Option<String>,
     /// How the server stores new passwords: `scram-sha-256` or `md5`; before 10 `on` or `off`.
     pub password_encryption: String,
@@ -20,9 +20,9 @@ pub struct Readiness {
     pub wal_senders: u32,
     /// How many replication slots exist, of any kind.
     pub slots: u32,
-    /// After how many milliseconds of silence the server gives a receiver up; 0 for never.
+    /// The milliseconds of silence after which the server gives up a receiver; 0 for never.
     pub wal_sender_timeout_ms: Option<u64>,
-    /// `off`, `on` or `always`.
+    /// `archive_mode`: `off`, `on` or `always`.
     pub archive_mode: String,
     /// How close the object's [slot](super::PostgreSQLConnection::slot_name) is to being lost; `None` if the object
     /// has no slot, or the server has none of that name or is older than 13.

@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use core::pin::Pin;
 
-/// Something with a connection to be closed.
+/// An object that may hold an open connection.
 pub(super) trait Live: Send + Sync {
     /// The name of the class.
     fn class(&self) -> &'static str;
     fn close(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 }
 
-/// In the order in which they were opened, each at most once. Weak: an object that is dropped is gone.
+/// The objects in the order in which their connections were opened, each at most once. The references are
+/// weak, so that the list keeps no dropped object alive.
 static LIVE: Mutex<Vec<Weak<dyn Live>>> = Mutex::new(Vec::new());
 
 /// The classes of the objects that hold an open connection, in the order in which those were opened.
@@ -21,13 +22,13 @@ pub fn live_connections() -> Vec<&'static str> {
     live().iter().map(|object| object.class()).collect()
 }
 
-/// Closes every open connection of the classes in good order, for the end of a program.
+/// Says goodbye on every open connection of the classes and closes it, for the end of a program.
 ///
-/// A connection that is in use is closed once its call is done. Connections that are not closed say goodbye
-/// when they are dropped, as far as that can be done without waiting.
+/// A connection that is in use is closed once its call is done. A connection that is dropped instead of
+/// closed also says goodbye, as far as that is possible without waiting.
 ///
 /// # Cancel safety
-/// Those that were not closed yet stay open.
+/// If the future is dropped, connections that it has not closed yet stay open.
 pub async fn close_all() {
     for object in live() {
         log::warn!("closing the connection of a {} that was left open", object.class());

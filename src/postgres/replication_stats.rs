@@ -8,10 +8,10 @@ use crate::types::{Lsn, PgTimestamp, ServerVersion};
 /// Which replication clients to list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientType {
-    /// Those that replay: standbys. Barman's `STANDBY`, 1.
+    /// Clients that replay WAL, which are standbys. Barman's `STANDBY`, 1.
     #[default]
     Standby,
-    /// Those that only receive, base backups included. Barman's `WALSTREAMER`, 2.
+    /// Clients that only receive, base backups included. Barman's `WALSTREAMER`, 2.
     WalStreamer,
     /// Both. Barman's `ANY_STREAMING_CLIENT`.
     AnyStreamingClient,
@@ -21,33 +21,33 @@ pub enum ClientType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicationStats {
-    /// The process of its WAL sender.
+    /// The process of the client's WAL sender.
     pub pid: i32,
-    /// Its role's number.
+    /// The oid of the client's role.
     pub usesysid: Option<u32>,
-    /// Its role.
+    /// The client's role.
     pub usename: Option<String>,
-    /// What it calls itself.
+    /// The client's application name.
     pub application_name: Option<String>,
-    /// Its address, without a mask; `None` over a Unix socket.
+    /// The client's address, without a mask; `None` over a Unix socket.
     pub client_addr: Option<String>,
-    /// Its name, if the server looks names up.
+    /// The client's host name, if the server looks names up.
     pub client_hostname: Option<String>,
-    /// Its port; -1 over a Unix socket.
+    /// The client's port; -1 over a Unix socket.
     pub client_port: Option<i32>,
-    /// When it connected.
+    /// When the client connected.
     pub backend_start: Option<PgTimestamp>,
-    /// What `hot_standby_feedback` told.
+    /// The `xmin` that the client reported by `hot_standby_feedback`.
     pub backend_xmin: Option<String>,
     /// `startup`, `catchup`, `streaming`, `backup` or `stopping`.
     pub state: Option<String>,
-    /// How far WAL was sent to it.
+    /// How far WAL was sent to the client.
     pub sent_lsn: Option<Lsn>,
-    /// How far it has written.
+    /// How far the client has written WAL.
     pub write_lsn: Option<Lsn>,
-    /// How far that is durable.
+    /// How far WAL is durable on the client.
     pub flush_lsn: Option<Lsn>,
-    /// How far it has replayed; `None` for one that only receives.
+    /// How far the client has replayed; `None` for a client that only receives.
     pub replay_lsn: Option<Lsn>,
     /// How long writing lagged behind (servers from 10 on).
     pub write_lag: Option<Duration>,
@@ -55,21 +55,21 @@ pub struct ReplicationStats {
     pub flush_lag: Option<Duration>,
     /// How long replaying lagged behind (servers from 10 on).
     pub replay_lag: Option<Duration>,
-    /// Its rank among synchronous standbys; 0 for an asynchronous one.
+    /// The client's rank among synchronous standbys; 0 for an asynchronous client.
     pub sync_priority: Option<i32>,
     /// `async`, `potential`, `sync` or `quorum`.
     pub sync_state: Option<String>,
-    /// When it last reported (servers from 12 on).
+    /// When the client last reported (servers from 12 on).
     pub reply_time: Option<PgTimestamp>,
-    /// Its physical slot.
+    /// The physical slot that the client uses.
     pub slot_name: Option<String>,
     /// Whether the server is a standby itself.
     pub is_in_recovery: bool,
-    /// On a primary its write position, on a standby what it has received.
+    /// The position that a primary writes at, or that a standby has received.
     pub current_lsn: Option<Lsn>,
 }
 
-/// The clients, or `None` if the role may not see them.
+/// Reads the clients; `None` if the role may not see them.
 pub(super) fn read(
     set: &ResultSet,
     version: ServerVersion,

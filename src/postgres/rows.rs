@@ -1,4 +1,4 @@
-//! What members give, as typed rows.
+//! The types of the rows that members return.
 
 use core::time::Duration;
 use std::collections::BTreeMap;
@@ -7,18 +7,18 @@ use std::prelude::v1::*;
 use crate::client::{ColumnError, ColumnErrorKind, Row};
 use crate::types::{Lsn, PgTimestamp, TimelineId};
 
-/// Where a server is in its WAL.
+/// A server's current position in its WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct XlogInfo {
-    /// On a primary the position that is written to; on a standby the last one that was replayed, if any.
+    /// On a primary the position that it writes at; on a standby the last position that it replayed, if any.
     pub location: Option<Lsn>,
-    /// The name of the segment that ends at or holds `location`; `None` on a standby. At the boundary of two
-    /// segments it is the earlier one, whatever the server's version.
+    /// The name of the segment that contains `location`; `None` on a standby. At the boundary of two segments
+    /// it is the earlier one, whatever the server's version.
     pub file_name: Option<String>,
     /// The offset of `location` in its segment, 0 at a boundary; `None` on a standby.
     pub file_offset: Option<u32>,
-    /// When the server said this.
+    /// The server's time of this answer.
     pub timestamp: PgTimestamp,
 }
 
@@ -26,27 +26,27 @@ pub struct XlogInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tablespace {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Its number, which is also that of the link in `pg_tblspc`.
+    /// The oid, which is also the name of the link in `pg_tblspc`.
     pub oid: u32,
-    /// Its directory.
+    /// The directory.
     pub location: String,
 }
 
-/// Where the server's configuration is. Empty for a role that may not see it.
+/// The paths of the server's configuration files. Empty for a role that may not see them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConfigurationFiles {
     /// `config_file`, `hba_file` and `ident_file` by these names.
     pub files: BTreeMap<String, String>,
-    /// Other files that a setting comes from, sorted.
+    /// Other files that settings come from, sorted.
     pub included_files: Vec<String>,
 }
 
 impl ConfigurationFiles {
-    /// Takes a row of the statement; false if the key is another's.
-    pub(super) fn take(&mut self, key: &str, value: &str) -> bool {
+    /// Adds a row of the statement. Returns false if `key` is not a key of this struct.
+    pub(super) fn insert(&mut self, key: &str, value: &str) -> bool {
         match key {
             "config_file" | "hba_file" | "ident_file" => {
                 self.files.insert(key.into(), value.into());
@@ -63,23 +63,23 @@ impl ConfigurationFiles {
     }
 }
 
-/// What the archiver has done so far: `pg_stat_archiver`.
+/// The statistics of the archiver: `pg_stat_archiver`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ArchiverStats {
     /// How many files were archived.
     pub archived_count: u64,
-    /// The last one.
+    /// The file that was archived last.
     pub last_archived_wal: Option<String>,
-    /// When that was.
+    /// When it was archived.
     pub last_archived_time: Option<PgTimestamp>,
     /// How many attempts failed.
     pub failed_count: u64,
-    /// The file of the last one.
+    /// The file of the last attempt that failed.
     pub last_failed_wal: Option<String>,
-    /// When that was.
+    /// When that attempt failed.
     pub last_failed_time: Option<PgTimestamp>,
-    /// Since when all this is counted.
+    /// The time since which these numbers are counted.
     pub stats_reset: Option<PgTimestamp>,
     /// Whether archiving is on and its last attempt did not fail.
     pub is_archiving: bool,
@@ -91,11 +91,11 @@ pub struct ArchiverStats {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicationSlot {
-    /// Its name.
+    /// The name.
     pub slot_name: String,
-    /// Whether somebody uses it.
+    /// Whether a session uses the slot.
     pub active: bool,
-    /// The oldest WAL that it keeps; `None` if it keeps none.
+    /// The oldest WAL that the slot keeps; `None` if it keeps none.
     pub restart_lsn: Option<Lsn>,
 }
 
@@ -103,13 +103,13 @@ pub struct ReplicationSlot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StartedBackup {
-    /// Where recovery from this backup begins.
+    /// The position at which recovery from this backup begins.
     pub location: Lsn,
     /// The timeline of the server's last checkpoint.
     pub timeline: TimelineId,
     /// When the start was asked for, before its checkpoint.
     pub timestamp: PgTimestamp,
-    /// When it was done, after its checkpoint.
+    /// When the start was done, after its checkpoint.
     pub finished: PgTimestamp,
 }
 
@@ -117,7 +117,7 @@ pub struct StartedBackup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoppedBackup {
-    /// How far recovery has to go: last byte + 1.
+    /// The position that recovery has to reach: last byte + 1.
     pub location: Lsn,
     /// The timeline of `location`.
     pub timeline: TimelineId,
@@ -127,7 +127,7 @@ pub struct StoppedBackup {
     pub tablespace_map: String,
     /// When the stop was asked for, before any waiting.
     pub timestamp: PgTimestamp,
-    /// When it was done, after the WAL was archived.
+    /// When the stop was done, after the WAL was archived.
     pub finished: PgTimestamp,
 }
 
@@ -135,15 +135,15 @@ pub struct StoppedBackup {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExclusiveBackup {
-    /// The position.
+    /// The position of the start or the stop.
     pub location: Lsn,
-    /// The name of the segment that ends at or holds it.
+    /// The name of the segment that contains `location`, or ends at it.
     pub file_name: String,
-    /// Its offset there.
+    /// The offset of `location` in that segment.
     pub file_offset: u32,
-    /// When this was asked for.
+    /// When the start or the stop was asked for.
     pub timestamp: PgTimestamp,
-    /// When it was done.
+    /// When the start or the stop was done.
     pub finished: PgTimestamp,
 }
 
@@ -240,7 +240,8 @@ pub(super) fn owned(row: Row<'_>, column: &str) -> Result<Option<String>, Column
     Ok(row.optional_text(column)?.map(str::to_string))
 }
 
-/// An interval that the statement gives in microseconds; the server's clock may have gone back.
+/// An interval, which the statement returns in microseconds. A negative one, from a clock that was set back,
+/// becomes zero.
 pub(super) fn lag(row: Row<'_>, column: &str) -> Result<Option<Duration>, ColumnError> {
     let micros: Option<i64> = row.optional(column)?;
     Ok(micros.map(|micros| Duration::from_micros(u64::try_from(micros).unwrap_or_default())))

@@ -1,7 +1,7 @@
 //! Every text of SQL that the classes send, by the server's version.
 //!
-//! All names are qualified and all values are parameters; where a text says what the caller must bind, `$1` is
-//! it. Nothing here depends on the session's settings.
+//! All names are qualified and all values are parameters; the comment on a text says what the caller binds to
+//! `$1` and `$2`. No text depends on the session's settings.
 
 use std::format;
 use std::prelude::v1::*;
@@ -15,7 +15,7 @@ pub(super) const IS_IN_RECOVERY: &str = "pg_catalog.pg_is_in_recovery()";
 pub(super) const IS_SUPERUSER: &str =
     "(SELECT usesuper FROM pg_catalog.pg_user WHERE usename = CURRENT_USER)";
 pub(super) const SYSTEM_ID: &str = "(SELECT system_identifier FROM pg_catalog.pg_control_system())";
-/// Before 11 segments are counted in blocks.
+/// Servers before 11 give the size of segments in blocks.
 const SEGMENT_SIZE_IN_BYTES: ServerVersion = ServerVersion::release(11);
 /// From 17 on a position on the boundary of two segments belongs to the later one.
 const BOUNDARY_IS_NEXT_SEGMENT: ServerVersion = ServerVersion::release(17);
@@ -25,7 +25,7 @@ const V13: ServerVersion = ServerVersion::release(13);
 const V14: ServerVersion = ServerVersion::release(14);
 const V15: ServerVersion = ServerVersion::release(15);
 
-/// One row with one column, `value`.
+/// A statement that returns one row with one column, `value`.
 pub(super) fn scalar(expression: &str) -> String {
     format!("SELECT {expression} AS value")
 }
@@ -62,12 +62,13 @@ fn utc(moment: &str) -> String {
     format!("pg_catalog.to_char(pg_catalog.timezone('UTC', {moment}), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
 }
 
-/// A call without arguments of a function under the name of this version.
+/// A call without arguments of `function`, under the name that this version uses.
 fn call(version: ServerVersion, function: &'static str) -> String {
     format!("pg_catalog.{}()", NameMap::new(version).name(function))
 }
 
-/// The segment that ends at or holds `position`: at a boundary the earlier one, on every version.
+/// The name of the segment that contains `position`: at the boundary of two segments the earlier one, on
+/// every version.
 fn walfile_name(version: ServerVersion, position: &str) -> String {
     let function = NameMap::new(version).name("pg_walfile_name");
     if version < BOUNDARY_IS_NEXT_SEGMENT {
@@ -91,7 +92,7 @@ pub(super) fn current_xlog_info(version: ServerVersion) -> String {
     )
 }
 
-/// On a primary where it writes, on a standby what the function says.
+/// The position that a primary writes at, or that the function `on_standby` returns on a standby.
 fn position(version: ServerVersion, on_standby: &'static str) -> String {
     format!(
         "CASE WHEN {IS_IN_RECOVERY} THEN {} ELSE {} END",
@@ -100,7 +101,7 @@ fn position(version: ServerVersion, on_standby: &'static str) -> String {
     )
 }
 
-/// The number in `pg_settings`, in the setting's unit.
+/// A number from `pg_settings`, in the setting's unit.
 pub(super) fn number_setting(name: &str) -> String {
     format!("(SELECT setting FROM pg_catalog.pg_settings WHERE name = '{name}')")
 }
@@ -136,9 +137,9 @@ pub(super) const CONFIGURATION_FILES: &str = "SELECT name::pg_catalog.text AS ke
      UNION ALL SELECT DISTINCT 'included_files', sourcefile FROM pg_catalog.pg_settings \
      WHERE sourcefile IS NOT NULL AND sourcefile NOT IN (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'config_file')";
 
-/// The columns of `pg_stat_archiver`, and two that are computed.
+/// The columns of `pg_stat_archiver`, and two computed ones.
 pub(super) fn archiver_stats() -> String {
-    // A failure to archive a history file of a timeline that has had segments archived since is over.
+    // A failure to archive a history file no longer counts once segments of its timeline have been archived.
     let is_archiving = "coalesce(pg_catalog.current_setting('archive_mode') IN ('on', 'always') AND \
          (last_failed_wal IS NULL OR last_failed_time <= last_archived_time OR \
          (last_failed_wal LIKE '%.history' AND \
@@ -159,13 +160,13 @@ pub(super) const REPLICATION_SLOT: &str = "SELECT slot_name, active, restart_lsn
      FROM pg_catalog.pg_replication_slots WHERE slot_type = 'physical' \
      AND slot_name::pg_catalog.text = $1::pg_catalog.text";
 
-/// How many bytes of WAL lie between `position` and this server's own: where a primary writes, or how far a standby
-/// has received.
+/// How many bytes of WAL lie between `position` and the server's own position.
 fn bytes_behind(position: &str) -> String {
     format!("own.position OPERATOR(pg_catalog.-) {position}")
 }
 
-/// The server's own position as the only row of a table `own`.
+/// The server's own position, as the only row of a table `own`: where a primary writes, or how far a standby
+/// has received.
 fn own_position(version: ServerVersion) -> String {
     format!("(SELECT {} AS position) AS own", position(version, "pg_last_wal_receive_lsn"))
 }
@@ -186,8 +187,8 @@ pub(super) fn slots(version: ServerVersion) -> String {
     )
 }
 
-/// A row for each replication client. A role that may not see what others do gets rows with little more than a
-/// process in them.
+/// A row for each replication client. A role without monitoring privileges gets rows of other roles' clients
+/// with little more than the process.
 pub(super) fn wal_senders(version: ServerVersion) -> String {
     let names = NameMap::new(version);
     let [sent, write, flush, replay] =
@@ -205,7 +206,7 @@ pub(super) fn wal_senders(version: ServerVersion) -> String {
     )
 }
 
-/// One row of what decides whether a role can receive WAL from the server and take backups of it.
+/// One row with the facts that decide whether a role can receive WAL from the server and take backups of it.
 pub(super) const READINESS: &str = "SELECT pg_catalog.quote_ident(CURRENT_USER) AS role, \
      pg_catalog.host(pg_catalog.inet_client_addr()) AS client_addr, \
      pg_catalog.current_setting('password_encryption') AS password_encryption, \
@@ -220,7 +221,7 @@ pub(super) const READINESS: &str = "SELECT pg_catalog.quote_ident(CURRENT_USER) 
 pub(super) const SLOT_AVAILABILITY: &str = "SELECT wal_status, safe_wal_size \
      FROM pg_catalog.pg_replication_slots WHERE slot_name::pg_catalog.text = $1::pg_catalog.text";
 
-/// `allowed`, and if that is true a row for each client, or one of NULLs if there is none.
+/// `allowed`; if it is true, a row for each client, or one row of NULLs if there is no client.
 pub(super) fn replication_stats(version: ServerVersion, clients: ClientType) -> String {
     let names = NameMap::new(version);
     let lsn = |key: &'static str| format!("stat.{} AS {key}", names.name(key));
@@ -273,11 +274,12 @@ pub(super) fn create_restore_point() -> String {
     ))
 }
 
-/// `allowed` and `recovers`, and if there is nothing against it the names of the segments with the insert
-/// position `before` and `after` a switch.
+/// `allowed` and `recovers`. If the switch is possible, makes it and returns the names of the segments that
+/// contain the insert position `before` and `after` it.
 pub(super) fn switch_wal(version: ServerVersion) -> String {
     let insert = call(version, "pg_current_wal_insert_lsn");
-    // A subquery with volatile functions is computed as a whole, from left to right, before what is around it.
+    // The server computes a subquery with volatile functions as a whole, from left to right, before the query
+    // around it.
     format!(
         "SELECT allowed, recovers, CASE WHEN switched IS NOT NULL THEN {before} END AS before, \
          CASE WHEN switched IS NOT NULL THEN {after} END AS after \
@@ -291,8 +293,8 @@ pub(super) fn switch_wal(version: ServerVersion) -> String {
     )
 }
 
-/// Starts a concurrent backup with the label `$1`, fast or not as `$2` says, and keeps the session from being
-/// ended for idling: `location`, `timeline`, `timestamp`, `finished`.
+/// Starts a concurrent backup with the label `$1` and, if `$2` is true, a fast checkpoint, and keeps the
+/// server from ending the session for idling: `location`, `timeline`, `timestamp`, `finished`.
 pub(super) fn start_concurrent_backup(version: ServerVersion) -> String {
     let function = NameMap::new(version).name("pg_backup_start");
     let exclusive = if version < V15 { ", false" } else { "" };
@@ -315,7 +317,7 @@ pub(super) fn start_concurrent_backup(version: ServerVersion) -> String {
 pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
     let function = NameMap::new(version).name("pg_backup_stop");
     let exclusive = if version < V15 { "false" } else { "" };
-    // What RESET would do, in an expression.
+    // The same as RESET, but as an expression.
     let keep = if version >= V14 {
         ", (SELECT pg_catalog.set_config('idle_session_timeout', reset_val, false) \
          FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout') AS idle_session_timeout"
@@ -333,7 +335,7 @@ pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
     )
 }
 
-/// Starts an exclusive backup with the label `$1`, fast or not as `$2` says.
+/// Starts an exclusive backup with the label `$1` and, if `$2` is true, a fast checkpoint.
 pub(super) fn start_exclusive_backup(version: ServerVersion) -> String {
     exclusive_backup(version, "pg_catalog.pg_start_backup($1::pg_catalog.text, $2::pg_catalog.bool)")
 }
@@ -354,14 +356,15 @@ fn exclusive_backup(version: ServerVersion, call: &str) -> String {
     )
 }
 
-/// A statement of a status, which gives rows of `key` and `value`, and the keys that are missing without it.
+/// One statement of a status, which returns rows of `key` and `value`, and the keys that are missing if the
+/// server refuses it.
 #[derive(Clone, Debug)]
 pub(super) struct StatusPart {
     pub(super) keys: &'static [&'static str],
     pub(super) sql: String,
 }
 
-/// The statements of a status: all of them are one with `UNION ALL`. With a slot its name is `$1`.
+/// The statements of a status, which [`status`] joins with `UNION ALL`. With a slot, `$1` is the slot's name.
 pub(super) fn status_parts(version: ServerVersion, with_slot: bool) -> Vec<StatusPart> {
     let mut parts = Vec::from([
         StatusPart {
@@ -428,7 +431,7 @@ fn shown_settings(version: ServerVersion) -> String {
     let exists = |name: &&str| match *name {
         "wal_keep_segments" => version < V13,
         "wal_keep_size" => version >= V13,
-        // Only a role with backup privileges is told.
+        // Only a role with backup privileges may see it.
         "data_directory" => false,
         _ => true,
     };
@@ -451,7 +454,7 @@ fn pairs(pairs: &[(&str, String)]) -> String {
     format!("SELECT pair.key, pair.value FROM (VALUES {}) AS pair (key, value)", pairs.join(", "))
 }
 
-/// One statement of all parts.
+/// All parts as one statement.
 pub(super) fn status(parts: &[StatusPart]) -> String {
     parts.iter().map(|part| part.sql.as_str()).collect::<Vec<_>>().join(" UNION ALL ")
 }

@@ -16,9 +16,9 @@ use super::status::PostgresStatus;
 use crate::client::Connection;
 use crate::conninfo::ConnInfo;
 
-/// A connection to a standby, with another one to its primary, where WAL can be switched.
+/// A connection to a standby, and another to its primary, on which WAL can be switched.
 ///
-/// All members of [`PostgreSQLConnection`] are those of the standby, except the ones below.
+/// All members of [`PostgreSQLConnection`] act on the standby, except the ones below.
 #[derive(Debug)]
 pub struct StandbyPostgreSQLConnection {
     standby: PostgreSQLConnection,
@@ -27,20 +27,20 @@ pub struct StandbyPostgreSQLConnection {
     options: StandbyOptions,
 }
 
-/// What a [`StandbyPostgreSQLConnection`] is made with, beside its two connection strings.
+/// The options of a [`StandbyPostgreSQLConnection`], besides its two connection strings.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct StandbyOptions {
-    /// Those of the connection to the standby; the one to the primary has the application name and the
-    /// environment of it.
+    /// The options of the connection to the standby. The connection to the primary has the same application
+    /// name and environment.
     pub standby: ConnectionOptions,
-    /// How long after the last switch in vain the primary is asked for a checkpoint, which writes WAL; zero, the
-    /// default, for never.
+    /// If all switches were in vain, the time after the last one until the primary is asked for a checkpoint,
+    /// which writes WAL. Zero, the default, for never.
     pub primary_checkpoint_timeout: Duration,
-    /// How often WAL is switched while the stop of a backup waits; 10 unless told.
+    /// How often WAL is switched while the stop of a backup waits; by default 10.
     pub times: u32,
-    /// The time between two switches, and that for which the stop is waited for after the last, again and again
-    /// while the standby archives; 10 s unless told.
+    /// The time between two switches. After the last switch the stop gets this time once more, and again as
+    /// long as the standby still archives; by default 10 s.
     pub wait: Duration,
 }
 
@@ -55,11 +55,12 @@ impl Default for StandbyOptions {
     }
 }
 
-/// How long a stop may take before WAL is switched for it: most need no switch.
-const FIRST: Duration = Duration::from_secs(1);
-/// How long the primary may be silent at least.
-const SILENCE: Duration = Duration::from_secs(5);
-/// What is written to the new segment of an idle primary, so that the standby sees the old one end.
+/// How long a stop may take before WAL is switched for it. Most stops need no switch.
+const FIRST_SWITCH_AFTER: Duration = Duration::from_secs(1);
+/// The shortest limit on the primary's silence.
+const MIN_SILENCE: Duration = Duration::from_secs(5);
+/// The name of the restore point that is written to the new segment of an idle primary, so that the standby
+/// sees the old segment end.
 const RESTORE_POINT: &str = "end of a backup of a standby";
 
 impl StandbyPostgreSQLConnection {
@@ -71,10 +72,10 @@ impl StandbyPostgreSQLConnection {
         Self::with_options(conninfo.parse()?, primary_conninfo.parse()?, StandbyOptions::default())
     }
 
-    /// As [`new`](Self::new), with everything said.
+    /// As [`new`](Self::new), with parsed parameters and with options.
     ///
     /// # Errors
-    /// [`PostgresError::AppName`] if the name holds a zero byte.
+    /// [`PostgresError::AppName`] if the application name contains a zero byte.
     pub fn with_options(
         conninfo: ConnInfo,
         primary_conninfo: ConnInfo,
@@ -96,23 +97,24 @@ impl StandbyPostgreSQLConnection {
     /// Switches WAL on the primary.
     ///
     /// # Errors
-    /// As [`PostgreSQLConnection::switch_wal`], of the primary.
+    /// The errors of [`PostgreSQLConnection::switch_wal`] on the primary.
     pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
         self.primary.switch_wal().await
     }
 
-    /// Stops the concurrent backup of the standby, and has the primary write what the standby waits for.
+    /// Stops the concurrent backup of the standby, and makes the primary write the WAL that the standby waits
+    /// for.
     ///
     /// # Errors
-    /// As [`PostgreSQLConnection::stop_concurrent_backup`]. [`PostgresError::StopTimeout`] if WAL does not come
-    /// although it was switched as often as the options say and the standby archives nothing more, and
-    /// [`PostgresError::Standby`] with the reason if it could not be switched; then the standby's connection is
-    /// closed and the backup is lost.
+    /// As [`PostgreSQLConnection::stop_concurrent_backup`]. [`PostgresError::StopTimeout`] if the WAL does
+    /// not come, although it was switched as often as the options say and the standby archives nothing more.
+    /// [`PostgresError::Standby`] if WAL could not be switched, with the reason. After these two the
+    /// standby's connection is closed and the backup is lost.
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         self.stop(self.standby.stop_concurrent_backup()).await
     }
 
-    /// Stops an exclusive backup, which no standby has: the error is the server's.
+    /// Stops an exclusive backup. No standby has one, so the server refuses.
     ///
     /// # Errors
     /// As [`PostgreSQLConnection::stop_exclusive_backup`].
@@ -120,16 +122,17 @@ impl StandbyPostgreSQLConnection {
         self.stop(self.standby.stop_exclusive_backup()).await
     }
 
-    /// Switches WAL on the primary over a connection of its own until `done` is: after one second (or `wait`, if
-    /// that is less), and then up to `times` times with `wait` between. A primary that has written nothing has
-    /// nothing to switch, so the first round also writes a restore point; when all rounds are over, and
-    /// `primary_checkpoint_timeout` as well, there is a checkpoint and a last switch.
+    /// Switches WAL on the primary, over a separate connection, until `done` is ready. The first switch comes
+    /// after one second (or `wait`, if that is less), and then up to `times` in all with `wait` between them.
+    /// A primary that has written nothing has nothing to switch, so the first round also writes a restore
+    /// point. After the last round and `primary_checkpoint_timeout` (if it is not zero) follow a checkpoint
+    /// and a last switch.
     ///
     /// # Errors
-    /// The first that the primary gives, which ends this.
+    /// The primary's first error, which ends the switching.
     ///
     /// # Cancel safety
-    /// Nothing goes on when the future is dropped.
+    /// Dropping the future ends the switching.
     pub async fn switch_wal_in_background(
         &self,
         done: impl Future<Output = ()>,
@@ -137,7 +140,7 @@ impl StandbyPostgreSQLConnection {
         wait: Duration,
     ) -> Result<(), PostgresError> {
         let primary = primary_connection(&self.primary_conninfo, &self.options)?;
-        primary.set_timeout(Some(wait.max(SILENCE)));
+        primary.set_timeout(Some(wait.max(MIN_SILENCE)));
         let result = tokio::select! {
             biased;
             () = done => Ok(()),
@@ -153,7 +156,7 @@ impl StandbyPostgreSQLConnection {
         times: u32,
         wait: Duration,
     ) -> Result<(), PostgresError> {
-        sleep(FIRST.min(wait)).await;
+        sleep(FIRST_SWITCH_AFTER.min(wait)).await;
         for round in 0..times {
             primary.switch_wal().await?;
             if round == 0 {
@@ -177,7 +180,7 @@ impl StandbyPostgreSQLConnection {
     ) -> Result<T, PostgresError> {
         let StandbyOptions { times, wait, .. } = self.options;
         let started = tokio::time::Instant::now();
-        // Without a connection the stop itself tells why.
+        // If there is no connection, the stop itself returns the reason.
         let cancel = self.standby.connect().await.ok().and_then(|connection| connection.cancel_token());
         let mut stop = Box::pin(stop);
         let switching = self.switch_wal_in_background(core::future::pending(), times, wait);
@@ -186,24 +189,25 @@ impl StandbyPostgreSQLConnection {
             stopped = &mut stop => return stopped,
             switched = switching => switched,
         };
-        // The switch was not needed, or not enough: as long as the standby archives, the stop goes on as well.
-        let mut archived = self.archived(wait).await;
+        // The switches did not end the stop. As long as the standby archives, the stop makes progress and is
+        // waited for.
+        let mut archived = self.archived_count(wait).await;
         loop {
             if let Ok(stopped) = timeout(wait, &mut stop).await {
                 return stopped;
             }
-            let before = core::mem::replace(&mut archived, self.archived(wait).await);
+            let before = core::mem::replace(&mut archived, self.archived_count(wait).await);
             if archived.is_none() || archived == before {
                 break;
             }
         }
-        // The session still waits in the server.
+        // The server is still waiting in the stop: cancel it.
         if let Some(cancel) = cancel
             && let Err(error) = cancel.cancel().await
         {
             log::debug!("cancelling the stop of a backup: {error}");
         }
-        // It may have come to its end just now.
+        // The stop may have succeeded just before it was cancelled.
         if let Ok(Ok(stopped)) = timeout(wait, &mut stop).await {
             return Ok(stopped);
         }
@@ -216,8 +220,8 @@ impl StandbyPostgreSQLConnection {
         })
     }
 
-    /// How many files the standby has archived, over a connection of its own.
-    async fn archived(&self, limit: Duration) -> Option<u64> {
+    /// How many files the standby has archived, asked over a separate connection.
+    async fn archived_count(&self, limit: Duration) -> Option<u64> {
         let parameters = self.conn_parameters().clone();
         let watch = PostgreSQLConnection::with_options(parameters, self.options.standby.clone()).ok()?;
         let archived = timeout(limit, watch.get_archiver_stats()).await.ok()?.ok()?.archived_count;
@@ -263,7 +267,7 @@ impl PostgreSQL for StandbyPostgreSQLConnection {
         self.standby.fetch_remote_status().await
     }
 
-    /// Closes the connection to the standby, and then that to the primary.
+    /// Closes the connection to the standby, then the connection to the primary.
     async fn close(&self) {
         self.standby.close().await;
         self.primary.close().await;

@@ -1,10 +1,10 @@
 use std::prelude::v1::*;
 
-/// The names in a displayed `synchronous_standby_names`: what stands in the parentheses of
-/// `FIRST n (...)`, `ANY n (...)` and `n (...)`, or else in the whole text.
+/// The names in a displayed `synchronous_standby_names`: the list in the parentheses of `FIRST n (...)`,
+/// `ANY n (...)` and `n (...)`, or else the whole text.
 ///
-/// `*` is a name like the others. A name in double quotes may hold commas, parentheses, blanks and doubled
-/// quotes. The case of letters stays; the server compares without it.
+/// `*` is a name like the others. A name in double quotes may contain commas, parentheses, blanks and doubled
+/// quotes. Letters keep their case, which the server ignores in comparisons.
 pub(super) fn parse(setting: &str) -> Vec<String> {
     let list = in_parentheses(setting).unwrap_or(setting);
     let mut names = Vec::new();
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_the_setting_is_read() {
+    fn every_form_of_the_setting_is_parsed() {
         for (setting, names) in [
             ("", &[][..]),
             (" ", &[]),

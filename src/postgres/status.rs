@@ -10,25 +10,25 @@ use crate::types::{Lsn, SqlState, SystemId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StatusError {
-    /// The first line of what was said.
+    /// The first line of the error.
     pub message: String,
-    /// The server's code for it.
+    /// The server's SQLSTATE, if the error is the server's.
     pub sqlstate: Option<SqlState>,
 }
 
-/// What [`PostgreSQLConnection`](super::PostgreSQLConnection) tells of a server, as of one moment.
+/// The status of a server at one moment, as [`PostgreSQLConnection`](super::PostgreSQLConnection) reports it.
 ///
 /// Settings are as `SHOW` prints them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PostgresStatus {
-    /// Why there is no answer at all, if there is none. Every value is `None` then.
+    /// Why the server gave no answer at all. Every value is `None` then.
     pub connection_error: Option<StatusError>,
-    /// Why single values are missing that the server would not give, by their keys.
+    /// Why the server refused single values, by their keys.
     pub errors: Vec<(&'static str, StatusError)>,
-    /// Whether the server is not too old.
+    /// Whether the server's version is supported.
     pub version_supported: Option<bool>,
-    /// Its version: `15.18`.
+    /// The server's version: `15.18`.
     pub server_txt_version: Option<String>,
     /// Whether the role is a superuser.
     pub is_superuser: Option<bool>,
@@ -40,39 +40,39 @@ pub struct PostgresStatus {
     pub has_monitoring_privileges: Option<bool>,
     /// The data directory, for a role with backup privileges.
     pub data_directory: Option<String>,
-    /// `minimal`, `replica` or `logical`.
+    /// `wal_level`: `minimal`, `replica` or `logical`.
     pub wal_level: Option<String>,
-    /// `on` or `off`.
+    /// `hot_standby`: `on` or `off`.
     pub hot_standby: Option<String>,
-    /// How many WAL senders there may be.
+    /// `max_wal_senders`: how many WAL senders may run.
     pub max_wal_senders: Option<u32>,
-    /// `on` or `off`.
+    /// `data_checksums`: `on` or `off`.
     pub data_checksums: Option<String>,
-    /// How many slots there may be.
+    /// `max_replication_slots`: how many slots may exist.
     pub max_replication_slots: Option<u32>,
-    /// `off`, `on`, or a method.
+    /// `wal_compression`: `off`, `on`, or a method.
     pub wal_compression: Option<String>,
-    /// Segments that are kept for standbys, on servers before 13.
+    /// `wal_keep_segments`: segments kept for standbys (servers before 13).
     pub wal_keep_segments: Option<String>,
-    /// WAL that is kept for standbys, on servers from 13 on.
+    /// `wal_keep_size`: WAL kept for standbys (servers from 13 on).
     pub wal_keep_size: Option<String>,
-    /// Where a primary writes or a standby replays.
+    /// The position that a primary writes at, or up to which a standby has replayed.
     pub current_lsn: Option<Lsn>,
-    /// The segment that ends at or holds `current_lsn`; `None` on a standby.
+    /// The segment that contains `current_lsn`, or ends at it; `None` on a standby.
     pub current_xlog: Option<String>,
     /// The size of all tablespaces in bytes, for a role with backup privileges.
     pub current_size: Option<u64>,
-    /// Seconds; 0 for never.
+    /// `archive_timeout` in seconds; 0 for never.
     pub archive_timeout: Option<u64>,
-    /// Seconds.
+    /// `checkpoint_timeout` in seconds.
     pub checkpoint_timeout: Option<u64>,
-    /// Bytes.
+    /// The size of a WAL segment in bytes.
     pub xlog_segment_size: Option<u64>,
-    /// Empty for a role that may not see them.
+    /// The configuration files; empty for a role that may not see them.
     pub configuration_files: ConfigurationFiles,
-    /// Whether the server knows replication slots.
+    /// Whether the server has replication slots.
     pub replication_slot_support: Option<bool>,
-    /// The slot that the object is about, if there is one.
+    /// The object's slot, if the object names one and the server has it.
     pub replication_slot: Option<ReplicationSlot>,
     /// The names in `synchronous_standby_names`.
     pub synchronous_standby_names: Option<Vec<String>>,
@@ -81,19 +81,19 @@ pub struct PostgresStatus {
 }
 
 impl PostgresStatus {
-    /// Takes the rows of `sql::StatusPart`s.
-    pub(super) fn take(&mut self, set: &ResultSet) {
+    /// Sets the values from rows of `sql::StatusPart`s.
+    pub(super) fn set_from(&mut self, set: &ResultSet) {
         for row in set.rows() {
             let pair = row.text("key").and_then(|key| Ok((key, row.optional_text("value")?)));
             match pair {
-                Ok((key, Some(value))) => self.take_pair(key, value),
+                Ok((key, Some(value))) => self.set_value(key, value),
                 Ok(_) => {}
                 Err(error) => self.errors.push(("status", column_error(&error))),
             }
         }
     }
 
-    fn take_pair(&mut self, key: &str, value: &str) {
+    fn set_value(&mut self, key: &str, value: &str) {
         let text = Some(value.to_string());
         let errors = &mut self.errors;
         match key {
@@ -139,7 +139,7 @@ impl PostgresStatus {
                 }
             }
             _ => {
-                self.configuration_files.take(key, value);
+                self.configuration_files.insert(key, value);
             }
         }
     }

@@ -13,34 +13,34 @@ use crate::conninfo::{Config, ConnInfo, Environment};
 use crate::replication::{IdentifySystem, PhysicalSlot, ReplicationConnection};
 use crate::types::{Lsn, SqlState, SystemId, TimelineId};
 
-/// The replication protocol: which cluster this is, and its slots.
+/// A connection with the replication protocol, to identify the cluster and to create and drop slots.
 ///
-/// The connection string is changed: `replication=true`, and the database `replication`, so that the password
-/// file is asked for that, and only then for the database that was given. `DateStyle` is set in front of the
-/// caller's `options`.
+/// The class changes the connection string. It sets `replication=true` and the database `replication`, so
+/// that the password file's line for `replication` counts, and only without one the line for the given
+/// database. It also puts `DateStyle` in front of the caller's `options`.
 #[derive(Debug)]
 pub struct StreamingConnection {
     reconnecting: Reconnecting<ReplicationConnection>,
     remembered: Mutex<Option<Arc<StreamingStatus>>>,
 }
 
-/// What [`StreamingConnection`] tells of a server.
+/// The status of a server, as [`StreamingConnection`] reports it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamingStatus {
-    /// Why there is no answer, if there is none.
+    /// Why the server gave no answer.
     pub connection_error: Option<StatusError>,
-    /// Whether the server is not too old; `None` if it cannot be reached.
+    /// Whether the server's version is supported; `None` if the server cannot be reached.
     pub version_supported: Option<bool>,
-    /// Whether the server can stream as we need it; `None` if it cannot be reached.
+    /// Whether the server's version can stream WAL; `None` if the server cannot be reached.
     pub streaming_supported: Option<bool>,
-    /// Whether it is a WAL sender that answers; false for example with a connection pooler between.
+    /// Whether a WAL sender answers; false, for example, if a connection pooler is in between.
     pub streaming: Option<bool>,
-    /// The cluster.
+    /// The system identifier of the cluster.
     pub streaming_systemid: Option<SystemId>,
-    /// Its current timeline.
+    /// The server's current timeline.
     pub timeline: Option<TimelineId>,
-    /// On a primary what is flushed, on a standby what was received or replayed and flushed.
+    /// The end of the WAL that a primary has flushed, or that a standby has received or replayed and flushed.
     pub xlogpos: Option<Lsn>,
 }
 
@@ -79,8 +79,8 @@ impl StreamingConnection {
     /// Creates a physical slot, which keeps WAL from the first position that a receiver confirms.
     ///
     /// # Errors
-    /// [`PostgresError::DuplicateReplicationSlot`], [`PostgresError::ReplicationSlotsFull`], a name that is no
-    /// slot's, or a loss of the connection.
+    /// [`PostgresError::DuplicateReplicationSlot`], [`PostgresError::ReplicationSlotsFull`], a name that no
+    /// slot may have, or a loss of the connection.
     pub async fn create_physical_repslot(&self, name: &str) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         match connection.create_physical_slot(name, PhysicalSlot::default()).await {
@@ -93,7 +93,7 @@ impl StreamingConnection {
         }
     }
 
-    /// Drops a slot, without waiting for somebody who uses it.
+    /// Drops a slot, without waiting until it is free.
     ///
     /// # Errors
     /// [`PostgresError::InvalidReplicationSlot`], [`PostgresError::ReplicationSlotInUse`], or a loss of the
@@ -107,7 +107,7 @@ impl StreamingConnection {
         })
     }
 
-    /// `IDENTIFY_SYSTEM`, once more on another connection where the one there was turns out to be lost.
+    /// Runs `IDENTIFY_SYSTEM`. If the connection turns out to be lost, runs it once more on a new one.
     async fn identify_system(&self) -> Result<IdentifySystem, PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         match connection.identify_system().await {
@@ -120,7 +120,7 @@ impl StreamingConnection {
         result.map_err(|error| PostgresError::failed("IDENTIFY_SYSTEM", error))
     }
 
-    async fn gather(&self, status: &mut StreamingStatus) -> Result<(), PostgresError> {
+    async fn gather_status(&self, status: &mut StreamingStatus) -> Result<(), PostgresError> {
         let is_supported = self.is_minimal_postgres_version().await?;
         status.version_supported = Some(is_supported);
         status.streaming_supported = Some(is_supported);
@@ -129,7 +129,7 @@ impl StreamingConnection {
         }
         let system = match self.identify_system().await {
             Err(PostgresError::Failed { source: Error::Server(error), .. }) => {
-                // It speaks the protocol and is no WAL sender.
+                // The peer speaks the protocol but is not a WAL sender.
                 status.streaming = Some(false);
                 log::debug!("IDENTIFY_SYSTEM: {error}");
                 return Ok(());
@@ -162,7 +162,7 @@ impl PostgreSQL for StreamingConnection {
 
     async fn fetch_remote_status(&self) -> StreamingStatus {
         let mut status = StreamingStatus::default();
-        if let Err(error) = self.gather(&mut status).await {
+        if let Err(error) = self.gather_status(&mut status).await {
             let (message, sqlstate) = (first_line(&error), error.sqlstate());
             let connection_error = Some(StatusError { message, sqlstate });
             status = StreamingStatus { connection_error, ..StreamingStatus::default() };
@@ -171,7 +171,8 @@ impl PostgreSQL for StreamingConnection {
     }
 }
 
-/// The typed parameters, with passwords that the file has only for the database that was given.
+/// The typed parameters. A host without a password for `replication` gets the password file's one for the
+/// given database.
 fn config(
     effective: &ConnInfo,
     given: &ConnInfo,
@@ -193,25 +194,25 @@ fn config(
 mod tests {
     use super::*;
 
-    fn changed(conninfo: &str) -> String {
+    fn effective_conninfo(conninfo: &str) -> String {
         StreamingConnection::new(conninfo).unwrap().conninfo().to_string()
     }
 
     #[test]
-    fn the_connection_string_is_that_of_a_replication_connection() {
+    fn the_connection_string_asks_for_physical_replication() {
         assert_eq!(
-            changed("host=/s port=5496 user=u dbname=x"),
+            effective_conninfo("host=/s port=5496 user=u dbname=x"),
             "dbname=replication host=/s options=-cdatestyle=iso port=5496 replication=true user=u"
         );
         assert_eq!(
-            changed("postgresql://u@h/x?options=-cwork_mem%3D1MB"),
+            effective_conninfo("postgresql://u@h/x?options=-cwork_mem%3D1MB"),
             "dbname=replication host=h options='-cdatestyle=iso -cwork_mem=1MB' replication=true user=u"
         );
         assert!(matches!(StreamingConnection::new("host"), Err(PostgresError::Conninfo(_))));
     }
 
     #[test]
-    fn the_password_file_is_asked_for_replication_and_then_for_the_database() {
+    fn the_password_file_is_searched_for_replication_and_then_for_the_database() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pgpass");
         let password = |lines: &str| {
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_gets_what_the_string_does_not_say() {
+    fn the_application_name_is_added_only_where_the_string_has_none() {
         let connection = StreamingConnection::new("host=h").unwrap();
         assert_eq!(
             connection.get_connection_string(Some("a b")),

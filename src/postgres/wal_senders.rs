@@ -8,12 +8,12 @@ use super::sql;
 use crate::client::{ColumnError, Row};
 use crate::types::Lsn;
 
-/// A replication client of any kind, as the server's WAL sender for it reports it: a row of
-/// `pg_stat_replication`, with how far the client is behind.
+/// A replication client of any kind, as its WAL sender reports it: a row of `pg_stat_replication`, and how
+/// far the client is behind.
 ///
 /// A role without monitoring privileges sees of other roles' clients only `pid`, `usename` and
-/// `application_name`; everything else is `None`. [`ReplicationStats`](super::ReplicationStats) is Barman's view of
-/// the same clients, which such a role may not have.
+/// `application_name`; everything else is `None`. [`ReplicationStats`](super::ReplicationStats) is Barman's
+/// view of the same clients, which such a role is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WalSender {
@@ -21,7 +21,7 @@ pub struct WalSender {
     pub pid: i32,
     /// The client's role.
     pub usename: Option<String>,
-    /// What the client calls itself.
+    /// The client's application name.
     pub application_name: Option<String>,
     /// The client's address, without a mask; `None` over a Unix socket.
     pub client_addr: Option<String>,
@@ -33,9 +33,9 @@ pub struct WalSender {
     pub sync_state: Option<String>,
     /// How far WAL was sent to the client.
     pub sent_lsn: Option<Lsn>,
-    /// How far the client has written.
+    /// How far the client has written WAL.
     pub write_lsn: Option<Lsn>,
-    /// How far what the client has written is durable.
+    /// How far WAL is durable on the client.
     pub flush_lsn: Option<Lsn>,
     /// How far the client has replayed; `None` for a client that only receives.
     pub replay_lsn: Option<Lsn>,
@@ -45,7 +45,7 @@ pub struct WalSender {
     pub flush_lag_bytes: Option<i64>,
     /// Seconds since the client connected, by the server's clock; negative if the clock was set back.
     pub age_s: Option<i64>,
-    /// The slot that the client uses.
+    /// The slot that the client uses, if any.
     pub slot_name: Option<String>,
 }
 

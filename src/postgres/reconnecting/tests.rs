@@ -54,7 +54,7 @@ fn answer_statement(script: Script) -> Script {
         .send(&BackendMessage::ReadyForQuery(TransactionStatus::Idle))
 }
 
-/// Waits until the server's end of the connection shows at the socket.
+/// Waits until the socket shows that the server has ended the connection.
 async fn wait_for_loss(object: &Reconnecting<Connection>) {
     while object.existing().await.is_ok() {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -62,7 +62,7 @@ async fn wait_for_loss(object: &Reconnecting<Connection>) {
 }
 
 #[test]
-fn a_connection_is_made_when_it_is_needed_and_then_kept() {
+fn a_connection_is_made_when_needed_and_then_kept() {
     let (server, object) = with_server([answer(answer(Script::new().greet(), "A", "A"), "B", "B")]);
     block_on(async {
         assert!(matches!(object.existing().await, Err(PostgresError::NoConnection)));
@@ -113,13 +113,13 @@ fn a_connection_that_the_server_ended_is_replaced_by_the_next_call() {
 }
 
 #[test]
-fn where_reconnecting_is_forbidden_a_loss_is_the_answer_until_the_object_is_closed() {
+fn a_loss_that_must_not_be_replaced_is_reported_until_the_object_is_closed() {
     type Forbid = fn(&Reconnecting<Connection>);
     let ways: [Forbid; 2] = [|object| object.set_allow_reconnect(false), |object| object.set_in_backup(true)];
     for forbid in ways {
         let (server, object) = with_server([Script::new().greet().close(), Script::new().greet()]);
         block_on(async {
-            // Only a replacement is forbidden, not the first connection.
+            // The first connection is allowed; only its replacement is forbidden.
             object.set_allow_reconnect(true);
             drop(object.connect().await.unwrap());
             forbid(&object);
@@ -150,14 +150,14 @@ fn a_statement_that_only_reads_is_repeated_on_a_new_connection() {
 }
 
 #[test]
-fn a_statement_is_not_repeated_when_its_own_connection_is_lost() {
+fn a_statement_is_not_repeated_when_the_connection_that_it_made_is_lost() {
     let lost = || expect_statement(Script::new().greet()).close();
-    // Made by this call: lost at once.
+    // The call makes its connection, which is lost at once.
     let (server, object) = with_server([lost()]);
     let error = block_on(object.read("reading", &|_| "SELECT 1".into(), &[])).unwrap_err();
     assert!(error.is_connection_lost(), "{error}");
     server.finish().unwrap();
-    // Lost twice: the first loss is made good, the second is the answer.
+    // Lost twice: the first loss causes a repetition, the second is returned.
     let (server, object) = with_server([lost(), lost()]);
     block_on(async {
         drop(object.connect().await.unwrap());
@@ -181,7 +181,7 @@ fn a_silent_server_is_not_asked_again() {
 }
 
 #[test]
-fn a_call_that_is_dropped_halfway_leaves_its_answer_to_nobody() {
+fn the_answer_to_a_dropped_call_reaches_no_other_call() {
     let script = answer(answer(Script::new().greet(), "A", "SELECT 1"), "B", "SELECT 2");
     let (server, object) = with_server([script]);
     block_on(async {
@@ -200,7 +200,7 @@ fn a_call_that_is_dropped_halfway_leaves_its_answer_to_nobody() {
 }
 
 #[test]
-fn a_transaction_that_a_caller_left_failed_is_rolled_back() {
+fn a_failed_transaction_that_a_caller_left_is_rolled_back() {
     let failed = Script::new()
         .greet()
         .expect_query("BAD")
@@ -218,7 +218,7 @@ fn a_transaction_that_a_caller_left_failed_is_rolled_back() {
 }
 
 #[test]
-fn a_check_forgets_a_connection_that_does_not_answer_well() {
+fn a_check_forgets_a_connection_that_turns_out_to_be_lost() {
     let (server, object) =
         with_server([answer(Script::new().greet(), "SELECT 1", "SELECT 1").expect_query("SELECT 1").close()]);
     block_on(async {
