@@ -9,8 +9,8 @@ use crate::codec::{DecodeError, FrontendFraming, Need};
 
 /// One connection that follows a [`Script`], without I/O.
 ///
-/// Whoever drives it asks for the [`next_action`](Self::next_action), does it, and asks again; bytes of the
-/// client are handed over with [`receive`](Self::receive).
+/// The driver asks for the [`next_action`](Self::next_action), carries it out, and asks again. It passes the
+/// client's bytes to [`receive`](Self::receive).
 ///
 /// ```
 /// use tapster::codec::FrontendMessage;
@@ -28,7 +28,7 @@ use crate::codec::{DecodeError, FrontendFraming, Need};
 #[derive(Debug)]
 pub struct Conversation {
     script: Script,
-    /// How many steps are done, for errors.
+    /// The number of steps done, for errors.
     done: usize,
     input: Vec<u8>,
     output: Vec<u8>,
@@ -36,42 +36,42 @@ pub struct Conversation {
     closed: bool,
 }
 
-/// What a server does next.
+/// The next action of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Action {
-    /// Send these bytes, and nothing else with them.
+    /// Send these bytes, alone in their packet.
     Send(Vec<u8>),
-    /// Wait for bytes of the client.
+    /// Wait for bytes from the client.
     Read,
     /// Close the sending side.
     HalfClose,
-    /// Read without heeding until the client has closed the connection.
+    /// Read and ignore everything until the client closes the connection.
     Drain,
     /// Close the connection.
     Close,
 }
 
 impl Conversation {
-    /// The beginning of a script.
+    /// A conversation at the beginning of a script.
     pub const fn new(script: Script) -> Self {
         Self { script, done: 0, input: Vec::new(), output: Vec::new(), pieces: None, closed: false }
     }
 
-    /// Bytes of the client.
+    /// Takes bytes from the client.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }
 
-    /// The client has closed its side.
+    /// Notes that the client has closed its side.
     pub const fn receive_end(&mut self) {
         self.closed = true;
     }
 
-    /// What to do next. `Drain` and `Close` are the last.
+    /// The next action. `Drain` and `Close` are the last.
     ///
     /// # Errors
-    /// If the client said something else than the script expects. It is final.
+    /// If the client sent something other than the script expects. The error ends the conversation.
     pub fn next_action(&mut self) -> Result<Action, ScriptError> {
         loop {
             if !self.output.is_empty() {
@@ -91,7 +91,7 @@ impl Conversation {
         }
     }
 
-    /// Does one step as far as it goes without I/O. `Read` leaves it undone.
+    /// Does one step, as far as that is possible without I/O. `Read` means that the step is not done yet.
     fn perform(&mut self, step: &mut Step) -> Result<Option<Action>, ScriptError> {
         match step {
             Step::Startup { what, accepts } => {
@@ -134,7 +134,7 @@ impl Conversation {
         }
     }
 
-    /// The length of the frame that the input begins with, if it is all there.
+    /// The length of the frame that the input begins with, if the frame is complete.
     fn frame(
         &self,
         what: &'static str,
@@ -168,14 +168,14 @@ impl Conversation {
     }
 }
 
-/// The client said something else than the script expects.
+/// The client sent something other than the script expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScriptError {
     /// The step of the script, from 0.
     pub step: usize,
     /// What the step expects.
     pub expected: &'static str,
-    /// What came instead. Passwords are not in it.
+    /// What the client sent instead, without passwords.
     pub got: String,
 }
 
@@ -193,7 +193,7 @@ mod tests {
     use crate::codec::{AuthenticationResponse, BackendMessage, FrontendMessage, StartupPacket};
     use std::vec;
 
-    /// Plays a script against what a client says, byte by byte, and returns all actions but the reads.
+    /// Plays a script against the bytes of a client, one by one, and returns all actions but the reads.
     fn played(script: Script, client: &[u8]) -> Result<Vec<Action>, ScriptError> {
         let (mut server, mut client, mut actions) = (Conversation::new(script), client.iter(), vec![]);
         loop {
@@ -214,7 +214,7 @@ mod tests {
     const STARTUP: &[u8] = b"\0\0\0\x09\0\x03\0\0\0";
 
     #[test]
-    fn a_greeting_is_what_a_client_needs() {
+    fn a_greeting_goes_from_authentication_to_ready_for_query() {
         use crate::codec::BackendFraming;
         let sent = played(Script::new().greet(), STARTUP).unwrap();
         let names: Vec<_> = sent
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn misbehaviours_are_actions() {
+    fn each_step_of_a_script_becomes_its_actions() {
         let script = Script::new()
             .send_bytes(*b"abc")
             .dribble()
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_expected_is_named() {
+    fn an_error_names_what_the_client_sent_and_what_was_expected() {
         let script = || Script::new().greet().expect_query("SELECT 1");
         for (client, got) in [
             (&b""[..], "the end of the connection"),

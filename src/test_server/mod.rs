@@ -1,8 +1,8 @@
 //! A server that follows a script, to test clients with (feature `test-server`).
 //!
-//! A [`Script`] says what the server expects and what it sends, message by message, with the same types that
-//! the client uses, and how it misbehaves: in pieces, byte by byte, with garbage, silently, or by going away.
-//! A [`TestServer`] plays scripts over TCP in a thread of its own. A [`Conversation`] plays one without any
+//! A [`Script`] lists the messages that the server expects and sends, in the codec's types, and how the
+//! server misbehaves: it sends in pieces, byte by byte or garbage, falls silent, or closes the connection. A
+//! [`TestServer`] plays scripts over TCP in its own thread. A [`Conversation`] plays a script without any
 //! I/O: bytes in, bytes and actions out.
 //!
 //! ```
@@ -10,7 +10,7 @@
 //! use tapster::codec::{BackendMessage, FrontendMessage};
 //! use tapster::test_server::{Script, TestServer};
 //!
-//! // A server that greets, answers one query a byte at a time, and then goes away.
+//! // A server that greets, answers one query byte by byte, and closes the connection.
 //! let script = Script::new()
 //!     .greet()
 //!     .expect("SELECT 1", |message| *message == FrontendMessage::Query { query: b"SELECT 1" })
@@ -27,7 +27,7 @@
 //! client.read_to_end(&mut answer)?;
 //! assert!(answer.ends_with(b"C\0\0\0\x0dSELECT 0\0"));
 //!
-//! // Did the client say all that the script expected?
+//! // Fails if the client did not send everything that the script expects.
 //! server.finish()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

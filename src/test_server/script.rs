@@ -8,7 +8,7 @@ use crate::codec::{
     TransactionStatus,
 };
 
-/// What a server expects and does, in order.
+/// The steps of a server, in order: what it expects and what it sends.
 ///
 /// Each method adds a step. After the last, the server sends nothing more and reads until the client has
 /// closed the connection.
@@ -33,7 +33,7 @@ pub(super) enum Step {
         skips: bool,
     },
     Send(Vec<u8>),
-    /// From here on, what is sent goes out in pieces of this many bytes; `None` for whole.
+    /// From here on, sends in pieces of this many bytes; `None` for whole messages.
     Pieces(Option<usize>),
     Silence,
     HalfClose,
@@ -51,7 +51,7 @@ impl Script {
         self
     }
 
-    /// Waits for a packet that begins a connection and must satisfy `accepts`; `what` names it in errors.
+    /// Waits for the packet that begins a connection, which must satisfy `accepts`. Errors call it `what`.
     pub fn expect_startup(
         self,
         what: &'static str,
@@ -61,7 +61,7 @@ impl Script {
         self.then(Step::Startup { what, accepts })
     }
 
-    /// Waits for a message that must satisfy `accepts`; `what` names it in errors.
+    /// Waits for a message, which must satisfy `accepts`. Errors call it `what`.
     pub fn expect(
         self,
         what: &'static str,
@@ -75,8 +75,8 @@ impl Script {
         self.expect(query, move |message| *message == FrontendMessage::Query { query: query.as_bytes() })
     }
 
-    /// Waits for a message, and sends what `accepts` puts into the buffer: for answers that depend on what
-    /// the client said, such as those of SCRAM.
+    /// Waits for a message, and sends the bytes that `accepts` appends to its buffer: for answers that depend
+    /// on the client's message, such as those of SCRAM.
     pub fn answer(
         self,
         what: &'static str,
@@ -99,12 +99,12 @@ impl Script {
     /// Sends a message.
     ///
     /// # Panics
-    /// If the message cannot be put on the wire: the script is wrong, and no test can go on.
-    #[expect(clippy::panic, reason = "a script that cannot be written down is a mistake in a test")]
+    /// If the message cannot be encoded: the script is wrong.
+    #[expect(clippy::panic, reason = "a message that cannot be encoded is a mistake in the test")]
     pub fn send(self, message: &BackendMessage<'_>) -> Self {
         let mut bytes = Vec::new();
         if let Err(error) = message.encode(&mut bytes) {
-            panic!("the script sends what no server can: {error}");
+            panic!("the script sends a message that cannot be encoded: {error}");
         }
         self.send_bytes(bytes)
     }
@@ -114,8 +114,8 @@ impl Script {
         self.then(Step::Send(bytes.into()))
     }
 
-    /// The way of a server that trusts everybody: waits for a `StartupMessage`, then sends `AuthenticationOk`,
-    /// a few parameters of PostgreSQL 17, `BackendKeyData` and `ReadyForQuery`.
+    /// Greets the client like a server with `trust` authentication: waits for a `StartupMessage`, then sends
+    /// `AuthenticationOk`, a few parameters of PostgreSQL 17, `BackendKeyData` and `ReadyForQuery`.
     pub fn greet(self) -> Self {
         let is_startup = |packet: &StartupPacket<'_>| matches!(packet, StartupPacket::Startup(_));
         let parameter = |name, value| BackendMessage::ParameterStatus(ParameterStatus { name, value });
@@ -130,7 +130,7 @@ impl Script {
             .send(&BackendMessage::ReadyForQuery(TransactionStatus::Idle))
     }
 
-    /// From here on, sends in pieces of `bytes` bytes. 0 is taken for 1.
+    /// From here on, sends in pieces of `bytes` bytes. 0 counts as 1.
     pub fn split(self, bytes: usize) -> Self {
         self.then(Step::Pieces(Some(bytes.max(1))))
     }
@@ -145,12 +145,13 @@ impl Script {
         self.then(Step::Pieces(None))
     }
 
-    /// Says nothing more, and reads without heeding until the client gives up. Ends the script.
+    /// Sends nothing more, and reads and ignores everything until the client closes the connection. Ends the
+    /// script.
     pub fn silence(self) -> Self {
         self.then(Step::Silence)
     }
 
-    /// Closes the sending side and goes on reading.
+    /// Closes the sending side and continues to read.
     pub fn half_close(self) -> Self {
         self.then(Step::HalfClose)
     }

@@ -15,20 +15,21 @@ use super::{Action, Conversation, Script, ScriptError};
 #[derive(Debug)]
 pub struct TestServer {
     address: SocketAddr,
-    /// From where `finish` has connected to wake the thread, if it has. Held while it does.
+    /// The address from which `finish` has connected to wake the thread, if it has. `finish` holds the lock
+    /// while it connects.
     waker: Arc<Mutex<Option<SocketAddr>>>,
     thread: JoinHandle<Result<(), TestServerError>>,
 }
 
-/// How long the server waits for a client that says nothing.
+/// How long the server waits for a silent client.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl TestServer {
-    /// Starts the server. The first connection gets the first script, and so on; after the last script
-    /// nobody is let in.
+    /// Starts the server. The first connection gets the first script, and so on. After the last script the
+    /// server accepts no connection.
     ///
     /// # Errors
-    /// If there is no port to be had.
+    /// If no port is free.
     pub fn start(scripts: impl IntoIterator<Item = Script>) -> io::Result<Self> {
         let scripts: Vec<_> = scripts.into_iter().collect();
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -49,20 +50,20 @@ impl TestServer {
         Ok(Self { address, waker, thread })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Waits for the end of all scripts.
+    /// Waits until all scripts have ended.
     ///
     /// # Errors
-    /// If a client said something else than its script expects, said nothing for 20 seconds, or never
-    /// came.
+    /// If a client sent something other than its script expects, was silent for 20 seconds, or never
+    /// connected.
     pub fn finish(self) -> Result<(), TestServerError> {
-        // Clients that have connected are served first. If the thread then still waits for somebody, this
-        // wakes it; that it cannot be reached means that it waits for nobody.
+        // Clients that have already connected are served first. If the thread then still waits for a client,
+        // this connection wakes it. If the connection fails, the thread no longer waits for one.
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         let connection = TcpStream::connect(self.address);
         *waker = connection.as_ref().ok().and_then(|connection| connection.local_addr().ok());
@@ -72,7 +73,7 @@ impl TestServer {
 }
 
 fn play(mut stream: TcpStream, mut conversation: Conversation) -> Result<(), Box<dyn Error + Send + Sync>> {
-    // Each piece in a packet of its own.
+    // Sends each piece in its own packet.
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -86,7 +87,8 @@ fn play(mut stream: TcpStream, mut conversation: Conversation) -> Result<(), Box
             },
             Action::HalfClose => stream.shutdown(Shutdown::Write)?,
             Action::Drain => {
-                // A client that goes away without reading everything is not the script's business.
+                // The script does not care whether the client reads everything before it closes the
+                // connection.
                 while matches!(stream.read(&mut buffer), Ok(1..)) {}
                 return Ok(());
             }
@@ -95,7 +97,7 @@ fn play(mut stream: TcpStream, mut conversation: Conversation) -> Result<(), Box
     }
 }
 
-/// A connection did not go as its script says.
+/// A connection did not follow its script.
 #[derive(Debug)]
 pub struct TestServerError {
     /// The connection, from 0.
@@ -104,7 +106,7 @@ pub struct TestServerError {
 }
 
 impl TestServerError {
-    /// What the client said against the script, if that is what went wrong.
+    /// The message with which the client left the script, if that is the cause.
     #[must_use]
     pub fn script_error(&self) -> Option<&ScriptError> {
         self.cause.downcast_ref()
@@ -129,7 +131,7 @@ mod tests {
     use std::string::ToString;
 
     #[test]
-    fn each_connection_has_its_script() {
+    fn each_connection_gets_its_own_script() {
         let script = |bytes: &'static [u8]| Script::new().send_bytes(bytes).close();
         let server = TestServer::start([script(b"one"), script(b"two")]).unwrap();
         for expected in ["one", "two"] {
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_off_the_script_is_an_error() {
+    fn a_client_that_leaves_the_script_is_an_error() {
         let server = TestServer::start([Script::new().expect_query("SELECT 1")]).unwrap();
         let mut client = TcpStream::connect(server.address()).unwrap();
         client.write_all(b"S\0\0\0\x04").unwrap();
@@ -151,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_never_comes_is_an_error() {
+    fn a_client_that_never_connects_is_an_error() {
         let server = TestServer::start([Script::new().close()]).unwrap();
         let error = server.finish().unwrap_err();
         assert_eq!(error.source().unwrap().to_string(), "nobody connected");
     }
 
     #[test]
-    fn silence_ends_with_the_client() {
+    fn silence_ends_when_the_client_closes() {
         let server = TestServer::start([Script::new().silence()]).unwrap();
         let mut client = TcpStream::connect(server.address()).unwrap();
         client.write_all(b"anything at all").unwrap();
