@@ -3,17 +3,17 @@ use std::io;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// What has been read and not been used up.
+/// The bytes that were read from a connection and are not used up yet.
 ///
-/// It grows with the bytes that have come, never with a length that a peer claims, and gives memory back once
-/// a large message is gone.
+/// The buffer grows with the bytes that have arrived, never with a length that a peer claims, and gives
+/// memory back once a large message is used up.
 #[derive(Debug)]
 pub(crate) struct ReadBuffer {
     bytes: BytesMut,
 }
 
-/// Room for an `XLogData` of a walsender, 128 KiB and its headers, and for the beginning of the next one, which is
-/// moved to the front of the buffer then: more room would have more to be moved.
+/// Room for an `XLogData` of a walsender, 128 KiB and its headers, and for the beginning of the next one.
+/// That beginning is then moved to the front of the buffer, so a larger buffer would have more bytes to move.
 const USUAL_CAPACITY: usize = 144 * 1024;
 /// The least room to read into.
 const MIN_READ: usize = 8 * 1024;

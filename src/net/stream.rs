@@ -25,7 +25,7 @@ pub(crate) enum Stream {
 pub(crate) struct TcpOptions {
     /// Whether the kernel probes an idle connection.
     pub(crate) keepalives: bool,
-    /// Idle time before the first probe; `None` for the system's default, as for the next two.
+    /// Idle time before the first probe. `None` is the system's default, here and in the next two fields.
     pub(crate) keepalives_idle: Option<Duration>,
     /// Time between probes.
     pub(crate) keepalives_interval: Option<Duration>,
@@ -38,7 +38,7 @@ pub(crate) struct TcpOptions {
 impl Stream {
     pub(crate) async fn connect_tcp(address: SocketAddr, options: &TcpOptions) -> io::Result<Self> {
         let tcp = TcpStream::connect(address).await?;
-        // A command is small and its answer is waited for.
+        // A command is small, and the client waits for its answer.
         tcp.set_nodelay(true)?;
         let socket = SockRef::from(&tcp);
         if options.keepalives {
@@ -66,7 +66,8 @@ impl Stream {
         UnixSocket::new(socket).map(Self::Unix)
     }
 
-    /// Connects in Linux's abstract namespace; `name` is without the zero byte that begins it there.
+    /// Connects in Linux's abstract namespace; `name` does not include the zero byte with which an abstract
+    /// name begins.
     #[cfg(target_os = "linux")]
     pub(crate) async fn connect_abstract(name: &str) -> io::Result<Self> {
         use std::os::linux::net::SocketAddrExt as _;

@@ -7,29 +7,31 @@ use std::os::unix::net::UnixStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::unix::pipe;
 
-/// A Unix socket that the runtime is woken for only when it waits for it.
+/// A Unix socket that wakes the runtime only for events that the runtime waits for.
 ///
-/// tokio's own `UnixStream` is registered for reading and writing at once, and the kernel reports a Unix socket as
-/// writable each time the peer has taken what was sent (of a TCP socket it does so only after a full buffer). So every
-/// command woke its client twice, once for nothing: `SELECT 1` took 1.5 times as long as libpq's.
+/// tokio's own `UnixStream` is registered for reading and writing at once, and the kernel reports a Unix
+/// socket as writable each time the peer has read the data that were sent (a TCP socket only after its buffer
+/// was full). So every command woke its client twice, once for nothing: `SELECT 1` took 1.5 times as long as
+/// libpq's.
 #[derive(Debug)]
 pub(crate) struct UnixSocket {
     socket: UnixStream,
-    /// The same socket, registered for reading alone: of tokio's types, this is the one that is and that reads into
-    /// memory which was not cleared before. What it reads from need not be a pipe.
+    /// The same socket, registered for reading alone. Of tokio's types only this one is registered so and
+    /// reads into memory that was not cleared before. It also reads from a socket, although it is called a
+    /// pipe.
     reader: pipe::Receiver,
-    /// The same socket, registered for writing too, while there is no room for what is to be sent.
+    /// The same socket, registered for writing too, while the kernel has no room for the data to be sent.
     full: Option<tokio::net::UnixStream>,
 }
 
 impl UnixSocket {
-    /// Takes over a socket that does not block.
+    /// Takes over a non-blocking socket.
     pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
         let reader = pipe::Receiver::from_owned_fd_unchecked(socket.try_clone()?.into())?;
         Ok(Self { socket, reader, full: None })
     }
 
-    /// The user that the peer ran as when it listened.
+    /// The user id that the peer had when it began to listen.
     pub(crate) fn peer_uid(&self) -> io::Result<u32> {
         let socket = tokio::net::UnixStream::from_std(self.socket.try_clone()?)?;
         Ok(socket.peer_cred()?.uid())
@@ -59,7 +61,7 @@ impl AsyncWrite for UnixSocket {
         }
     }
 
-    /// Everything is sent: from here on the socket's being writable is no news.
+    /// Everything is sent: from here on the runtime need not know that the socket is writable.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.get_mut().full = None;
         Poll::Ready(Ok(()))
@@ -91,13 +93,13 @@ mod tests {
     }
 
     #[test]
-    fn more_than_fits_is_sent_once_there_is_room_and_the_end_is_seen() {
+    fn data_larger_than_the_buffer_are_sent_and_the_end_is_seen() {
         block_on(async {
             let (mut ours, mut theirs) = pair();
             let sent: vec::Vec<u8> = (0..3_000_000_u32).map(|i| (i % 251) as u8).collect();
             let expected = sent.clone();
             let peer = thread::spawn(move || {
-                // The buffer is full by then.
+                // By then the buffer is full.
                 thread::sleep(Duration::from_millis(50));
                 let mut got = vec![0; expected.len()];
                 theirs.read_exact(&mut got).unwrap();
@@ -106,7 +108,7 @@ mod tests {
                 assert_eq!(theirs.read(&mut [0]).unwrap(), 0, "our side is shut down");
             });
             ours.write_all(&sent).await.unwrap();
-            assert!(ours.full.is_some(), "it had to wait");
+            assert!(ours.full.is_some(), "the writer had to wait");
             ours.flush().await.unwrap();
             assert!(ours.full.is_none());
             let mut answer = [0; 5];
@@ -119,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_is_gone_is_an_error() {
+    fn writing_to_a_closed_peer_is_an_error() {
         block_on(async {
             let (mut ours, theirs) = pair();
             drop(theirs);

@@ -1,8 +1,8 @@
-//! The signatures that are understood: those of rustls with ring, and RSA-PSS with keys that are good for
+//! The supported signature algorithms: those of rustls with ring, and RSA-PSS with keys that may be used for
 //! nothing else.
 //!
 //! Certificates with such a key (`id-RSASSA-PSS`, as `openssl genpkey -algorithm rsa-pss` makes it) are rare
-//! on the web, which is why rustls leaves them out, and less so in companies' own authorities.
+//! on the web, so rustls leaves them out; companies' own authorities use them more often.
 
 use std::vec::Vec;
 
@@ -19,7 +19,7 @@ use webpki::ring::{
 
 type Algorithm = dyn SignatureVerificationAlgorithm;
 
-/// What a provider of cryptography understands, and more.
+/// The algorithms of a cryptography provider, and those that this file adds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Algorithms(WebPkiSupportedAlgorithms);
 
@@ -28,20 +28,20 @@ impl Algorithms {
         Self(provider)
     }
 
-    /// For certificates.
+    /// The algorithms for the signatures of certificates.
     pub(super) fn for_certificates(&self) -> Vec<&'static Algorithm> {
         let pss = PSS_KEYS.iter().map(|(_, algorithm)| *algorithm as &Algorithm);
         self.0.all.iter().copied().chain(pss).collect()
     }
 
-    /// For the handshake, to be told to the server.
+    /// The schemes for the signature of the handshake, which are sent to the server.
     pub(super) fn schemes(&self) -> Vec<SignatureScheme> {
         let mut schemes = self.0.supported_schemes();
         schemes.extend(PSS_SCHEMES);
         schemes
     }
 
-    /// Whether the handshake was signed with the key of the certificate that was shown.
+    /// Whether the handshake was signed with this key, which is that of the server's certificate.
     pub(super) fn is_signed(
         &self,
         key: &SubjectPublicKeyInfoDer<'_>,
@@ -70,11 +70,11 @@ impl Algorithms {
     }
 }
 
-/// RSA-PSS with a key that says that it is only for that.
+/// RSA-PSS with a key that is restricted to RSA-PSS.
 #[derive(Debug)]
 struct PssKey {
     key: AlgorithmIdentifier,
-    /// The same with an ordinary RSA key.
+    /// The same algorithm with an ordinary RSA key.
     with_rsa_key: &'static Algorithm,
 }
 
@@ -105,7 +105,7 @@ const PSS_SCHEMES: [SignatureScheme; 3] =
 const ANY_HASH: AlgorithmIdentifier =
     AlgorithmIdentifier::from_slice(&[6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 10]);
 
-/// Each hash function with keys that leave it open, and with keys that are bound to it.
+/// Each hash function, with keys that allow any hash function and with keys that are bound to this one.
 static PSS_KEYS: [(SignatureScheme, &PssKey); 6] = [
     (PSS_SCHEMES[0], &PssKey { key: ANY_HASH, with_rsa_key: RSA_PSS_2048_8192_SHA256_LEGACY_KEY }),
     (PSS_SCHEMES[1], &PssKey { key: ANY_HASH, with_rsa_key: RSA_PSS_2048_8192_SHA384_LEGACY_KEY }),

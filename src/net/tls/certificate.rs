@@ -7,12 +7,12 @@ use super::der::{
     explicit,
 };
 
-/// The fields of an X.509 certificate (RFC 5280) that are looked at here, borrowed from it.
+/// The fields of an X.509 certificate (RFC 5280) that tapster itself needs, borrowed from its bytes.
 ///
-/// Chains are webpki's business. This is for what webpki does not look at, or not in certificates of
-/// version 1.
+/// webpki checks chains. This type is for the fields that webpki does not check, or does not check in
+/// certificates of version 1.
 pub(super) struct Certificate<'a> {
-    /// What is signed.
+    /// The part that is signed.
     pub(super) signed: &'a [u8],
     /// 1 to 3.
     pub(super) version: u8,
@@ -70,7 +70,7 @@ impl<'a> Certificate<'a> {
             return Err(BadDer);
         }
         let signature_algorithm = outer.take(SEQUENCE)?;
-        // It stands twice, and only once among what is signed.
+        // The algorithm is given twice, but only once in the signed part.
         if signature_algorithm != signed_algorithm {
             return Err(BadDer);
         }
@@ -92,7 +92,7 @@ impl<'a> Certificate<'a> {
         SubjectPublicKeyInfoDer::from(self.public_key)
     }
 
-    /// The subject's first `commonName`, in whatever encoding.
+    /// The subject's first `commonName`, in any encoding.
     pub(super) fn common_name(&self) -> Result<Option<&'a [u8]>, BadDer> {
         let mut name = Der::new(self.subject);
         while !name.is_empty() {
@@ -122,12 +122,12 @@ impl<'a> Certificate<'a> {
         Ok(found)
     }
 
-    /// Whether this is the certificate of an authority that may issue any server's certificate: one that
-    /// restricts what it vouches for, by names or purposes, is not.
+    /// Whether this is the certificate of an authority that may issue any server's certificate. False if it
+    /// restricts the names or purposes of the certificates that it issues.
     pub(super) fn is_plain_authority(&self) -> bool {
         let Ok(extensions) = self.extensions() else { return false };
         let is = |extension: &Extension<'_>| match extension.id {
-            // SEQUENCE { cA BOOLEAN, pathLenConstraint INTEGER }: servers may be issued with any length.
+            // SEQUENCE { cA BOOLEAN, pathLenConstraint INTEGER }: any length allows certificates for servers.
             BASIC_CONSTRAINTS => Der::new(extension.value)
                 .enter(SEQUENCE)
                 .and_then(|mut constraints| constraints.take_if(BOOLEAN))
@@ -143,7 +143,7 @@ impl<'a> Certificate<'a> {
         is_authority && extensions.iter().all(is)
     }
 
-    /// Whether it is valid now; if not, why in OpenSSL's words.
+    /// Checks that the certificate is valid now; the error says why it is not, in OpenSSL's words.
     pub(super) fn check_validity(&self, now: UnixTime) -> Result<(), &'static str> {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
         let (first, last) = self.validity;
@@ -173,7 +173,7 @@ struct Extension<'a> {
     value: &'a [u8],
 }
 
-/// A time as seconds since 1970. It is in UTC and has seconds: RFC 5280 allows nothing else.
+/// Reads a time as seconds since 1970. The time is in UTC and has seconds: RFC 5280 allows nothing else.
 fn time(der: &mut Der<'_>) -> Result<i64, BadDer> {
     let element = der.any()?;
     let (year, rest) = match (element.tag, element.contents) {
@@ -205,7 +205,7 @@ fn two_digits(tens: u8, ones: u8) -> Result<i64, BadDer> {
     }
 }
 
-/// A certificate with these names and no meaning otherwise.
+/// A certificate with these names, and with meaningless other fields.
 #[cfg(test)]
 pub(super) fn with_names(common_name: Option<&[u8]>, alternative_names: &[(u8, &[u8])]) -> Vec<u8> {
     let element = |tag: u8, contents: &[u8]| {

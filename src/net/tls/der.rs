@@ -1,13 +1,13 @@
 use std::vec::Vec;
 
-/// Reads DER, the encoding of certificates and keys, one element after the other.
+/// A reader for DER, the encoding of certificates and keys, one element after the other.
 ///
-/// Only what certificates use: tags of one byte, lengths that are known and below 4 GiB. The caller bounds
-/// what is read; nothing here goes beyond it.
+/// It supports what certificates use: tags of one byte, and definite lengths below 4 GiB. It never reads
+/// beyond the bytes that the caller gives.
 #[derive(Clone, Copy)]
 pub(super) struct Der<'a>(&'a [u8]);
 
-/// The bytes are not what they should be.
+/// The bytes are not the DER that was expected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BadDer;
 
@@ -15,9 +15,9 @@ pub(super) struct BadDer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Element<'a> {
     pub(super) tag: u8,
-    /// Without tag and length.
+    /// The bytes without tag and length.
     pub(super) contents: &'a [u8],
-    /// With them.
+    /// The bytes with tag and length.
     pub(super) whole: &'a [u8],
 }
 
@@ -31,17 +31,17 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 pub(super) const BOOLEAN: u8 = 0x01;
 
-/// A tag that has its meaning from the place where it stands, around a whole element.
+/// A context-specific tag around a whole element; its meaning depends on its place.
 pub(super) const fn explicit(number: u8) -> u8 {
     0xa0 | number
 }
 
-/// A tag that has its meaning from the place where it stands, in place of a simple type's.
+/// A context-specific tag that replaces the tag of a simple type; its meaning depends on its place.
 pub(super) const fn implicit(number: u8) -> u8 {
     0x80 | number
 }
 
-/// A sequence of these contents, as a whole element.
+/// A sequence with these contents, as a whole element.
 pub(super) fn sequence(contents: &[u8]) -> Vec<u8> {
     let len = contents.len().to_be_bytes();
     let first = len.iter().position(|&byte| byte != 0).unwrap_or(len.len() - 1);
@@ -94,12 +94,12 @@ impl<'a> Der<'a> {
         if self.0.first() == Some(&tag) { self.take(tag).map(Some) } else { Ok(None) }
     }
 
-    /// What is inside the next element, which has to have this tag.
+    /// A reader for the contents of the next element, which has to have this tag.
     pub(super) fn enter(&mut self, tag: u8) -> Result<Self, BadDer> {
         self.take(tag).map(Self)
     }
 
-    /// The bytes of a bit string of whole bytes.
+    /// The bytes of the next element, which has to be a bit string of whole bytes.
     pub(super) fn bits(&mut self) -> Result<&'a [u8], BadDer> {
         match self.take(BIT_STRING)?.split_first() {
             Some((0, bytes)) => Ok(bytes),

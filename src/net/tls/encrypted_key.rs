@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::der::{BadDer, Der, INTEGER, OCTET_STRING, OID, SEQUENCE};
 
-/// An encrypted key and what turns a password into the key of the cipher.
+/// An encrypted key, and the way to derive the cipher's key from a password.
 ///
 /// There are two forms. PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`, or DER) is what OpenSSL writes since 3.0; it is
 /// read with PBKDF2 and AES in CBC mode, the default since OpenSSL 1.1. The older form, which has
@@ -31,29 +31,31 @@ enum Derivation {
         iterations: NonZeroU32,
         salt: Vec<u8>,
     },
-    /// OpenSSL's own, with MD5 and the first half of the initialization vector as salt.
+    /// OpenSSL's own derivation, with MD5 and the first half of the initialization vector as salt.
     BytesToKey,
-    /// Known to be an encrypted key, and not one that can be read.
+    /// The key is encrypted in a way that is not supported, for this reason.
     Unsupported(&'static str),
 }
 
 const BLOCK: usize = 16;
 
 impl EncryptedKey {
-    /// The encrypted key in a file, if it holds one.
+    /// Finds the encrypted key in the bytes of a file; `None` if they hold none.
     pub(super) fn find(bytes: &[u8]) -> Option<Self> {
-        let Ok(text) = core::str::from_utf8(bytes) else { return Self::pkcs8(bytes) };
+        let Ok(text) = core::str::from_utf8(bytes) else { return Self::parse_pkcs8(bytes) };
         if let Some((_, body)) = text.split_once("-----BEGIN ENCRYPTED PRIVATE KEY-----") {
             let unreadable = || Self::unsupported("it is not a PKCS #8 file");
-            return Some(decode(body).and_then(|der| Self::pkcs8(&der)).unwrap_or_else(unreadable));
+            return Some(
+                decode_pem_body(body).and_then(|der| Self::parse_pkcs8(&der)).unwrap_or_else(unreadable),
+            );
         }
         let (_, body) = text.split_once("Proc-Type: 4,ENCRYPTED")?;
         let unreadable = || Self::unsupported("its cipher is not AES in CBC mode");
-        Some(Self::openssl(body).unwrap_or_else(unreadable))
+        Some(Self::parse_openssl(body).unwrap_or_else(unreadable))
     }
 
-    /// What follows the line `Proc-Type`: `DEK-Info: AES-256-CBC,<hex>`, an empty line, and Base64.
-    fn openssl(body: &str) -> Option<Self> {
+    /// Parses the text after the line `Proc-Type`: `DEK-Info: AES-256-CBC,<hex>`, an empty line, and Base64.
+    fn parse_openssl(body: &str) -> Option<Self> {
         let (_, info) = body.split_once("DEK-Info:")?;
         let (info, body) = info.split_once('\n')?;
         let (cipher, hex) = info.trim().split_once(',')?;
@@ -64,11 +66,12 @@ impl EncryptedKey {
             _ => return None,
         };
         let iv = u128::from_str_radix(hex, 16).ok().filter(|_| hex.len() == 2 * BLOCK)?.to_be_bytes();
-        Some(Self { derivation: Derivation::BytesToKey, key_len, iv, encrypted: decode(body)? })
+        Some(Self { derivation: Derivation::BytesToKey, key_len, iv, encrypted: decode_pem_body(body)? })
     }
 
-    /// `EncryptedPrivateKeyInfo` (RFC 5958) with the scheme PBES2 (RFC 8018). `None` if it is something else.
-    fn pkcs8(der: &[u8]) -> Option<Self> {
+    /// Parses `EncryptedPrivateKeyInfo` (RFC 5958) with the scheme PBES2 (RFC 8018). `None` if the bytes are
+    /// something else.
+    fn parse_pkcs8(der: &[u8]) -> Option<Self> {
         let mut outer = Der::new(der).enter(SEQUENCE).ok()?;
         let mut scheme = outer.enter(SEQUENCE).ok()?;
         let scheme_id = scheme.take(OID).ok()?;
@@ -76,12 +79,12 @@ impl EncryptedKey {
         if scheme_id != PBES2 {
             return Some(Self::unsupported("its encryption is older than PBES2"));
         }
-        Some(Self::pbes2(scheme, encrypted).unwrap_or_else(|BadDer| {
+        Some(Self::parse_pbes2(scheme, encrypted).unwrap_or_else(|BadDer| {
             Self::unsupported("it is not encrypted with PBKDF2 and AES in CBC mode")
         }))
     }
 
-    fn pbes2(mut scheme: Der<'_>, encrypted: &[u8]) -> Result<Self, BadDer> {
+    fn parse_pbes2(mut scheme: Der<'_>, encrypted: &[u8]) -> Result<Self, BadDer> {
         let mut parameters = scheme.enter(SEQUENCE)?;
         let (mut derivation, mut cipher) = (parameters.enter(SEQUENCE)?, parameters.enter(SEQUENCE)?);
         if derivation.take(OID)? != PBKDF2 {
@@ -122,13 +125,13 @@ impl EncryptedKey {
         Self { derivation, key_len: 0, iv: [0; BLOCK], encrypted: Vec::new() }
     }
 
-    /// The key in DER.
+    /// Decrypts the key, which is then in DER.
     pub(super) fn decrypt(&self, password: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         let key = self.cipher_key(password)?;
         let decrypted = match self.key_len {
-            16 => Aes128::new_from_slice(&key).ok().and_then(|cipher| self.cbc(&cipher)),
-            24 => Aes192::new_from_slice(&key).ok().and_then(|cipher| self.cbc(&cipher)),
-            _ => Aes256::new_from_slice(&key).ok().and_then(|cipher| self.cbc(&cipher)),
+            16 => Aes128::new_from_slice(&key).ok().and_then(|cipher| self.decrypt_cbc(&cipher)),
+            24 => Aes192::new_from_slice(&key).ok().and_then(|cipher| self.decrypt_cbc(&cipher)),
+            _ => Aes256::new_from_slice(&key).ok().and_then(|cipher| self.decrypt_cbc(&cipher)),
         };
         decrypted.ok_or_else(|| "bad decrypt: is sslpassword right?".into())
     }
@@ -157,9 +160,9 @@ impl EncryptedKey {
         Ok(key)
     }
 
-    /// Decrypts in CBC mode and takes the padding off. `None` if that is not well formed, which almost always
+    /// Decrypts in CBC mode and removes the padding. `None` if the padding is malformed, which almost always
     /// means that the password is wrong.
-    fn cbc<C: BlockCipherDecrypt<BlockSize = aes::cipher::consts::U16>>(
+    fn decrypt_cbc<C: BlockCipherDecrypt<BlockSize = aes::cipher::consts::U16>>(
         &self,
         cipher: &C,
     ) -> Option<Zeroizing<Vec<u8>>> {
@@ -180,8 +183,8 @@ impl EncryptedKey {
     }
 }
 
-/// The Base64 up to the line that ends a PEM section.
-fn decode(body: &str) -> Option<Vec<u8>> {
+/// Decodes the Base64 up to the line that ends a PEM section.
+fn decode_pem_body(body: &str) -> Option<Vec<u8>> {
     let (body, _) = body.split_once("-----END")?;
     let text: String = body.split_ascii_whitespace().collect();
     Base64::decode_vec(&text).ok()

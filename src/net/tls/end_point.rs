@@ -8,13 +8,13 @@ use sha2::{Digest as _, Sha224, Sha256};
 use super::certificate::Certificate;
 use super::der::{Der, OID, SEQUENCE, explicit};
 
-/// The hash of a certificate, by the hash function of its signature; SHA-256 in place of MD5 and SHA-1.
+/// The hash of a certificate, with the hash function of its signature; SHA-256 in place of MD5 and SHA-1.
 ///
-/// `None` if the signature has no hash function of its own (Ed25519) or one that is not known here (SHA-3):
-/// then there is no channel binding.
+/// `None` if the signature has no hash function of its own (Ed25519) or one that is not in the tables below
+/// (SHA-3): then no channel binding is possible.
 pub(super) fn tls_server_end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let hash = Hash::of_signature(Certificate::parse(certificate).ok()?.signature_algorithm)?;
-    // Of SHA-512, TLS has brought one along already, which has no SHA-224.
+    // SHA-384 and SHA-512 come from ring, which TLS needs anyway and which has no SHA-224.
     Some(match hash {
         Hash::Sha224 => Sha224::digest(certificate).to_vec(),
         Hash::Sha256 => Sha256::digest(certificate).to_vec(),
@@ -79,7 +79,7 @@ const SIGNATURES: &[(&[u8], Hash)] = &[
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2], Hash::Sha256),
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3], Hash::Sha384),
     (&[0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4], Hash::Sha512),
-    // DSA, of old authorities
+    // DSA, used by old authorities
     (&[0x2a, 0x86, 0x48, 0xce, 0x38, 4, 3], Hash::Sha256), // SHA-1
     (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 1], Hash::Sha224),
     (&[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 2], Hash::Sha256),
@@ -94,7 +94,7 @@ mod tests {
     const SHA: &[u8] = &[OID, 9, 0x60, 0x86, 0x48, 1, 0x65, 3, 4, 2];
 
     #[test]
-    fn the_hash_is_the_signatures_but_at_least_sha_256() {
+    fn the_hash_function_is_that_of_the_signature_but_at_least_sha_256() {
         let rsa = |number| Hash::of_signature(&[RSA, &[number, 5, 0]].concat());
         assert_eq!((rsa(4), rsa(5)), (Some(Hash::Sha256), Some(Hash::Sha256)), "MD5 and SHA-1");
         assert_eq!((rsa(11), rsa(12)), (Some(Hash::Sha256), Some(Hash::Sha384)));

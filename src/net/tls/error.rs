@@ -4,10 +4,10 @@ use std::string::String;
 
 use crate::conninfo::SslMode;
 
-/// Why there is no TLS session to speak in.
+/// Why a TLS session could not be set up, or why it ended.
 ///
-/// `Display` is libpq's sentence where libpq has one; what the TLS library says follows `SSL error:`, as
-/// OpenSSL's words do there. Nothing in it is secret.
+/// `Display` is libpq's message where libpq has one; the TLS library's message follows `SSL error:`, as
+/// OpenSSL's does in libpq. An error holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsError {
     kind: TlsErrorKind,
@@ -26,11 +26,12 @@ pub enum TlsErrorKind {
     Untrusted,
     /// The server's certificate is for another name.
     WrongName,
-    /// The server showed a certificate and could not prove that it holds the key.
+    /// The server sent a certificate and could not prove that it holds the certificate's key.
     Forged,
-    /// The server did not take the client's certificate, or did not ask for one that has to be shown.
+    /// The server rejected the client's certificate, or did not request one although `sslcertmode=require` is
+    /// set.
     ClientCertificate,
-    /// The two sides could not agree, or the connection broke meanwhile.
+    /// Client and server could not agree, or the connection broke during the handshake.
     Protocol,
 }
 

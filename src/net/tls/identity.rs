@@ -20,10 +20,10 @@ use super::certificate::Certificate;
 use super::{TlsError, TlsErrorKind, files};
 use crate::conninfo::{Password, SslCertMode, TlsConfig};
 
-/// Reads the client's certificate and key; `None` if there is no certificate or none may be shown.
+/// Reads the client's certificate and key; `None` if there is no certificate or none may be sent.
 ///
-/// A certificate file that is missing is no error, even if it was named: as with libpq the server has to say
-/// whether it can do without.
+/// A missing certificate file is no error, even if it was named: as in libpq, the server decides whether it
+/// needs a certificate.
 pub(super) fn load(
     config: &TlsConfig,
     provider: &CryptoProvider,
@@ -77,7 +77,7 @@ fn read_key(path: &Path, password: Option<&Password>) -> Result<PrivateKeyDer<'s
         .map_err(|reason| file_error(format!("could not load private key file \"{shown}\": {reason}")))
 }
 
-/// Nobody else may read a private key, except that root may own it and let a group read it.
+/// Only its owner may read a private key; if root owns it, a group may read it too.
 fn check_access(metadata: &Metadata, path: &Path) -> Result<(), TlsError> {
     let path = path.display();
     if !metadata.is_file() {
@@ -93,7 +93,8 @@ fn check_access(metadata: &Metadata, path: &Path) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// A key in PEM or else in DER, as PKCS #8, PKCS #1 or SEC 1, possibly encrypted; or why it is none.
+/// Parses a key in PEM or else in DER, as PKCS #8, PKCS #1 or SEC 1, possibly encrypted. The error says why
+/// the bytes are no key.
 fn parse_key(bytes: &[u8], password: Option<&Password>) -> Result<PrivateKeyDer<'static>, String> {
     if let Some(key) = decrypt(bytes, password)? {
         return Ok(key);
@@ -106,7 +107,7 @@ fn parse_key(bytes: &[u8], password: Option<&Password>) -> Result<PrivateKeyDer<
     }
 }
 
-/// The key if it is an encrypted one, `None` if it is not.
+/// Decrypts the key if it is encrypted; `None` if it is not.
 #[cfg(feature = "encrypted-key")]
 fn decrypt(bytes: &[u8], password: Option<&Password>) -> Result<Option<PrivateKeyDer<'static>>, String> {
     use super::encrypted_key::EncryptedKey;
@@ -128,7 +129,7 @@ fn decrypt(bytes: &[u8], _password: Option<&Password>) -> Result<Option<PrivateK
     Ok(None)
 }
 
-/// Shows the certificate to the server if it asks, and remembers whether it did.
+/// Sends the certificate to the server if the server asks for one, and remembers whether it asked.
 #[derive(Debug)]
 pub(super) struct Resolver {
     pub(super) identity: Option<Arc<CertifiedKey>>,
@@ -136,7 +137,8 @@ pub(super) struct Resolver {
 }
 
 impl Resolver {
-    /// What `sslcertmode=require` wants to be true after the handshake.
+    /// Checks after the handshake what `sslcertmode=require` demands: the server asked for a certificate and
+    /// got one.
     pub(super) fn check_shown(&self) -> Result<(), TlsError> {
         if !self.was_asked.load(Ordering::Relaxed) {
             return Err(TlsError::certificate_not_requested());
@@ -152,7 +154,7 @@ impl Resolver {
 impl ResolvesClientCert for Resolver {
     fn resolve(&self, _issuers: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         self.was_asked.store(true, Ordering::Relaxed);
-        // As with libpq whoever is asked shows what there is, whichever issuers the server names.
+        // As in libpq, the certificate is sent whichever issuers the server names.
         self.identity.clone()
     }
 

@@ -8,12 +8,12 @@ use std::string::String;
 
 use rustls::KeyLog;
 
-/// Writes the keys of sessions to a file (`sslkeylogfile`), so that a recording of them can be read.
+/// Writes the keys of TLS sessions to a file (`sslkeylogfile`), so that recorded sessions can be decrypted.
 #[derive(Debug)]
 pub(super) struct KeyLogFile(File);
 
 impl KeyLogFile {
-    /// Appends to the file; where it is made, only its owner may read it.
+    /// Opens the file for appending. If the file is new, only its owner may read it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(Self)
     }

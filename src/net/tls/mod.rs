@@ -1,16 +1,16 @@
-//! TLS by rustls, with libpq's idea of trust.
+//! TLS by rustls, with libpq's rules about which server to trust.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `session` | what the parameters name, read once; TLS over a TCP connection |
-//! | `verifier` | what has to hold of a server's certificate: a signature always, chain and name by `sslmode` |
-//! | `roots` | whom to trust, and revoked certificates |
-//! | `version_1` | what webpki does not have: server certificates of version 1 |
+//! | `session` | the files that the parameters name, read once; TLS over a TCP connection |
+//! | `verifier` | the checks of a server's certificate: a signature always, chain and name by `sslmode` |
+//! | `roots` | trusted and revoked certificates |
+//! | `version_1` | server certificates of version 1, which webpki refuses |
 //! | `names` | the names in a certificate, compared as libpq compares them |
-//! | `algorithms` | the signatures that are understood |
+//! | `algorithms` | the supported signature algorithms |
 //! | `identity`, `encrypted_key` | the client's certificate and its key |
-//! | `end_point` | what channel binding binds to |
-//! | `certificate`, `der` | the few fields of a certificate that the above look at |
+//! | `end_point` | the hash for channel binding |
+//! | `certificate`, `der` | the few fields of a certificate that these files need |
 
 mod error;
 #[cfg(not(feature = "tls"))]

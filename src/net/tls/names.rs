@@ -15,8 +15,8 @@ const IP_ADDRESS: u8 = implicit(7);
 
 /// Checks the names in a certificate against the host as the user wrote it.
 ///
-/// The alternative names count, and the common name where none of them is of the host's kind, which is a name
-/// or an address. A host that is an address may also stand in a name, digit for digit.
+/// The alternative names count. The common name counts only if no alternative name is of the host's kind,
+/// which is either name or address. A host that is an address may also be given as a name, digit for digit.
 pub(super) fn check(certificate: &Certificate<'_>, host: &str) -> Result<(), TlsError> {
     let ip = ip_address(host);
     let host_kind = if ip.is_some() { IP_ADDRESS } else { DNS_NAME };
@@ -32,18 +32,18 @@ pub(super) fn check(certificate: &Certificate<'_>, host: &str) -> Result<(), Tls
         if matches {
             return Ok(());
         }
-        examined.add(|| if kind == DNS_NAME { text(name) } else { address_text(name) });
+        examined.add(|| if kind == DNS_NAME { printable(name) } else { printable_address(name) });
     }
     if uses_common_name && let Some(name) = certificate.common_name().map_err(bad_names)? {
         if matches_name(name, host, ip.is_some())? {
             return Ok(());
         }
-        examined.add(|| text(name));
+        examined.add(|| printable(name));
     }
     Err(TlsError::new(TlsErrorKind::WrongName, examined.message(host)))
 }
 
-/// The address that a host is, read as libpq reads it; `None` for a name.
+/// The host's address, if the host is one, read as libpq reads it; `None` for a name.
 pub(super) fn ip_address(host: &str) -> Option<IpAddr> {
     let v6 = || host.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
     parse_ipv4(host).map(IpAddr::V4).or_else(v6)
@@ -52,7 +52,7 @@ pub(super) fn ip_address(host: &str) -> Option<IpAddr> {
 /// Whether a name in the certificate covers the host. Only the first label may be a `*`, and it stands for
 /// one label of a name, never for a part of an address.
 fn matches_name(name: &[u8], host: &str, is_ip: bool) -> Result<bool, TlsError> {
-    // `db1\0.attacker.example` would end early in C.
+    // A C program would read `db1\0.attacker.example` as `db1`.
     if name.contains(&0) {
         let message = "SSL certificate's name contains embedded null";
         return Err(TlsError::new(TlsErrorKind::WrongName, message));
@@ -101,15 +101,15 @@ fn octets(ip: IpAddr) -> std::vec::Vec<u8> {
     }
 }
 
-/// A name to be shown. A name may hold anything, also what a terminal takes as a command.
-fn text(name: &[u8]) -> String {
+/// A name in printable form: it may hold anything, even commands for a terminal.
+fn printable(name: &[u8]) -> String {
     name.escape_ascii().to_string()
 }
 
-fn address_text(address: &[u8]) -> String {
+fn printable_address(address: &[u8]) -> String {
     let v4 = <[u8; 4]>::try_from(address).map(|octets| Ipv4Addr::from(octets).to_string());
     let v6 = || <[u8; 16]>::try_from(address).map(|octets| Ipv6Addr::from(octets).to_string());
-    v4.or_else(|_| v6()).unwrap_or_else(|_| text(address))
+    v4.or_else(|_| v6()).unwrap_or_else(|_| printable(address))
 }
 
 fn bad_names(BadDer: BadDer) -> TlsError {
@@ -122,7 +122,8 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    /// The result for a host, given the common name (empty for none) and alternative names with their tags.
+    /// Checks a host against a certificate with this common name (empty for none) and these alternative names
+    /// with their tags.
     fn check_names(common_name: &str, names: &[(u8, &[u8])], host: &str) -> Result<(), String> {
         let common_name = Some(common_name.as_bytes()).filter(|name| !name.is_empty());
         let der = with_names(common_name, names);
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn other_kinds_of_names_say_nothing() {
+    fn alternative_names_of_other_kinds_are_ignored() {
         let mail = (implicit(1), &b"db1"[..]);
         assert!(check_names("db1", &[mail], "db1").is_ok());
         assert_eq!(

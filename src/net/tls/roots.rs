@@ -1,4 +1,4 @@
-//! Whom to trust.
+//! The certificates that are trusted.
 
 use std::boxed::Box;
 use std::format;
@@ -22,7 +22,7 @@ use crate::conninfo::{RootCertificates, SslMode, TlsConfig, TlsFile};
 pub(super) struct Roots {
     certificates: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
-    /// `None` where revocation is not looked at. With an empty list nothing passes, as with libpq.
+    /// `None` if revocation is not checked. With an empty list no certificate passes, as in libpq.
     revoked: Option<Vec<CertRevocationList<'static>>>,
 }
 
@@ -30,7 +30,8 @@ const ADVICE: &str = "Either provide the file, use the system's trusted roots wi
                       change sslmode to disable server certificate verification.";
 
 impl Roots {
-    /// What the parameters name; `None` where nothing is there and the mode does not insist on it.
+    /// Reads the files that the parameters name; `None` if they do not exist and the mode does not require
+    /// them.
     pub(super) fn load(config: &TlsConfig) -> Result<Option<Self>, TlsError> {
         let must_verify = config.mode >= SslMode::VerifyCa;
         let certificates = match &config.root_certificates {
@@ -58,7 +59,8 @@ impl Roots {
         Ok(Some(Self { certificates, anchors, revoked }))
     }
 
-    /// Whether there is a chain from the server's certificate to a trusted one, all of it valid now.
+    /// Checks that a chain leads from the server's certificate to a trusted one, and that all of it is valid
+    /// now.
     pub(super) fn verify(
         &self,
         server: &CertificateDer<'_>,
@@ -71,7 +73,7 @@ impl Roots {
         if !is_trusted_itself && certificate.version != 1 {
             return self.verify_chain(server, others, now, algorithms);
         }
-        // webpki has no self-signed servers and nothing of version 1.
+        // webpki accepts neither self-signed servers nor certificates of version 1.
         certificate.check_validity(now).map_err(untrusted)?;
         if self.revoked.is_some() {
             return Err(untrusted(
@@ -115,7 +117,8 @@ impl Roots {
     }
 }
 
-/// Those of the operating system, where OpenSSL looks for them too (`SSL_CERT_FILE`, `SSL_CERT_DIR`).
+/// The certificates of the operating system, from where OpenSSL takes them too (`SSL_CERT_FILE`,
+/// `SSL_CERT_DIR`).
 fn system_certificates() -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     if found.certs.is_empty() {
@@ -134,8 +137,8 @@ fn read_certificates(path: &Path) -> Result<Option<Vec<CertificateDer<'static>>>
     files::pem(&bytes).map(Some).map_err(|e| error(e.into()))
 }
 
-/// The revocation lists; `None` where there are none to look at. A file that is missing is no error, as with
-/// libpq, but one that cannot be read is: its revocations would be ignored.
+/// Reads the revocation lists; `None` if none are configured or the file does not exist. A missing file is no
+/// error, as in libpq; a file that cannot be read is one, as its revocations would be ignored.
 fn read_revoked(config: &TlsConfig) -> Result<Option<Vec<CertRevocationList<'static>>>, TlsError> {
     let mut lists = Vec::new();
     let mut is_configured = false;
@@ -163,7 +166,7 @@ fn read_revoked(config: &TlsConfig) -> Result<Option<Vec<CertRevocationList<'sta
     Ok(is_configured.then_some(lists))
 }
 
-/// Adds the lists of a file; whether there is one.
+/// Adds the lists of a file; false if the file does not exist.
 fn read_list(path: &Path, lists: &mut Vec<CertRevocationList<'static>>) -> Result<bool, TlsError> {
     let error = |reason: String| {
         file_error(format!("could not read certificate revocation list \"{}\": {reason}", path.display()))
@@ -185,7 +188,7 @@ fn untrusted(reason: impl AsRef<str>) -> TlsError {
     TlsError::new(TlsErrorKind::Untrusted, message)
 }
 
-/// OpenSSL's words, which people search for, where they fit.
+/// Describes an error in OpenSSL's words where they fit, because users search for them.
 fn describe(error: &webpki::Error) -> String {
     use webpki::Error;
     match error {

@@ -25,10 +25,10 @@ use crate::net::Stream;
 
 pub(crate) type TlsStream = tokio_rustls::client::TlsStream<TcpStream>;
 
-/// The protocol's name in ALPN.
+/// The name of PostgreSQL's protocol in ALPN.
 const ALPN: &[u8] = b"postgresql";
 
-/// What the `ssl…` parameters name, read and ready to be used for any host.
+/// The settings and files of the `ssl…` parameters, read once and usable for any host.
 #[derive(Debug)]
 pub(crate) struct Tls {
     provider: Arc<CryptoProvider>,
@@ -80,7 +80,8 @@ impl Tls {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_client_cert_resolver(resolver);
         config.alpn_protocols = [ALPN.to_vec()].into();
-        // Every session shows its certificate, which is what authentication may be bound to.
+        // A resumed session would not send the server's certificate, to which the authentication may be
+        // bound.
         config.resumption = Resumption::disabled();
         if let Some(key_log) = &self.key_log {
             config.key_log = Arc::clone(key_log) as Arc<dyn KeyLog>;
@@ -88,8 +89,8 @@ impl Tls {
         Ok(config)
     }
 
-    /// The name that is told in the clear, so that a proxy can find the server. As with libpq it is none if
-    /// the host is an address.
+    /// The name that is sent in the clear (SNI), so that a proxy can find the server. As in libpq, none is
+    /// sent if the host is an address.
     fn server_name(&self, host: Option<&str>) -> Option<ServerName<'static>> {
         let is_address =
             |host: &str| host.contains(':') || host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
@@ -99,10 +100,11 @@ impl Tls {
 }
 
 impl Stream {
-    /// Makes a TLS session of a TCP connection, from which nothing of it may have been read. Gives the hash of
-    /// the server's certificate for channel binding beside it.
+    /// Starts TLS on a TCP connection, from which no byte of TLS may have been read. Also gives the hash of
+    /// the server's certificate for channel binding.
     ///
-    /// `is_direct` says that the server was not asked before.
+    /// `is_direct` says that no `SSLRequest` came before, so that the server has to confirm the protocol by
+    /// ALPN.
     pub(crate) async fn start_tls(
         self,
         tls: &Tls,
@@ -149,7 +151,7 @@ fn handshake_error(error: io::Error) -> TlsError {
 }
 
 impl TlsError {
-    /// What TLS says in an error of reading or writing; the same error again if it is not from TLS.
+    /// Takes the TLS error out of an I/O error; gives the I/O error back if it holds none.
     pub(crate) fn from_io(error: io::Error) -> Result<Self, io::Error> {
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(inner) => Ok(from_rustls(inner)),

@@ -11,15 +11,15 @@ use super::certificate::Certificate;
 use super::roots::Roots;
 use super::{TlsError, TlsErrorKind, names};
 
-/// What has to hold of a server's certificate.
+/// The checks of a server's certificate.
 ///
-/// That the server holds the certificate's key is checked always, also where nothing is known about whom to
-/// trust: else the certificate that channel binding binds to could be anybody's.
+/// The server always has to prove that it holds the certificate's key, even if no trusted certificates are
+/// known: otherwise channel binding could bind to a certificate of somebody else.
 #[derive(Debug)]
 pub(super) struct Verifier {
-    /// Whom to trust; `None` for anybody.
+    /// The trusted certificates; `None` trusts every certificate.
     pub(super) roots: Option<Arc<Roots>>,
-    /// The name that has to be in the certificate; `None` for any.
+    /// The host whose name has to be in the certificate; `None` for any.
     pub(super) host: Option<String>,
     pub(super) algorithms: Algorithms,
 }
@@ -61,7 +61,7 @@ impl ServerCertVerifier for Verifier {
         &self,
         server: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
-        // The name for SNI, which may be none.
+        // The name for SNI; a placeholder if none is sent.
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         now: UnixTime,
@@ -99,7 +99,7 @@ fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Result<Certificate<'a>, Tls
     Certificate::parse(certificate).map_err(unreadable)
 }
 
-/// Carries our error through rustls; [`from_rustls`] takes it out again.
+/// Wraps our error to carry it through rustls; [`from_rustls`] takes it out again.
 fn to_rustls(error: TlsError) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
@@ -114,7 +114,7 @@ pub(super) fn from_rustls(error: &rustls::Error) -> TlsError {
             TlsErrorKind::Untrusted
         }
         rustls::Error::InvalidCertificate(_) => TlsErrorKind::Untrusted,
-        // What servers answer to a client's certificate that they do not like, or to none.
+        // Alerts of a server that rejects the client's certificate, or needs one.
         rustls::Error::AlertReceived(
             Alert::BadCertificate
             | Alert::UnsupportedCertificate

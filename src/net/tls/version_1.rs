@@ -1,9 +1,10 @@
 //! Server certificates of version 1.
 //!
-//! `openssl x509 -req` without an extension file makes them up to OpenSSL 3.1, and that is the recipe in
-//! PostgreSQL's manual, with an authority and with an intermediate one. webpki refuses them, and libpq's users
-//! have them. They have no extensions, so that little is to be checked: dates, issuer and signature. The
-//! issuer is a trusted certificate or an authority's certificate that a trusted one has signed.
+//! `openssl x509 -req` without an extension file makes them up to OpenSSL 3.1, and PostgreSQL's manual uses
+//! that command, for a server below a root authority and below an intermediate one. webpki refuses such
+//! certificates, but libpq's users have them. They have no extensions, so only dates, issuer and signature
+//! can be checked. The issuer is a trusted certificate or an authority's certificate that a trusted one has
+//! signed.
 
 use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime};
 use webpki::RawPublicKeyEntity;
@@ -22,7 +23,8 @@ pub(super) fn is_trusted(
 ) -> bool {
     let is_anchored = |certificate: &Certificate<'_>| {
         anchors.iter().any(|anchor| {
-            // An anchor that may only vouch for some names is beyond what is checked here.
+            // An anchor that may issue only certificates for some names is not trusted here: names are not
+            // checked.
             anchor.name_constraints.is_none()
                 && *anchor.subject == *certificate.issuer
                 && is_signed_by(certificate, &sequence(&anchor.subject_public_key_info).into(), algorithms)

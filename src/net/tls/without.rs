@@ -1,10 +1,10 @@
-//! What stands in for TLS in a build without it.
+//! The replacement for TLS in a build without it.
 
 use super::TlsError;
 use crate::conninfo::TlsConfig;
 use crate::net::Stream;
 
-/// There is no value of this type.
+/// TLS settings, of which no value can exist in this build.
 #[derive(Debug)]
 pub(crate) enum Tls {}
 
@@ -27,7 +27,7 @@ impl Stream {
 }
 
 impl TlsError {
-    /// Nothing is from TLS here.
+    /// No error is from TLS in this build.
     pub(crate) fn from_io(error: std::io::Error) -> Result<Self, std::io::Error> {
         Err(error)
     }
