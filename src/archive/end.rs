@@ -9,7 +9,6 @@ use super::{Archive, ArchiveError, SegmentFile};
 use crate::archive::io_error;
 use crate::compression::Compression;
 use crate::storage::Entry;
-use crate::types::SystemId;
 use crate::wal::WalSegment;
 
 /// Where an archive ends; see [`Archive::end`].
@@ -136,48 +135,6 @@ impl Archive {
         }
         warnings.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(ArchiveEnd { newest, warnings, broken })
-    }
-
-    /// The cluster that the newest segments are of, if one of them tells.
-    ///
-    /// # Errors
-    /// If a file cannot be read.
-    pub fn system_id(&self, newest: SegmentFile) -> Result<Option<SystemId>, ArchiveError> {
-        // A partial one may have been begun and never written to; then the one before it tells.
-        let before = newest.segment.previous().into_iter().flat_map(SegmentFile::all_complete);
-        for candidate in core::iter::once(newest).chain(before) {
-            let name = candidate.to_string();
-            if self.directory().entry(&name)?.is_none() {
-                continue;
-            }
-            let identity = self.open_segment(&name)?.identity()?;
-            if let Some(identity) = identity.filter(|identity| identity.start == candidate.segment.start()) {
-                return Ok(Some(identity.system_id));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Takes complete segments back, which follow each other: the first is partial again, to be received anew,
-    /// and the others are removed, as is the partial segment behind them.
-    ///
-    /// # Errors
-    /// If a file cannot be removed or renamed durably.
-    pub fn retract(&self, segments: &[WalSegment]) -> Result<(), ArchiveError> {
-        let [first, others @ ..] = segments else { return Ok(()) };
-        if let Some(behind) = segments.last().and_then(|last| last.next()) {
-            self.directory().remove(&SegmentFile::partial(behind).to_string())?;
-        }
-        for segment in others.iter().rev() {
-            self.directory().remove(&SegmentFile::plain(*segment).to_string())?;
-        }
-        let (complete, partial) = (SegmentFile::plain(*first), SegmentFile::partial(*first));
-        match self.directory().entry(&complete.to_string())? {
-            Some(_) => self.directory().rename(&complete.to_string(), &partial.to_string())?,
-            // Another process already moved the segment away.
-            None => self.directory().sync()?,
-        }
-        Ok(())
     }
 
     /// Why the file is not what its name says, if so. What would have to be decompressed for it is taken at its

@@ -28,9 +28,11 @@ mod fetch;
 mod file_name;
 mod listing;
 mod reader;
+mod retract;
 mod scan;
 mod segment_file;
 mod state_file;
+mod verification;
 mod verify;
 mod writer;
 
@@ -57,7 +59,8 @@ pub use reader::SegmentReader;
 pub(crate) use scan::{CompareError, ReadAt, check_file, first_difference};
 pub use segment_file::SegmentFile;
 pub use state_file::{AcceptedGap, ArchiveState};
-pub use verify::{ArchiveProblem, SegmentRun, Verification, verify};
+pub use verification::{ArchiveProblem, SegmentRun, Verification};
+pub use verify::verify;
 pub use writer::SegmentWriter;
 
 /// A directory of WAL segments of one cluster.

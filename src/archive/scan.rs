@@ -31,6 +31,26 @@ impl Archive {
         }
         Ok(None)
     }
+
+    /// The cluster that the newest segments are of, if one of them tells.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub fn system_id(&self, newest: SegmentFile) -> Result<Option<SystemId>, ArchiveError> {
+        // A partial one may have been begun and never written to; then the one before it tells.
+        let before = newest.segment.previous().into_iter().flat_map(SegmentFile::all_complete);
+        for candidate in core::iter::once(newest).chain(before) {
+            let name = candidate.to_string();
+            if self.directory().entry(&name)?.is_none() {
+                continue;
+            }
+            let identity = self.open_segment(&name)?.identity()?;
+            if let Some(identity) = identity.filter(|identity| identity.start == candidate.segment.start()) {
+                return Ok(Some(identity.system_id));
+            }
+        }
+        Ok(None)
+    }
 }
 
 /// The names of all files of segments, in order.
