@@ -1,4 +1,4 @@
-//! What a cluster shall be like.
+//! The description of a cluster.
 
 use core::fmt::Write as _;
 use std::fs;
@@ -13,12 +13,12 @@ pub const POSTGRES_PASSWORD: &str = "the superuser's";
 /// The password of `repl`, who may replicate.
 pub const REPL_PASSWORD: &str = "walrus-17";
 
-/// How the server authenticates everybody, on TCP and on the Unix socket alike.
+/// How the server authenticates all roles, over TCP and over the Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Auth {
-    /// No password is asked for.
+    /// The server asks for no password.
     Trust,
-    /// The password travels as it is; stored as SCRAM-SHA-256.
+    /// The password is sent in clear text, and stored as SCRAM-SHA-256.
     Password,
     /// MD5, stored as MD5.
     Md5,
@@ -74,38 +74,38 @@ impl Builder {
         }
     }
 
-    /// The method of authentication; [`Auth::Trust`] unless told.
+    /// Sets the authentication method; by default [`Auth::Trust`].
     pub fn auth(mut self, auth: Auth) -> Self {
         self.auth = auth;
         self
     }
 
-    /// The WAL segment size in MiB; 1 unless told. PostgreSQL 10 has 16 whatever is said here, as it was
-    /// a matter of compilation then: ask [`Cluster::segment_size`].
+    /// Sets the WAL segment size in MiB; by default 1. PostgreSQL 10 always has 16, because its size was
+    /// fixed when it was compiled: ask [`Cluster::segment_size`].
     pub fn segment_size_mb(mut self, size: u32) -> Self {
         self.segment_size_mb = size;
         self
     }
 
-    /// A line of `postgresql.conf`; the last one of a name counts.
+    /// Adds a line of `postgresql.conf`; the last line of a name counts.
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// A line of `pg_hba.conf`, before those of [`auth`](Self::auth).
+    /// Adds a line of `pg_hba.conf`, before those of [`auth`](Self::auth).
     pub fn hba(mut self, line: &str) -> Self {
         self.hba.push(line.to_owned());
         self
     }
 
-    /// A file in the data directory, such as `server.key`, readable by the server's user only.
+    /// Adds a file to the data directory, such as `server.key`, readable by the server's user only.
     pub fn file(mut self, name: &str, contents: &[u8]) -> Self {
         self.files.push((name.to_owned(), contents.to_vec()));
         self
     }
 
-    /// Leaves `fsync` on, which is off for speed.
+    /// Leaves `fsync` on, which clusters turn off for speed.
     pub fn durable(mut self) -> Self {
         self.durable = true;
         self
@@ -117,8 +117,9 @@ impl Builder {
         self
     }
 
-    /// Runs `initdb` with these options (none, or `--data-checksums`, ...) for this cluster alone. It has a
-    /// system identifier of its own then; all other clusters of one major and segment size share theirs.
+    /// Runs `initdb` with these options (none, or `--data-checksums`, ...) for this cluster alone. The
+    /// cluster then has its own system identifier; all other clusters of one major version and segment size
+    /// share theirs.
     pub fn own_initdb(mut self, options: &[&str]) -> Self {
         self.initdb = Some(options.iter().map(|&option| option.to_owned()).collect());
         self
@@ -127,7 +128,7 @@ impl Builder {
     /// Makes the data directory and starts the server.
     ///
     /// # Panics
-    /// Where the server does not come up, with the end of its log.
+    /// If the server does not start, with the end of its log.
     #[track_caller]
     pub fn start(self) -> Cluster {
         let cluster = Cluster::new(self.server.clone(), self.segment_size());
@@ -188,7 +189,7 @@ impl Builder {
         set("password_encryption", self.auth.password_encryption());
         set("listen_addresses", "127.0.0.1");
         set("shared_buffers", "16MB");
-        // In the data directory, where a killed server leaves nothing outside of it.
+        // Keeps shared memory in the data directory, so that a killed server leaves nothing outside of it.
         set("dynamic_shared_memory_type", "mmap");
         if !self.durable {
             set("fsync", "off");
@@ -214,7 +215,7 @@ impl Builder {
     }
 }
 
-/// Copies a segment. Renamed, so that a name in the directory stands for a whole copy.
+/// Copies a segment and then renames the copy, so that a name in the directory stands for a whole copy.
 pub(super) fn archive_command(dir: &std::path::Path) -> String {
     let dir = dir.display();
     format!("cp %p '{dir}/%f.tmp' && mv '{dir}/%f.tmp' '{dir}/%f'")

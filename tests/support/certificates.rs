@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::process::{clean_environment, run};
 
-/// The kind of a key, and so of the signatures made with it.
+/// The kind of a key, and thereby of the signatures made with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
     /// ECDSA on P-256.
@@ -34,7 +34,8 @@ impl Key {
         }
     }
 
-    /// How it signs: by default OpenSSL 3.0 salts RSA-PSS with more than the usual hash's length.
+    /// Options of signing: by default OpenSSL 3.0 uses an RSA-PSS salt longer than the usual length of the
+    /// hash.
     fn signature_options(self) -> &'static [&'static str] {
         if self == Self::RsaPss { &["-sigopt", "rsa_pss_saltlen:digest"] } else { &[] }
     }
@@ -48,7 +49,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// A certificate that nobody but itself vouches for, as PostgreSQL's manual has it made.
+    /// A self-signed certificate, made as PostgreSQL's manual describes.
     pub fn self_signed(common_name: &str, key: Key) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let subject = format!("/CN={common_name}");
@@ -61,17 +62,17 @@ impl Identity {
     }
 }
 
-/// What a certificate shall say.
+/// The contents of a certificate to be issued.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
     pub common_name: &'a str,
     /// As OpenSSL's configuration has them: `DNS:db1.example,IP:10.0.0.1`; empty for none.
     pub alternative_names: &'a str,
     pub key: Key,
-    /// Valid until some time ago.
+    /// Whether the certificate has expired.
     pub is_expired: bool,
     pub is_authority: bool,
-    /// The certificate is of version 1, without extensions, as PostgreSQL's manual had it made for long.
+    /// Whether the certificate is of version 1, without extensions, as PostgreSQL's manual long described.
     pub is_version_1: bool,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Request<'a> {
 pub struct Authority {
     dir: TempDir,
     key: Key,
-    /// The certificates between those that are issued and the root.
+    /// The certificates between an issued one and the root.
     between: Vec<u8>,
 }
 
@@ -103,7 +104,7 @@ impl Authority {
         Self::with(&root, key, Vec::new())
     }
 
-    /// An authority with the key and the certificate of somebody, who need not be one.
+    /// An authority with this key and certificate, which need not be those of an authority.
     pub fn with(identity: &Identity, key: Key, between: Vec<u8>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let config = CONFIG.replace("HASH", if key == Key::P384 { "sha384" } else { "sha256" });
@@ -202,7 +203,7 @@ keyUsage = critical,keyCertSign,cRLSign
 authorityKeyIdentifier = keyid:always
 ";
 
-/// What `openssl` makes of an input, such as a key in another form.
+/// Converts an input by `openssl`, such as a key into another form.
 pub fn convert(input: &[u8], arguments: &[&str]) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a temporary directory");
     fs::write(dir.path().join("in"), input).expect("the directory is ours");
@@ -222,5 +223,5 @@ fn openssl(dir: &Path, arguments: &[&str]) {
 }
 
 fn read(dir: &Path, name: &str) -> Vec<u8> {
-    fs::read(dir.join(name)).expect("openssl has written it")
+    fs::read(dir.join(name)).expect("openssl has written the file")
 }

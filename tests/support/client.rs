@@ -8,7 +8,7 @@ use tapster::conninfo::{Config, ConnInfo, Environment};
 /// Runs a test's future to its end.
 ///
 /// # Panics
-/// After five minutes: the connection waits for something that does not come.
+/// After five minutes, because the connection waits for something that never arrives.
 #[track_caller]
 pub fn block_on<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -18,7 +18,7 @@ pub fn block_on<T>(test: impl Future<Output = T>) -> T {
     })
 }
 
-/// The configuration that a connection string says, whatever the environment.
+/// The configuration of a connection string, independent of the environment.
 pub fn config(conninfo: &str) -> Config {
     let conninfo: ConnInfo = conninfo.parse().expect("a connection string");
     conninfo.resolve(&Environment::empty()).and_then(|resolved| resolved.config()).expect("a configuration")

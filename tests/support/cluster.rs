@@ -1,4 +1,4 @@
-//! A running PostgreSQL of the test's own.
+//! A running PostgreSQL server that belongs to one test.
 
 use core::hash::{BuildHasher, Hasher};
 use core::sync::atomic::{AtomicU16, Ordering};
@@ -23,22 +23,22 @@ use super::wait::{holds_within, wait_until};
 
 pub use super::builder::{Auth, Builder};
 
-/// How long a server may take to come up or to go down, on a machine that does much else.
+/// How long a server may take to start or to stop on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How a server is told to stop.
+/// The ways to stop a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// After the last client has gone.
+    /// The server stops after the last client has disconnected.
     Smart,
-    /// Clients are disconnected, a last checkpoint is written.
+    /// The server disconnects its clients and writes a last checkpoint.
     Fast,
-    /// At once; the next start is a recovery.
+    /// The server stops at once; the next start is a recovery.
     Immediate,
 }
 
-/// A PostgreSQL server with a data directory, port and socket of its own. Dropping it stops the server
-/// and removes its directory; should the test process be killed, its keeper does the same.
+/// A PostgreSQL server with its own data directory, port and socket. Dropping the cluster stops the server
+/// and removes its directory. If the test process is killed, the keeper process does the same.
 pub struct Cluster {
     server: Server,
     segment_size: u64,
@@ -49,12 +49,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Describes a cluster of that server: trusting, with 1 MiB segments, until told otherwise.
+    /// Describes a cluster of that server: by default with `trust` authentication and 1 MiB segments.
     pub fn builder(server: &Server) -> Builder {
         Builder::new(server)
     }
 
-    /// An empty private directory, and the keeper who removes it.
+    /// Makes an empty private directory, and starts the keeper that removes it.
     pub(super) fn new(server: Server, segment_size: u64) -> Self {
         let dir = tempfile::Builder::new().prefix("tapster-").tempdir().expect("a temporary directory");
         give_to_server_user(dir.path());
@@ -72,12 +72,12 @@ impl Cluster {
         self.segment_size
     }
 
-    /// The only address the server listens at.
+    /// The only address that the server listens on.
     pub fn host(&self) -> &'static str {
         "127.0.0.1"
     }
 
-    /// The TCP port, and the number in the Unix socket's name; it stays over restarts.
+    /// The TCP port, and the number in the Unix socket's name; it stays the same after a restart.
     pub fn port(&self) -> u16 {
         self.port.load(Ordering::Relaxed)
     }
@@ -92,7 +92,7 @@ impl Cluster {
         self.dir.path().join("data")
     }
 
-    /// Where the server puts its copies of finished segments, given [`Builder::archive`].
+    /// The directory of the server's copies of finished segments, with [`Builder::archive`].
     pub fn archive_dir(&self) -> PathBuf {
         self.dir.path().join("archive")
     }
@@ -114,14 +114,15 @@ impl Cluster {
         format!("host={host} port={port} user={user} dbname=postgres password={password}")
     }
 
-    /// Runs SQL as the superuser, each statement by itself; what it printed, or the error message.
+    /// Runs SQL as the superuser, each statement by itself. Returns what `psql` printed, or the error
+    /// message.
     ///
-    /// Rows are lines and columns are parted by `|`.
+    /// Rows are lines; `|` separates columns.
     pub fn sql(&self, sql: &str) -> Result<String, String> {
         psql(&self.socket_conninfo("postgres"), sql)
     }
 
-    /// What the server has written to its log since the cluster was made.
+    /// The server's log since the cluster was made.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -129,7 +130,7 @@ impl Cluster {
     /// The process id of the postmaster.
     ///
     /// # Panics
-    /// Where the server does not run.
+    /// If the server does not run.
     pub fn postmaster_pid(&self) -> u32 {
         self.postmaster().as_ref().expect("the server runs").id()
     }
@@ -142,7 +143,7 @@ impl Cluster {
         give_to_server_user(&path);
     }
 
-    /// Starts the stopped server, on its port.
+    /// Starts the stopped server, on the same port.
     #[track_caller]
     pub fn start(&self) {
         if let Err(failure) = self.launch() {
@@ -168,11 +169,11 @@ impl Cluster {
         self.start();
     }
 
-    /// Kills the postmaster and all its processes with SIGKILL, as the failure of a machine would.
+    /// Kills the postmaster and all its processes with SIGKILL, like the failure of a machine.
     #[track_caller]
     pub fn kill_9(&self) {
         let mut child = self.postmaster().take().expect("the server runs");
-        // Stopped first, so that it starts no process after they have been counted.
+        // The postmaster is stopped first, so that it starts no process after they have been listed.
         signal(child.id(), "STOP");
         let backends = children(child.id());
         child.kill().expect("the postmaster is our child");
@@ -183,12 +184,12 @@ impl Cluster {
         wait_for_death(&backends);
     }
 
-    /// Has the server read its configuration files again.
+    /// Makes the server read its configuration files again.
     pub fn reload(&self) {
         signal(self.postmaster_pid(), "HUP");
     }
 
-    /// Makes the standby a primary on a timeline of its own, and waits until it writes.
+    /// Promotes the standby to a primary on a new timeline, and waits until it accepts writes.
     #[track_caller]
     pub fn promote(&self) {
         let mut pg_ctl = self.server.command("pg_ctl");
@@ -199,7 +200,7 @@ impl Cluster {
         });
     }
 
-    /// Writes at least that many bytes of WAL, which nothing but the log keeps.
+    /// Writes at least `bytes` bytes of WAL, without any table data.
     #[track_caller]
     pub fn write_wal(&self, bytes: usize) {
         let lines = bytes.div_ceil(32);
@@ -210,7 +211,7 @@ impl Cluster {
         .unwrap();
     }
 
-    /// Ends the current WAL segment and gives its name. With [`Builder::archive`], waits until the server's
+    /// Ends the current WAL segment and returns its name. With [`Builder::archive`], waits until the server's
     /// copy of it, and so of all before it, is in [`archive_dir`](Self::archive_dir).
     #[track_caller]
     pub fn switch_wal(&self) -> String {
@@ -230,13 +231,14 @@ impl Cluster {
         &self.server
     }
 
-    /// Chooses a port and starts; another port where somebody else has it by then.
+    /// Chooses a free port and starts the server; tries another port if a process has taken the port
+    /// meanwhile.
     #[track_caller]
     pub(super) fn start_on_free_port(&self) {
         self.try_start_on_free_port().unwrap_or_else(|failure| panic!("{failure}"));
     }
 
-    /// As [`start_on_free_port`](Self::start_on_free_port); the error is the server's log.
+    /// As [`start_on_free_port`](Self::start_on_free_port), but returns an error, with the server's log.
     pub(super) fn try_start_on_free_port(&self) -> Result<(), String> {
         for _ in 0..5 {
             self.port.store(free_port(), Ordering::Relaxed);
@@ -256,7 +258,8 @@ impl Cluster {
         let mut command = self.server.command("postgres");
         command.arg("-D").arg(self.data_dir()).arg("-k").arg(self.dir.path());
         command.args(["-p", &self.port().to_string()]);
-        // A group of its own: Ctrl-C is for the test process, and the keeper does the rest.
+        // The server gets its own process group: Ctrl-C ends only the test process, and the keeper stops the
+        // server.
         command.current_dir(self.dir.path()).process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("the log file")).stderr(log);
         let child = postmaster.insert(command.spawn().expect("postgres can be started"));
@@ -336,8 +339,9 @@ fn password(user: &str) -> &'static str {
     }
 }
 
-/// Starts a process that outlives this one for a moment: when its input ends, because the cluster was
-/// dropped or because the test process was killed, it stops the server that may still run and removes `dir`.
+/// Starts the keeper, a process that outlives this one for a moment. Its input ends when the cluster is
+/// dropped or the test process is killed; the keeper then stops the server, if it still runs, and removes
+/// `dir`.
 fn start_keeper(dir: &Path) -> Child {
     const SCRIPT: &str = r#"
         read -r _
@@ -353,12 +357,12 @@ fn start_keeper(dir: &Path) -> Child {
     "#;
     let mut command = Command::new("sh");
     clean_environment(&mut command).arg("-c").arg(SCRIPT).arg(dir).current_dir("/");
-    // In a group of its own it survives a signal to the group of the tests.
+    // In its own process group the keeper survives a signal to the group of the tests.
     command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("sh runs")
 }
 
-/// Whether the postmaster of that id says in its pid file that clients may come.
+/// Whether the pid file of the postmaster `pid` says that clients may connect.
 fn is_ready(data: &Path, pid: u32) -> bool {
     let text = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let mut lines = text.lines();
@@ -367,8 +371,8 @@ fn is_ready(data: &Path, pid: u32) -> bool {
     is_its_own && matches!(lines.nth(6).map(str::trim), Some("ready" | "standby"))
 }
 
-/// A port that nobody has now, below those that the kernel hands out to outgoing connections: a stopped
-/// server finds it free again.
+/// A port that is free now, and below the range that the kernel uses for outgoing connections, so that a
+/// restarted server finds it free again.
 fn free_port() -> u16 {
     let mut random = RandomState::new().build_hasher();
     loop {
@@ -380,7 +384,7 @@ fn free_port() -> u16 {
     }
 }
 
-/// The text of a file from a position on.
+/// The text of a file from the byte `from` on.
 fn tail(path: &Path, from: u64) -> String {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|mut file| {

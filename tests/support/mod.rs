@@ -1,7 +1,7 @@
-//! What the integration tests share: real PostgreSQL servers, the built program, and oracles.
+//! Shared parts of the integration tests: real PostgreSQL servers, the built program, and independent checks.
 //!
-//! A test file says `mod support;`. Everything here is synchronous, bounded by deadlines and private to
-//! the test: its own directory, its own port, its own processes, all gone when the owner is dropped.
+//! A test file declares `mod support;`. Everything in it is synchronous, bounded by deadlines and private to
+//! the test, which has its own directory, port and processes. Dropping the owner removes them all.
 #![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file uses a part")]
 
 mod builder;

@@ -1,4 +1,4 @@
-//! What is right, independently of the code under test.
+//! Checks that do not use the code under test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,9 +6,9 @@ use std::path::Path;
 
 /// Compares an archive with the server's own copies ([`Builder::archive`](super::cluster::Builder::archive)).
 ///
-/// Every complete segment of the archive must be the server's, byte for byte, and between the first and the
-/// last of a timeline none that the server has may be missing. The answer is how many were compared; the
-/// error says what differs, and where.
+/// Every complete segment of the archive must equal the server's, byte for byte. Between the first and the
+/// last segment of a timeline the archive must have all segments that the server has. Returns the number of
+/// segments compared; the error says which segment differs, and where.
 pub fn compare_segments(archive: &Path, servers: &Path) -> Result<usize, String> {
     let ours = segments(archive)?;
     for name in &ours {

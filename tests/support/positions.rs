@@ -1,4 +1,4 @@
-//! Positions in a server's WAL, by arithmetic of the tests' own.
+//! Positions in a server's WAL, computed without the code under test.
 
 use tapster::types::Lsn;
 
@@ -11,24 +11,25 @@ impl Cluster {
         self.sql(&format!("SELECT {expression}")).unwrap().parse().expect("a position")
     }
 
-    /// Where the next byte of WAL goes.
+    /// The position of the next byte of WAL.
     #[track_caller]
     pub fn position(&self) -> Lsn {
         self.query_lsn("pg_current_wal_lsn()")
     }
 
-    /// The start of the segment that holds `position`.
+    /// The start of the segment that contains `position`.
     pub fn segment_start(&self, position: Lsn) -> Lsn {
         Lsn::new(position.get() / self.segment_size() * self.segment_size())
     }
 
-    /// The name of the segment of a timeline that holds `position`.
+    /// The name of the segment of `timeline` that contains `position`.
     pub fn segment_name(&self, timeline: u32, position: Lsn) -> String {
         let (high, low) = (position.get() >> 32, position.get() & 0xffff_ffff);
         format!("{timeline:08X}{high:08X}{:08X}", low / self.segment_size())
     }
 
-    /// Writes the rest of this segment and `count` - 1 whole ones, and gives the last one's name.
+    /// Writes the rest of the current segment and `count` - 1 whole segments. Returns the name of the last
+    /// one.
     #[track_caller]
     pub fn write_segments(&self, count: u64) -> String {
         if count > 1 {

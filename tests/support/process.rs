@@ -1,4 +1,4 @@
-//! Child processes: bounded, collected, never left behind.
+//! Child processes with a time limit, whose output is collected and which never outlive the test.
 
 use core::time::Duration;
 use std::fs;
@@ -9,10 +9,10 @@ use std::thread::{self, JoinHandle};
 
 use super::wait::{holds_within, wait_until};
 
-/// How long a program that is not being tested for its slowness may take.
+/// How long a program may take whose speed is not under test.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A child process whose output is collected while it runs. Dropping it kills it.
+/// A child process whose output is collected while it runs. Dropping this kills the process.
 pub struct Running {
     name: String,
     child: Child,
@@ -26,14 +26,14 @@ impl Running {
         Self::spawn_with_input(command, b"")
     }
 
-    /// Starts `command` and feeds it `input`, then the end of file.
+    /// Starts `command`, with `input` on its standard input.
     pub fn spawn_with_input(mut command: Command, input: &[u8]) -> Self {
         let name = format!("{command:?}");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let mut stdin = child.stdin.take().expect("stdin is piped");
         let input = input.to_vec();
-        // A child that ends without reading its input is no failure of the harness.
+        // A child may end without reading its input, which is no failure of the test.
         thread::spawn(move || drop(stdin.write_all(&input)));
         let stdout = Collector::start(child.stdout.take().expect("stdout is piped"));
         let stderr = Collector::start(child.stderr.take().expect("stderr is piped"));
@@ -55,13 +55,13 @@ impl Running {
         self.stderr.text()
     }
 
-    /// Waits until a line of standard error holds `text`, and gives that line.
+    /// Waits until a line of standard error contains `text`, and returns that line.
     #[track_caller]
     pub fn wait_for_stderr(&mut self, text: &str, deadline: Duration) -> String {
         let mut found = None;
         let mut ended = false;
         holds_within(deadline, || {
-            // Asked before reading: what it wrote before it ended is there when it has ended.
+            // Check the end before reading: if the process has ended, all it wrote has been collected.
             ended = self.has_ended();
             found = self.stderr().lines().find(|line| line.contains(text)).map(str::to_owned);
             found.is_some() || ended
@@ -71,12 +71,12 @@ impl Running {
         })
     }
 
-    /// Sends the signal of that name, as in `kill -s`.
+    /// Sends the signal `name`, as `kill -s` does.
     pub fn signal(&self, name: &str) {
         signal(self.id(), name);
     }
 
-    /// Whether the process has ended and all of its output is here.
+    /// Whether the process has ended and all its output is collected.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("waiting for an own child").is_some()
             && self.stdout.thread.is_finished()
@@ -86,7 +86,7 @@ impl Running {
     /// Waits for the end of the process.
     ///
     /// # Panics
-    /// After `deadline`, with what the process has said; it is killed then.
+    /// After `deadline`, with the process's standard error. The process is killed.
     #[track_caller]
     pub fn wait(mut self, deadline: Duration) -> Output {
         let ended = holds_within(deadline, || self.has_ended());
@@ -98,13 +98,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to kill.
+        // The process may have ended already; killing it then fails.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Reads a pipe to its end in a thread of its own.
+/// Reads a pipe to its end, in its own thread.
 struct Collector {
     bytes: Arc<Mutex<Vec<u8>>>,
     thread: JoinHandle<()>,
@@ -132,7 +132,8 @@ impl Collector {
     }
 }
 
-/// Runs `command` to its end within [`PATIENCE`]; its standard output, or what it said on standard error.
+/// Runs `command` to its end within [`PATIENCE`]. Returns its standard output, or its standard error if it
+/// fails.
 pub fn run(command: Command, input: &str) -> Result<String, String> {
     let output = Running::spawn_with_input(command, input.as_bytes()).wait(PATIENCE);
     if output.status.success() {
@@ -142,12 +143,13 @@ pub fn run(command: Command, input: &str) -> Result<String, String> {
     }
 }
 
-/// Makes the outcome of `command` that of this machine's programs alone: of the environment only `PATH` stays.
+/// Clears the environment of `command` but for `PATH`, so that the user's variables do not change its
+/// outcome.
 pub fn clean_environment(command: &mut Command) -> &mut Command {
     command.env_clear().env("LC_ALL", "C").envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
 }
 
-/// Sends a signal by its name; a process that is gone is left in peace.
+/// Sends a signal by its name. Does nothing if the process has ended.
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("sh")
         .args(["-c", r#"kill -s "$0" "$1""#, name, &pid.to_string()])
@@ -156,7 +158,7 @@ pub fn signal(pid: u32, name: &str) {
     status.expect("sh runs");
 }
 
-/// Waits for a child with a deadline, which `Child::wait` has not.
+/// Waits for the end of a child, with a deadline, which `Child::wait` does not have.
 pub fn wait_for_exit(child: &mut Child, deadline: Duration) -> Option<ExitStatus> {
     let mut status = None;
     holds_within(deadline, || {
@@ -177,11 +179,11 @@ pub fn children(pid: u32) -> Vec<u32> {
 
 fn parent(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // "PID (NAME) STATE PARENT ...", where NAME may hold anything.
+    // "PID (NAME) STATE PARENT ...", where NAME may contain anything.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a process exists and is not a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))

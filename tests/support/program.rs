@@ -1,4 +1,4 @@
-//! Running the built program, or another one in its place.
+//! Runs the built program, or another one in its place.
 
 use core::time::Duration;
 use std::ffi::OsStr;
@@ -9,19 +9,20 @@ use tempfile::TempDir;
 
 use super::process::{PATIENCE, Running, clean_environment};
 
-/// A program to be run with nothing of this machine's environment but `PATH`, and an empty home.
+/// A program to be run with an empty home directory, and without any of this machine's environment but
+/// `PATH`.
 pub struct Program {
     command: Command,
     home: TempDir,
 }
 
-/// A program that runs; dropping it kills it.
+/// A running program. Dropping this kills it.
 pub struct RunningProgram {
     running: Running,
     home: TempDir,
 }
 
-/// A line of output that is a JSON document.
+/// Parses a line of output that is a JSON document.
 #[cfg(feature = "cli")]
 #[track_caller]
 pub fn json(line: &str) -> serde_json::Value {
@@ -41,8 +42,8 @@ pub fn assert_has(document: &serde_json::Value, expected: serde_json::Value) {
     assert!(has(document, &expected), "{expected} is not in {document}");
 }
 
-/// Runs `tapster` with these arguments to its end, which must be a success, and gives the one document that
-/// it printed.
+/// Runs `tapster` with these arguments to its end. The run must succeed and print exactly one document, which
+/// is returned.
 #[cfg(feature = "cli")]
 #[track_caller]
 pub fn tapster_json<S: AsRef<OsStr>>(args: &[S]) -> serde_json::Value {
@@ -63,7 +64,7 @@ impl Program {
     /// The `tapster` that was built for these tests.
     ///
     /// # Panics
-    /// Where the tests were built without the feature `cli`.
+    /// If the tests were built without the feature `cli`.
     pub fn tapster() -> Self {
         let Some(path) = option_env!("CARGO_BIN_EXE_tapster") else {
             panic!("these tests were built without the feature `cli`, so there is no program to run")
@@ -79,39 +80,39 @@ impl Program {
         Self { command, home }
     }
 
-    /// More arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args<S: AsRef<OsStr>>(mut self, args: &[S]) -> Self {
         self.command.args(args);
         self
     }
 
-    /// A variable of its environment.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Its working directory.
+    /// Sets the working directory.
     #[must_use]
     pub fn current_dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);
         self
     }
 
-    /// Its home directory.
+    /// The program's home directory.
     pub fn home(&self) -> &Path {
         self.home.path()
     }
 
-    /// Runs it to its end, which must come within [`PATIENCE`].
+    /// Runs the program to its end, which must come within [`PATIENCE`].
     #[track_caller]
     pub fn run(self) -> Output {
         self.spawn().wait(PATIENCE)
     }
 
-    /// Starts it.
+    /// Starts the program.
     pub fn spawn(self) -> RunningProgram {
         RunningProgram { running: Running::spawn(self.command), home: self.home }
     }
@@ -124,7 +125,7 @@ impl RunningProgram {
         self.running.wait(deadline)
     }
 
-    /// Its home directory.
+    /// The program's home directory.
     pub fn home(&self) -> &Path {
         self.home.path()
     }

@@ -1,4 +1,4 @@
-//! `tapster receive-wal` into an archive of the test's own.
+//! `tapster receive-wal` into an archive that belongs to one test.
 
 use core::time::Duration;
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use super::process::PATIENCE;
 use super::program::{Program, RunningProgram, assert_has, json};
 use super::wait::{holds_within, wait_until};
 
-/// How long the receiver may take to stop when it is told to.
+/// How long the receiver may take to stop after a signal.
 pub const STOP_TIME: Duration = Duration::from_secs(2);
 
 /// An archive: a private directory.
@@ -24,12 +24,13 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// An empty one.
+    /// An empty archive.
     pub fn new() -> Self {
         Self { dir: tempfile::tempdir().expect("a temporary directory") }
     }
 
-    /// An empty one next to what cargo builds, which is on a disk more often than a temporary directory.
+    /// An empty archive in cargo's target directory, which is on a disk more often than a temporary
+    /// directory.
     pub fn on_disk() -> Self {
         Self { dir: TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary directory") }
     }
@@ -39,7 +40,7 @@ impl Archive {
         self.dir.path()
     }
 
-    /// The path of a file in it.
+    /// The path of a file in the archive.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -63,20 +64,20 @@ impl Archive {
         self.names().into_iter().filter(|name| name.ends_with(".partial")).collect()
     }
 
-    /// Waits until a file of that name is there.
+    /// Waits until a file of that name exists.
     #[track_caller]
     pub fn wait_for(&self, name: &str) {
         wait_until(PATIENCE, &format!("{name} is archived"), || self.file(name).exists());
     }
 
-    /// Compares with the server's copies, and gives the number of segments.
+    /// Checks that the archive equals the server's copies. Returns the number of segments.
     #[track_caller]
     pub fn assert_identical(&self, servers: &Path) -> usize {
         oracle::compare_segments(self.path(), servers)
             .unwrap_or_else(|difference| panic!("{difference}; here are {:?}", self.names()))
     }
 
-    /// A copy of it in which every complete segment is plain.
+    /// A copy of the archive in which every complete segment is uncompressed.
     #[track_caller]
     pub fn decompressed(&self, segment_size: u64) -> Self {
         let plain = Self::new();
@@ -92,7 +93,7 @@ impl Archive {
         plain
     }
 
-    /// Starts to receive into it.
+    /// Starts a receiver into the archive.
     #[track_caller]
     pub fn receive(&self, conninfo: &str, options: &[&str]) -> Receiver {
         let program = Program::tapster().args(&["receive-wal", conninfo, "--json", "-D"]);
@@ -101,7 +102,7 @@ impl Archive {
     }
 }
 
-/// The position that a document gives as text.
+/// The position in a document's text value.
 #[track_caller]
 pub fn lsn(value: &Value) -> Lsn {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{value} is no position"))
@@ -110,17 +111,17 @@ pub fn lsn(value: &Value) -> Lsn {
 /// A running `tapster receive-wal --json`.
 pub struct Receiver {
     program: RunningProgram,
-    /// How many events were waited for or passed over.
+    /// How many events have been waited for or skipped.
     seen: usize,
 }
 
 impl Receiver {
-    /// The process.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.program.id()
     }
 
-    /// Every event so far. Each is a line with a document of its own.
+    /// Every event so far. Each event is a line with one document.
     pub fn events(&self) -> Vec<Value> {
         let stdout = self.program.stdout();
         let lines = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
@@ -133,7 +134,7 @@ impl Receiver {
         self.wait_for_one(event, |_| true)
     }
 
-    /// Waits for the next event of that name that `is_meant`.
+    /// Waits for the next event of that name for which `is_meant` is true.
     #[track_caller]
     pub fn wait_for_one(&mut self, event: &str, is_meant: impl Fn(&Value) -> bool) -> Value {
         let mut found = None;
@@ -162,15 +163,14 @@ impl Receiver {
         self.program.signal(name);
     }
 
-    /// Tells it to stop by that signal, which must take effect in time and in good order, and gives its last
-    /// event.
+    /// Stops the receiver by a signal. It must end in time and successfully; returns its last event.
     #[track_caller]
     pub fn stop(self, signal: &str) -> Value {
         self.signal(signal);
         self.stopped_within(STOP_TIME)
     }
 
-    /// Waits until it has ended by itself in good order, and gives its last event.
+    /// Waits until the receiver has ended by itself and successfully. Returns its last event.
     #[track_caller]
     pub fn stopped_within(self, deadline: Duration) -> Value {
         let (code, last) = self.end_within(deadline);
@@ -179,7 +179,7 @@ impl Receiver {
         last
     }
 
-    /// Waits for its end, and gives its exit code and its last document.
+    /// Waits until the receiver has ended. Returns its exit code and its last document.
     #[track_caller]
     pub fn end_within(self, deadline: Duration) -> (Option<i32>, Value) {
         let output = self.program.wait(deadline);

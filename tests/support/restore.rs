@@ -1,4 +1,4 @@
-//! What a recovery needs of an archive.
+//! The `restore_command` of a recovery from an archive.
 
 use std::fs;
 use std::path::Path;
@@ -8,13 +8,13 @@ use tempfile::TempDir;
 use super::receiver::Archive;
 use super::servers::give_to_server_user;
 
-/// The built program where the servers' user can run it.
+/// The built program, in a directory where the user of the servers can run it.
 pub struct RestoreCommand {
     dir: TempDir,
 }
 
 impl RestoreCommand {
-    /// A copy of it.
+    /// Makes a copy of the program.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         give_to_server_user(dir.path());
@@ -23,7 +23,7 @@ impl RestoreCommand {
         Self { dir }
     }
 
-    /// As the setting has it.
+    /// The value of the setting `restore_command`.
     pub fn line(&self, archives: &[&Path], options: &str) -> String {
         let program = self.dir.path().join("tapster");
         let from: String =
@@ -32,7 +32,7 @@ impl RestoreCommand {
     }
 }
 
-/// The archive was written by the user of the tests.
+/// Gives the archive, which the user of the tests has written, to the user of the servers.
 pub fn give_to_server(archive: &Archive) {
     give_to_server_user(archive.path());
     archive.names().iter().for_each(|name| give_to_server_user(&archive.file(name)));

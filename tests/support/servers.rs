@@ -1,4 +1,4 @@
-//! The installed PostgreSQL servers, and the user who runs them.
+//! The installed PostgreSQL servers, and the user that runs them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -20,7 +20,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A command for one of the server's own programs, run as the user who owns its files.
+    /// A command for one of the server's own programs, run as the user that owns its files.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.bin.join(program));
         clean_environment(&mut command);
@@ -38,7 +38,7 @@ pub const MAJORS: [u32; 8] = [10, 12, 13, 14, 15, 16, 17, 18];
 /// The servers that the tests run against: those of all [`MAJORS`], or those named in `TAPSTER_TEST_MAJORS`.
 ///
 /// # Panics
-/// Where one is missing, with the command that installs it: a test without its server is no success.
+/// If one is missing, with the command that installs it: a test without its server must not pass.
 pub fn all() -> Vec<Server> {
     let Ok(wanted) = std::env::var("TAPSTER_TEST_MAJORS") else { return MAJORS.map(major).into() };
     let parse =
@@ -49,7 +49,7 @@ pub fn all() -> Vec<Server> {
 /// Runs `check` against every server of [`all`], all at the same time.
 ///
 /// # Panics
-/// When one of them did, in a thread of the server's name.
+/// If a check panics; its thread has the server's name.
 pub fn for_each(check: impl Fn(&Server) + Sync) {
     thread::scope(|scope| {
         for server in all() {
@@ -63,7 +63,7 @@ pub fn for_each(check: impl Fn(&Server) + Sync) {
 /// The server of one major version.
 ///
 /// # Panics
-/// Where it is missing.
+/// If it is not installed.
 pub fn major(major: u32) -> Server {
     let found = installed().iter().find(|server| server.major == major);
     found.cloned().unwrap_or_else(|| {
@@ -83,7 +83,7 @@ fn installed() -> &'static [Server] {
     SERVERS.get_or_init(read_list)
 }
 
-/// Reads what `tests/postgres/install.sh` wrote: lines of "MAJOR BINDIR".
+/// Reads the list that `tests/postgres/install.sh` wrote: lines of "MAJOR BINDIR".
 fn read_list() -> Vec<Server> {
     let list = cache_dir().join("servers");
     let text = fs::read_to_string(&list).unwrap_or_else(|error| {
@@ -116,8 +116,8 @@ pub struct User {
     pub gid: u32,
 }
 
-/// Who runs the servers when the tests run as root, as PostgreSQL refuses to: `postgres`, else `nobody`.
-/// `None` where the tests are an ordinary user's, who then runs them.
+/// The user that runs the servers if the tests run as root, because PostgreSQL refuses to run as root:
+/// `postgres`, or else `nobody`. `None` if the tests run as an ordinary user, who then runs the servers too.
 pub fn server_user() -> Option<User> {
     static USER: OnceLock<Option<User>> = OnceLock::new();
     *USER.get_or_init(|| {
@@ -128,7 +128,7 @@ pub fn server_user() -> Option<User> {
     })
 }
 
-/// Gives a file or directory to the user who runs the servers.
+/// Gives a file or directory to the user that runs the servers.
 pub fn give_to_server_user(path: &Path) {
     if let Some(user) = server_user() {
         std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).expect("root may chown");

@@ -1,4 +1,4 @@
-//! Standbys.
+//! Standbys, and copies of a running server.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ impl Cluster {
         self.standby_with(&[])
     }
 
-    /// As [`standby`](Self::standby), with settings of its own.
+    /// As [`standby`](Self::standby), with additional settings.
     #[track_caller]
     pub fn standby_with(&self, settings: &[(&str, &str)]) -> Self {
         let standby = self.backup();
@@ -34,7 +34,7 @@ impl Cluster {
         for name in ["postmaster.pid", "postmaster.opts"] {
             drop(fs::remove_file(backup.data_dir().join(name)));
         }
-        // Slots are the primary's own.
+        // The slots belong to the primary.
         for slot in fs::read_dir(backup.data_dir().join("pg_replslot")).expect("it is there").flatten() {
             fs::remove_dir_all(slot.path()).expect("it is ours");
         }
@@ -43,10 +43,10 @@ impl Cluster {
         backup
     }
 
-    /// Recovers a backup as far as `restore_command` gives WAL, on the newest timeline, and waits until the
-    /// server writes; or the reason why it did not start.
+    /// Recovers a backup as far as `restore_command` finds WAL, on the newest timeline, and waits until the
+    /// server accepts writes. The error says why the server did not start.
     pub fn recover(&self, restore_command: &str) -> Result<(), String> {
-        // Whatever the copy had is taken from the archive instead.
+        // The recovery must take all WAL from the archive, none from the copy.
         for entry in fs::read_dir(self.data_dir().join("pg_wal")).expect("it is there").flatten() {
             drop(fs::remove_file(entry.path()));
         }
@@ -70,13 +70,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Writes the configuration of a standby of `primary`; it counts from the next start on.
+    /// Writes the configuration of a standby of `primary`; it takes effect at the next start.
     pub fn follow(&self, primary: &Self, settings: &[(&str, &str)]) {
         let quote = |value: &str| format!("'{}'", value.replace('\'', "''"));
         let primary_conninfo = quote(&primary.socket_conninfo("repl"));
         let mut conf = fs::read_to_string(self.data_dir().join("postgresql.conf")).expect("it is there");
         conf.push_str("\n# of the standby\nhot_standby = on\n");
-        // If it archives as its primary does, then not over the primary's files.
+        // If the standby archives as its primary does, it must not overwrite the primary's files.
         let archive_command = quote(&archive_command(&self.archive_dir()));
         conf.push_str(&format!("archive_command = {archive_command}\n"));
         for (name, value) in settings {
@@ -93,7 +93,7 @@ impl Cluster {
         self.write_file("postgresql.conf", conf.as_bytes());
     }
 
-    /// Waits until the standby has replayed what `primary` has written by now.
+    /// Waits until the standby has replayed all that `primary` has written so far.
     #[track_caller]
     pub fn wait_for_replay_of(&self, primary: &Self) {
         let end = primary.sql("SELECT pg_current_wal_lsn()").unwrap();
@@ -109,7 +109,7 @@ impl Cluster {
         } else {
             ("pg_backup_start('tests', true)", "pg_backup_stop(false)")
         };
-        // Files may vanish while cp copies; the recovery from the label on mends that.
+        // Files may vanish while cp copies them; the recovery from the backup label repairs that.
         let cp =
             format!("cp -a --reflink=auto '{}' '{}' 2>&1", self.data_dir().display(), copy.dir().display());
         let script =

@@ -9,7 +9,7 @@ use std::process::Command;
 use super::process::run;
 use super::servers::{Server, cache_dir, server_user};
 
-/// What a data directory is made from.
+/// The options and statements that make a data directory.
 #[derive(Hash)]
 pub struct Recipe {
     /// Options of `initdb`.
@@ -19,7 +19,7 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Makes `data` by a copy of the template, which is made first where it is missing.
+    /// Makes `data` by copying the template, which is made first if it does not exist.
     ///
     /// All copies of a template have one system identifier.
     pub fn copy_to(&self, server: &Server, data: &Path) {
@@ -32,7 +32,7 @@ impl Recipe {
         copy(&template, data);
     }
 
-    /// Makes `data` by an `initdb` of its own.
+    /// Makes `data` by running `initdb`.
     pub fn make(&self, server: &Server, data: &Path) {
         let parent = data.parent().expect("a data directory has a parent");
         let mut initdb = server.command("initdb");
@@ -41,7 +41,7 @@ impl Recipe {
 
         let mut single = server.command("postgres");
         single.current_dir(parent).args(["--single", "-D"]).arg(data).args(["-c", "fsync=off", "postgres"]);
-        // It answers 0 whatever became of the statements; the tests' first login tells.
+        // The server exits with 0 even if a statement fails; the first login of a test would show that.
         run(single, &self.statements).unwrap_or_else(|said| panic!("postgres --single failed: {said}"));
     }
 
@@ -59,8 +59,9 @@ pub fn copy(from: &Path, to: &Path) {
     run(cp, "").unwrap_or_else(|said| panic!("{said}"));
 }
 
-/// Keeps a copy of `data` as a template. Whole or not at all, and whoever comes first wins; where the cache
-/// cannot be written there is none, and the next test runs `initdb` as well.
+/// Keeps a copy of `data` as a template. The template appears whole or not at all, and the first of several
+/// processes wins. If the cache is not writable, no template is made, and the next test runs `initdb` as
+/// well.
 fn publish(data: &Path, template: &Path) {
     let parent = template.parent().expect("a template lies in a directory");
     if fs::create_dir_all(parent).is_err() {
@@ -69,6 +70,6 @@ fn publish(data: &Path, template: &Path) {
     let Ok(unfinished) = tempfile::Builder::new().prefix(".unfinished-").tempdir_in(parent) else { return };
     let copied = unfinished.path().join("data");
     copy(data, &copied);
-    // Refused where the other one's template is there by now.
+    // Fails if another process has published its template meanwhile.
     drop(fs::rename(&copied, template));
 }

@@ -7,13 +7,13 @@ use std::time::Instant;
 /// Polls `condition` until it holds.
 ///
 /// # Panics
-/// After `deadline`, naming `what` was waited for.
+/// After `deadline`; the message names `what` was waited for.
 #[track_caller]
 pub fn wait_until(deadline: Duration, what: &str, condition: impl FnMut() -> bool) {
     assert!(holds_within(deadline, condition), "waited {deadline:?} in vain until {what}");
 }
 
-/// Polls `condition` until it holds or `deadline` is over; the answer is whether it held.
+/// Polls `condition` until it holds or `deadline` has passed. Returns whether it held.
 pub fn holds_within(deadline: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);

@@ -1,5 +1,5 @@
-//! Two hosts and a wire between them, in network namespaces of the test's own: what is done to this network, no
-//! other one sees.
+//! Two hosts and a wire between them, in network namespaces that belong to the test: breaking this network
+//! breaks no other.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -13,12 +13,12 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use super::process::PATIENCE;
 use super::wait::wait_until;
 
-/// The wire's device, on either side.
+/// The name of the network device at both ends of the wire.
 const DEVICE: &str = "wire";
-/// An address of the link that nobody has.
-const NOBODY: &str = "02:00:00:00:00:99";
+/// A link-layer address that no host has.
+const UNUSED_ADDRESS: &str = "02:00:00:00:00:99";
 
-/// Both hosts, which reach each other until told otherwise.
+/// Two hosts that reach each other until the test breaks the wire.
 pub struct Wire {
     pub server: Host,
     pub client: Host,
@@ -28,15 +28,16 @@ pub struct Wire {
 pub struct Host {
     pub address: &'static str,
     namespace: File,
-    /// Without it, the namespace would have no process by which `ip` finds it.
+    /// A process that lives in the namespace, by which `ip` finds the namespace.
     holder: Child,
 }
 
 impl Wire {
-    /// `None`, and a line on stderr, where the tests may not make such a network.
+    /// Makes the network. Where the tests are not permitted to, returns `None` and writes the reason to
+    /// stderr.
     pub fn new() -> Option<Self> {
-        if let Err(reason) = possible() {
-            // Not by the macro, of which nobody sees anything while all goes well.
+        if let Err(reason) = check_permission() {
+            // Not by the macro, whose output the test runner hides while the tests pass.
             drop(writeln!(io::stderr(), "skipped, as there is no network to break: {reason}"));
             return None;
         }
@@ -51,27 +52,27 @@ impl Wire {
         Some(Self { server, client })
     }
 
-    /// From now on the server's words are lost, without a word about it.
+    /// From now on the server's packets are lost, and neither host is told.
     pub fn lose_what_the_server_says(&self) {
-        self.server.lose_what_is_for(&self.client);
+        self.server.lose_packets_to(&self.client);
     }
 
-    /// From now on the client's words are lost.
+    /// From now on the client's packets are lost.
     pub fn lose_what_the_client_says(&self) {
-        self.client.lose_what_is_for(&self.server);
+        self.client.lose_packets_to(&self.server);
     }
 
-    /// From now on all is well.
+    /// From now on no packets are lost.
     pub fn heal(&self) {
-        self.server.find(&self.client);
-        self.client.find(&self.server);
+        self.server.stop_losing_packets_to(&self.client);
+        self.client.stop_losing_packets_to(&self.server);
     }
 }
 
 impl Host {
     fn new(address: &'static str) -> Self {
         let mut command = Command::new("unshare");
-        // Its input ends with this process, however that ends.
+        // The input of `cat` ends when this process ends, however that happens.
         command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let holder = command.spawn().expect("unshare runs");
         let namespace = format!("/proc/{}/ns/net", holder.id());
@@ -82,7 +83,7 @@ impl Host {
         Self { address, namespace: File::open(&namespace).expect("it is there"), holder }
     }
 
-    /// Does this on the host, as does every process that is started by it.
+    /// Runs `work` on this host; processes that it starts run there too.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             let network = Some(LinkNameSpaceType::Network);
@@ -92,13 +93,13 @@ impl Host {
         thread::scope(|scope| scope.spawn(inside).join()).unwrap_or_else(|panic| resume_unwind(panic))
     }
 
-    fn lose_what_is_for(&self, other: &Self) {
-        let neighbour = ["neighbour", "replace", other.address, "lladdr", NOBODY, "dev", DEVICE];
+    fn lose_packets_to(&self, other: &Self) {
+        let neighbour = ["neighbour", "replace", other.address, "lladdr", UNUSED_ADDRESS, "dev", DEVICE];
         self.ip(&[&neighbour[..], &["nud", "permanent"]].concat());
     }
 
-    fn find(&self, other: &Self) {
-        // There may be nothing to be forgotten.
+    fn stop_losing_packets_to(&self, other: &Self) {
+        // Fails if the host has no such entry.
         drop(self.run(|| {
             let mut ip = Command::new("ip");
             ip.args(["neighbour", "delete", other.address, "dev", DEVICE]).stderr(Stdio::null()).status()
@@ -118,8 +119,8 @@ impl Drop for Host {
     }
 }
 
-/// Whether this process may have networks of its own, and if not why.
-fn possible() -> Result<(), String> {
+/// Checks that this process may make network namespaces; the error says why not.
+fn check_permission() -> Result<(), String> {
     let output = Command::new("unshare").args(["--net", "ip", "link", "set", "lo", "up"]).output();
     match output {
         Ok(output) if output.status.success() => Ok(()),
