@@ -1,4 +1,4 @@
-//! Authentication by every method that servers have, with right, wrong and missing passwords.
+//! Authentication by each method that servers have, with right, wrong and missing passwords.
 #![cfg(feature = "cli")]
 
 mod support;
@@ -12,17 +12,17 @@ use serde_json::{Value, json};
 use support::process::clean_environment;
 use support::{Auth, Cluster, Program, Server, assert_has, servers, tapster_json};
 
-/// The role, how it has to authenticate itself, and how its password is stored.
+/// A role, its authentication method in `pg_hba.conf`, and how the server stores its password.
 const ROLES: [(&str, &str, &str); 5] = [
     ("by_trust", "trust", "scram-sha-256"),
     ("by_password", "password", "scram-sha-256"),
     ("by_md5", "md5", "md5"),
-    // The server asks for SCRAM all the same where that is what it has.
+    // The server asks for SCRAM all the same, because it has stored the password for SCRAM.
     ("by_either", "md5", "scram-sha-256"),
     ("by_scram", "scram-sha-256", "scram-sha-256"),
 ];
 
-/// Plain ones; some that SASLprep changes; one that it forbids, so that its bytes count as they are.
+/// A plain password, two that SASLprep changes, and one that it forbids, whose bytes count as they are.
 const PASSWORDS: [&str; 4] =
     ["walrus-17", "W\u{e4}lr\u{f6}\u{df}chen \u{1F418}", "\u{2168}\u{ad}\u{a0}\u{aa}", "a\u{7}b"];
 
@@ -35,7 +35,7 @@ fn cluster(server: &Server) -> Cluster {
     builder.start()
 }
 
-/// Gives every role this password, as it is stored for each.
+/// Gives every role this password, stored as [`ROLES`] says.
 fn set_password(cluster: &Cluster, password: &str) {
     let statements = ROLES.map(|(role, _, stored)| {
         format!("SET password_encryption = '{stored}'; ALTER ROLE {role} PASSWORD '{password}';")
@@ -59,7 +59,7 @@ fn with_password(cluster: &Cluster, role: &str, password: &str) -> String {
 }
 
 #[test]
-fn every_major_takes_the_right_password_and_no_other() {
+fn every_major_accepts_the_right_password_and_no_other() {
     servers::for_each(|server| {
         let cluster = cluster(server);
         create_roles(&cluster);
@@ -72,36 +72,36 @@ fn every_major_takes_the_right_password_and_no_other() {
             }
         }
         wrong_passwords(&cluster);
-        without_privilege(&cluster);
+        roles_without_privilege(&cluster);
     });
 }
 
 fn wrong_passwords(cluster: &Cluster) {
     for (role, _, _) in ROLES.into_iter().filter(|(_, method, _)| *method != "trust") {
         let wrong = with_password(cluster, role, "a\u{7}bx");
-        let told = format!("password authentication failed for user \"{role}\"");
+        let message = format!("password authentication failed for user \"{role}\"");
         for command in [&["status", &wrong][..], &["slot", "create", &wrong, "tap"]] {
-            let error = refused(command, "28P01", &told);
+            let error = refused(command, "28P01", &message);
             assert!(!error.to_string().contains("bx"), "{error}");
         }
     }
 }
 
-/// Who the server knows and does not want is told so as well.
-fn without_privilege(cluster: &Cluster) {
+/// Roles that the server refuses for another reason than the password are told the reason.
+fn roles_without_privilege(cluster: &Cluster) {
     let plain = conninfo(cluster, "plain");
     refused(&["slot", "create", &plain, "tap"], "42501", "to start");
     refused(&["status", &conninfo(cluster, "nobody")], "28000", "role \"nobody\" does not exist");
     refused(&["status", &conninfo(cluster, "refused")], "28000", "pg_hba.conf rejects connection");
 
-    // The rest of the status can be told.
+    // The rest of the status is still available.
     let status = tapster_json(&["status", &plain, "--json"]);
     let error = status["streaming"]["connection_error"].as_str().expect("a text");
     assert!(error.contains("42501"), "{error}");
 }
 
-/// Runs a command that the server must refuse with this SQLSTATE and text, told on stderr for people and on
-/// stdout as a document, which is given.
+/// Runs a command that the server must refuse with this SQLSTATE and text. Checks the message on stderr and
+/// the JSON document on stdout, and returns the document.
 #[track_caller]
 fn refused(command: &[&str], sqlstate: &str, text: &str) -> Value {
     let output = Program::tapster().args(command).run();
@@ -123,7 +123,7 @@ fn refused(command: &[&str], sqlstate: &str, text: &str) -> Value {
 }
 
 #[test]
-fn a_missing_password_is_hinted_at() {
+fn a_hint_says_how_to_give_a_missing_password() {
     let cluster = cluster(&servers::packaged());
     create_roles(&cluster);
     set_password(&cluster, "walrus-17");
@@ -175,13 +175,13 @@ fn a_missing_password_is_asked_for_on_a_terminal() {
     }
 }
 
-/// Runs a command of the shell on a terminal, and types the password whenever it is asked for: how it ended, and how
-/// often that was.
+/// Runs a shell command on a terminal, and types the password whenever the command asks for it. Returns the
+/// output and how often the command asked.
 fn on_terminal(command: &str, password: &str) -> (Output, usize) {
     let mut script = Command::new("script");
     clean_environment(&mut script).args(["-qec", command, "/dev/null"]).env("SHELL", "/bin/sh");
     let script = script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut script = script.spawn().expect("util-linux is there");
+    let mut script = script.spawn().expect("util-linux is installed");
     let (mut keyboard, mut screen) = (script.stdin.take().unwrap(), script.stdout.take().unwrap());
     let (mut shown, mut asked, mut byte) = (Vec::new(), 0, [0]);
     while screen.read_exact(&mut byte).is_ok() {
@@ -220,7 +220,7 @@ fn the_password_file_is_used_and_named() {
         assert_eq!(code, Some(4));
         let named = format!("password retrieved from file \"{}\", line 2", path.display());
         assert!(said.contains(&named) && !said.contains("wrong"), "{said}");
-        // Others may read it: it is passed over, and that is told.
+        // Other users may read the file: it is ignored, with a warning.
         let (code, said, path) = status(Some(right), 0o644, file_name);
         assert_eq!(code, Some(4));
         assert!(said.contains(&path.display().to_string()) && said.contains("0600"), "{said}");

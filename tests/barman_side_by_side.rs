@@ -166,7 +166,7 @@ fn what_takes_barman_many_statements_takes_one() {
             let theirs =
                 statements[at + 1..].iter().take_while(|statement| **statement != "SELECT 'done'").count();
             let before = cluster.log().len();
-            // What acts is counted elsewhere: a_member_is_one_statement_and_a_version_none.
+            // What acts is counted elsewhere: a_member_runs_one_statement_and_the_version_none.
             if tapster(&["show", member], &dsn, "there")["ok"] == false {
                 table.push_str(&format!("  {member:<32} {theirs:>3}   1\n"));
                 continue;

@@ -1,5 +1,5 @@
-//! How servers are reached: sockets of every kind, their options, lists and time limits, and which
-//! authentication is put up with.
+//! How the client reaches servers: sockets of every kind, their options, lists of hosts and time limits, and
+//! which authentication it accepts.
 #![cfg(feature = "client")]
 
 mod support;
@@ -20,28 +20,28 @@ use tapster::client::Connection;
 use tapster::conninfo::system_user_name;
 use tapster::{ConnectFailure, Error};
 
-/// What a connection fails with.
+/// The error that connecting fails with.
 fn failure(conninfo: &str) -> Error {
     block_on(async { Connection::connect(&config(conninfo)).await.expect_err("it should have failed") })
 }
 
-/// How the server is named that comes of connecting.
+/// The name of the server that connecting leads to.
 fn reached(conninfo: &str) -> String {
     block_on(async { connect(conninfo).await.server().to_string() })
 }
 
 #[test]
-fn a_server_behind_a_socket_has_to_be_who_is_required() {
+fn a_server_behind_a_socket_must_run_as_the_required_user() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let socket = cluster.socket_dir().join(format!(".s.PGSQL.{}", cluster.port()));
-    let owner = system_user_name(fs::metadata(&socket).unwrap().uid()).expect("it has a name");
+    let owner = system_user_name(fs::metadata(&socket).unwrap().uid()).expect("the owner has a name");
     let with = |name: &str| format!("{} requirepeer={name}", cluster.socket_conninfo("postgres"));
     assert_eq!(reached(&with(&owner)), format!("server on socket \"{}\"", socket.display()));
     let error = failure(&with("somebody-else"));
     let told = format!("requirepeer specifies \"somebody-else\", but actual peer user name is \"{owner}\"");
     assert!(error.to_string().ends_with(&told), "{error}");
     assert!(error.is_authentication());
-    // Over TCP nobody can tell, so nobody asks.
+    // Over TCP the server's user cannot be known, so the parameter has no effect.
     reached(&format!("{} requirepeer=somebody-else", cluster.conninfo("postgres")));
 }
 
@@ -49,7 +49,7 @@ const TOO_MANY_CLIENTS: &[u8] = b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0
 
 #[cfg(target_os = "linux")]
 #[test]
-fn abstract_sockets_are_reached() {
+fn an_abstract_socket_can_be_reached() {
     use std::os::linux::net::SocketAddrExt as _;
     use std::os::unix::net::SocketAddr;
 
@@ -67,9 +67,10 @@ fn abstract_sockets_are_reached() {
     assert_eq!(error.sqlstate().map(|state| state.to_string()).as_deref(), Some("53300"), "{error}");
 }
 
-/// Such a server answers before it is asked, and may be gone before the first packet is written to it.
+/// Such a server answers before it reads anything, and may close before the client has written its first
+/// packet.
 #[test]
-fn a_server_that_has_no_room_says_so_whenever_it_closes() {
+fn too_many_clients_is_reported_whenever_the_server_closes() {
     let directory = tempfile::tempdir().unwrap();
     let unix = UnixListener::bind(directory.path().join(".s.PGSQL.77")).unwrap();
     let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -92,7 +93,8 @@ fn a_server_that_has_no_room_says_so_whenever_it_closes() {
     }
 }
 
-/// The kernel's timer for this side of a connection: its kind (2 is keep-alive), and seconds until it goes off.
+/// The kernel's timer for the client's side of a connection: its kind (2 is keep-alive), and the seconds
+/// until it fires.
 fn timer(conninfo: &str) -> (u8, u64) {
     block_on(async {
         let mut connection = connect(conninfo).await;
@@ -109,13 +111,13 @@ fn timer(conninfo: &str) -> (u8, u64) {
 }
 
 #[test]
-fn keep_alive_packets_are_asked_for() {
+fn the_client_turns_keep_alive_packets_on() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let timer = |options: &str| timer(&format!("{} {options}", cluster.conninfo("postgres")));
     let (kind, seconds) = timer("keepalives_idle=1000 keepalives_interval=7 keepalives_count=3");
     assert_eq!(kind, 2);
     assert!((900..=1000).contains(&seconds), "{seconds} s");
-    assert_eq!(timer("").0, 2, "they are on unless told");
+    assert_eq!(timer("").0, 2, "they are on by default");
     assert_ne!(timer("keepalives=0 keepalives_idle=1000").0, 2);
     timer("tcp_user_timeout=30000");
 }
@@ -130,12 +132,12 @@ fn random_order_reaches_every_host() {
     };
     let servers = |order| (0..30).map(|_| reached(&conninfo(order))).collect::<BTreeSet<_>>();
     assert_eq!(servers("disable").len(), 1);
-    // That one of two is never first in 30 turns happens once in 500 million runs.
+    // One of two hosts is never first in 30 turns only once in 500 million runs.
     assert_eq!(servers("random").len(), 2);
 }
 
 #[test]
-fn each_address_has_its_own_time() {
+fn each_address_has_its_own_time_limit() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let silent = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [one, two] = silent.each_ref().map(|listener| listener.local_addr().unwrap().port());
@@ -145,7 +147,7 @@ fn each_address_has_its_own_time() {
     };
     let start = Instant::now();
     assert!(reached(&conninfo(cluster.port())).ends_with(&cluster.port().to_string()));
-    assert!(start.elapsed() >= Duration::from_secs(2), "one second for each of the silent");
+    assert!(start.elapsed() >= Duration::from_secs(2), "one second for each silent server");
     let error = failure(&conninfo(two));
     let Error::Connect(attempts) = &error else { panic!("{error:?}") };
     assert_eq!(attempts.len(), 3);
@@ -154,7 +156,7 @@ fn each_address_has_its_own_time() {
 }
 
 #[test]
-fn only_the_authentication_that_is_required_is_given() {
+fn the_client_answers_only_the_required_authentication() {
     let with = |auth| Cluster::builder(&servers::packaged()).auth(auth).start();
     let (trust, password, scram) = (with(Auth::Trust), with(Auth::Password), with(Auth::Scram));
     for (cluster, required, reason) in [

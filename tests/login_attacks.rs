@@ -1,5 +1,6 @@
-//! Servers that begin a login in good order and then go wrong: at each point they fall silent, go away, claim
-//! too much, or never stop. None of them keeps a client for long, or takes its memory.
+//! Servers that begin a login correctly and then attack: at each point of the login they fall silent, close
+//! the connection, claim absurd lengths, or never stop sending. None of them keeps a client for long or fills
+//! its memory.
 #![cfg(feature = "client")]
 
 mod support;
@@ -24,24 +25,24 @@ use tokio::net::{TcpListener, TcpStream};
 
 const PASSWORD: &str = "walrus-17";
 
-/// How far a server comes before it goes wrong.
+/// The point of a login at which a server stops being honest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Point {
-    /// It has taken the connection and read nothing.
+    /// The server has accepted the connection and read nothing.
     Accepted,
-    /// It has the startup packet.
+    /// It has read the startup packet.
     Started,
-    /// It has SCRAM's first message.
+    /// It has read the client's first SCRAM message.
     ScramFirst,
-    /// It has SCRAM's proof.
+    /// It has read the client's SCRAM proof.
     ScramFinal,
-    /// It has given its own.
+    /// It has sent its own proof.
     Proven,
     /// It has sent `AuthenticationOk`.
     Ok,
     /// It has sent everything but `ReadyForQuery`.
     Settings,
-    /// The client may send its commands.
+    /// It has sent `ReadyForQuery`: the client may send commands.
     Ready,
 }
 
@@ -55,7 +56,7 @@ const LOGIN: [Point; 7] = [
     Point::Settings,
 ];
 
-/// Plays an honest server up to a point.
+/// Plays an honest server up to `point`.
 async fn honest(stream: &mut TcpStream, point: Point) -> io::Result<()> {
     if point == Point::Accepted {
         return Ok(());
@@ -139,7 +140,7 @@ fn notice(text: &str) -> Vec<u8> {
     message(&BackendMessage::NoticeResponse(ErrorFields { fields: fields.as_list() }))
 }
 
-/// Runs a client beside a server that is played by `serve`, which keeps the connection open afterwards.
+/// Runs `client` against a server that `serve` plays. The server keeps the connection open afterwards.
 fn beside<T>(
     options: &str,
     serve: impl AsyncFnOnce(&mut TcpStream) -> io::Result<()>,
@@ -154,18 +155,18 @@ fn beside<T>(
         ));
         let serving = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            // That the client goes away is what is hoped for.
+            // The client is expected to close the connection, which fails here.
             let _ = serve(&mut stream).await;
             core::future::pending::<()>().await;
         };
         tokio::select! {
             value = async { client(Connection::connect(&config).await).await } => value,
-            () = serving => unreachable!("it does not end"),
+            () = serving => unreachable!("the server never ends"),
         }
     })
 }
 
-/// How a login fails with a server that is honest up to a point.
+/// How a login fails with a server that is honest up to `point` and then attacks.
 fn failure(
     options: &str,
     point: Point,
@@ -175,7 +176,7 @@ fn failure(
         honest(stream, point).await?;
         attack(stream).await
     };
-    let error = beside(options, serve, async |result| result.err()).expect("no session comes of it");
+    let error = beside(options, serve, async |result| result.err()).expect("the login must fail");
     assert!(!error.to_string().contains(PASSWORD));
     match error {
         Error::Connect(mut attempts) => attempts.pop().unwrap().failure,
@@ -183,7 +184,7 @@ fn failure(
     }
 }
 
-/// Says the same for as long as somebody listens.
+/// Sends the same bytes again and again until the client closes the connection.
 async fn flood(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     let many = bytes.repeat(1 + 10_000 / bytes.len());
     loop {
@@ -191,8 +192,8 @@ async fn flood(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Checks that a login comes to its end by `connect_timeout`, and not before.
-fn times_out(
+/// Checks that `connect_timeout` ends a login, and nothing before it.
+fn assert_times_out(
     what: &str,
     options: &str,
     point: Point,
@@ -210,33 +211,33 @@ fn silence_is_bounded_at_every_point() {
     let silence = async |_: &mut TcpStream| Ok(());
     thread::scope(|scope| {
         for point in LOGIN {
-            scope.spawn(move || times_out(&format!("{point:?}"), "", point, silence));
+            scope.spawn(move || assert_times_out(&format!("{point:?}"), "", point, silence));
         }
         #[cfg(feature = "tls")]
         for options in ["sslmode=require", "sslmode=require sslnegotiation=direct"] {
-            scope.spawn(move || times_out(options, options, Point::Accepted, silence));
+            scope.spawn(move || assert_times_out(options, options, Point::Accepted, silence));
         }
         for request in [Authentication::CleartextPassword, Authentication::Md5Password { salt: *b"salt" }] {
             scope.spawn(move || {
-                times_out("after a password", "", Point::Started, async |stream| {
+                assert_times_out("after a password", "", Point::Started, async |stream| {
                     stream.write_all(&authentication(request)).await?;
                     read_response(stream).await.map(drop)
                 });
             });
         }
-        // Servers before 14 are asked what they are.
+        // The client asks servers before 14 by a statement what they are.
         for attrs in ["read-write", "standby"] {
             let options = format!("target_session_attrs={attrs}");
-            scope.spawn(move || times_out(attrs, &options, Point::Ready, silence));
+            scope.spawn(move || assert_times_out(attrs, &options, Point::Ready, silence));
         }
-        // Half a message, and a word now and then, are no better.
+        // Half a message, or a notice now and then, does not extend the time.
         scope.spawn(move || {
-            times_out("half a message", "", Point::Ok, async |stream| {
+            assert_times_out("half a message", "", Point::Ok, async |stream| {
                 stream.write_all(b"S\0\0\0\x40abc").await
             });
         });
         scope.spawn(move || {
-            times_out("notices", "", Point::Started, async |stream| {
+            assert_times_out("notices", "", Point::Started, async |stream| {
                 loop {
                     stream.write_all(&notice("wait")).await?;
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -247,7 +248,7 @@ fn silence_is_bounded_at_every_point() {
 }
 
 #[test]
-fn a_server_that_goes_away_is_told_at_every_point() {
+fn a_closed_connection_is_reported_at_every_point() {
     for point in LOGIN {
         let failure = failure("", point, async |stream| stream.shutdown().await);
         assert_eq!(failure.to_string(), "the server closed the connection unexpectedly", "{point:?}");
@@ -255,7 +256,7 @@ fn a_server_that_goes_away_is_told_at_every_point() {
 }
 
 #[test]
-fn a_length_that_is_absurd_is_refused_at_every_point_before_its_bytes_come() {
+fn an_absurd_length_is_refused_at_every_point_before_its_bytes_arrive() {
     let is_refused = |failure: &ConnectFailure| matches!(failure, ConnectFailure::Handshake(HandshakeError::Decode(error)) if error.field == "length");
     for point in LOGIN {
         for (tag, length) in
@@ -267,7 +268,8 @@ fn a_length_that_is_absurd_is_refused_at_every_point_before_its_bytes_come() {
                 assert!(is_refused(&failure), "{point:?} {} {length}: {failure:?}", char::from(tag));
             }
         }
-        // An error of this length is one of old, without any, which has to end.
+        // The client takes an error of this length for one of the old form without a length, which has to
+        // end.
         let endless = [&b"E\x7f\xff\xff\xff"[..], &[b'x'; 40_000]].concat();
         let failure = failure("", point, async |stream| stream.write_all(&endless).await);
         assert!(matches!(failure, ConnectFailure::Handshake(HandshakeError::Decode(_))), "{failure:?}");
@@ -295,7 +297,7 @@ fn a_flood_ends_the_login_at_every_point() {
     }
 }
 
-/// What this process has in memory.
+/// The resident memory of this process.
 fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap() * 4096
@@ -328,7 +330,7 @@ fn a_flood_within_an_answer_takes_no_memory() {
 }
 
 #[test]
-fn settings_without_number_end_the_session() {
+fn an_endless_list_of_settings_ends_the_session() {
     let serve = async |stream: &mut TcpStream| {
         honest(stream, Point::Ready).await?;
         read_response(stream).await?;
@@ -361,7 +363,7 @@ fn a_caller_can_give_up_on_endless_notices() {
 }
 
 #[test]
-fn a_length_that_is_absurd_ends_the_session() {
+fn an_absurd_length_ends_the_session() {
     for (tag, length, is_legal) in
         [(b'Z', 30_001, false), (b'C', 30_001, false), (b'D', 3, false), (b'D', 0x3fff_fffe, true)]
     {
@@ -375,7 +377,7 @@ fn a_length_that_is_absurd_ends_the_session() {
             connection.set_read_timeout(Some(Duration::from_millis(200)));
             let before = resident_bytes();
             let error = connection.simple_query("SELECT").await.unwrap_err();
-            // A row may be that long; its memory is taken as its bytes come, and these do not.
+            // A row may be that long. Its memory grows with the bytes that arrive, and none do.
             assert_eq!(error.is_timeout(), is_legal, "{error:?}");
             assert_eq!(matches!(error, Error::Decode(_)), !is_legal, "{error:?}");
             assert!(resident_bytes().saturating_sub(before) < 256 << 20);

@@ -1,5 +1,5 @@
-//! The classes of `tapster::postgres` with every server there is: as superuser, as a role with the privileges
-//! that backups need, and as a role with none; on a primary and on a standby.
+//! The classes of `tapster::postgres` with every installed server: as superuser, as a role with the
+//! privileges that backups need, and as a role with none; on a primary and on a standby.
 
 #![cfg(feature = "postgres")]
 
@@ -20,7 +20,7 @@ use tapster::postgres::{
 use tapster::replication::{ReplicationConnection, StartPhysical};
 use tapster::types::{ServerVersion, SqlState};
 
-/// The superuser, a role with what `backup_privileges` says, and one with nothing.
+/// The superuser, a role with the privileges of `backup_privileges`, and a role with none.
 const ROLES: [&str; 3] = ["postgres", "backup", "nobody"];
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -71,7 +71,7 @@ fn sqlstate<T: core::fmt::Debug>(result: Result<T, PostgresError>) -> String {
 }
 
 #[test]
-fn every_reading_member_says_what_the_server_says() {
+fn every_reading_member_returns_what_the_server_reports() {
     servers::for_each(|server| {
         let (primary, standby) = with_standby(server);
         for cluster in [&primary, &standby] {
@@ -104,7 +104,7 @@ async fn reading_members(cluster: &Cluster, role: &str, major: u32) {
 
     let info = postgres.current_xlog_info().await.unwrap();
     assert_eq!((info.file_name.is_some(), info.file_offset.is_some()), (!is_standby, !is_standby));
-    // A server writes WAL now and then, though nobody asks it to.
+    // A server writes some WAL by itself, so the position may have moved.
     assert!(postgres.current_xlog_location().await.unwrap() >= info.location);
     assert_eq!(postgres.current_xlog_file_name().await.unwrap(), info.file_name);
     let epoch: i64 = sql("SELECT extract(epoch from now())::int8").parse().unwrap();
@@ -162,7 +162,7 @@ async fn reading_members(cluster: &Cluster, role: &str, major: u32) {
 }
 
 #[test]
-fn a_status_is_one_statement_and_tells_what_the_members_tell() {
+fn a_status_has_the_same_values_as_the_members() {
     servers::for_each(|server| {
         let (primary, standby) = with_standby(server);
         for cluster in [&primary, &standby] {
@@ -217,7 +217,7 @@ async fn status(cluster: &Cluster, role: &str) {
 }
 
 #[test]
-fn a_part_of_the_status_that_the_server_refuses_is_told_and_the_rest_is_there() {
+fn a_refused_part_of_the_status_has_its_reason_and_the_rest_its_values() {
     servers::for_each(|server| {
         let cluster = primary(server);
         cluster.sql("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM public").unwrap();
@@ -236,7 +236,7 @@ fn the_status_of_an_unreachable_server_has_the_reason() {
     let target: ConnInfo = "host=127.0.0.1 port=1 user=u dbname=d".parse().unwrap();
     let postgres = PostgreSQLConnection::with_options(target.clone(), options()).unwrap();
     let status = block_on(postgres.fetch_remote_status());
-    let message = status.connection_error.expect("nobody listens there").message;
+    let message = status.connection_error.expect("no server listens there").message;
     assert!(message.contains("port 1 failed: Connection refused"), "{message}");
     assert_eq!((status.version_supported, status.replication_slot_support), (None, None));
     let streaming = StreamingConnection::with_environment(&target, Environment::empty()).unwrap();
@@ -246,7 +246,7 @@ fn the_status_of_an_unreachable_server_has_the_reason() {
 }
 
 #[test]
-fn the_streaming_connection_knows_the_cluster_and_its_slots() {
+fn the_streaming_connection_identifies_the_cluster_and_manages_slots() {
     servers::for_each(|server| {
         let (primary, standby) = with_standby(server);
         for cluster in [&primary, &standby] {
@@ -267,7 +267,7 @@ async fn streaming_members(cluster: &Cluster) {
     assert!(status.xlogpos.is_some());
 
     let refused = streaming(cluster, "nobody").fetch_remote_status().await;
-    let error = refused.connection_error.expect("it has no REPLICATION");
+    let error = refused.connection_error.expect("the role has no REPLICATION");
     assert!(error.message.contains("FATAL: "), "{}", error.message);
     assert!(error.sqlstate.is_some());
     assert_eq!((refused.version_supported, refused.streaming_systemid), (None, None));
@@ -313,7 +313,7 @@ async fn streaming_members(cluster: &Cluster) {
 }
 
 #[test]
-fn acting_members_act_or_say_who_may() {
+fn acting_members_act_or_name_the_missing_privilege() {
     servers::for_each(|server| {
         let (primary, standby) = with_standby(server);
         for role in ROLES {
@@ -342,7 +342,7 @@ async fn acting_members(cluster: &Cluster, role: &str) {
             let current = cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
             let finished = postgres.switch_wal().await.unwrap();
             assert_eq!(finished, Some(current.clone()));
-            // Right after a switch the position is a boundary, which counts as the end of the old segment.
+            // Right after a switch the position is at a boundary, which belongs to the old segment.
             let info = postgres.current_xlog_info().await.unwrap();
             if info.file_offset == Some(0) {
                 assert_eq!(info.file_name, Some(current), "{info:?}");
@@ -370,11 +370,12 @@ async fn acting_members(cluster: &Cluster, role: &str) {
 }
 
 #[test]
-fn a_member_is_one_statement_and_a_version_none() {
+fn a_member_runs_one_statement_and_the_version_none() {
     servers::for_each(|server| block_on(statement_counts(server)));
 }
 
-/// Prints, beside what the same costs with Barman 3.19.1 on PostgreSQL 15 to 18, how many statements each takes.
+/// Checks and prints how many statements each member runs, beside the number that Barman 3.19.1 runs on
+/// PostgreSQL 15 to 18.
 async fn statement_counts(server: &Server) {
     let cluster = primary(server);
     let mut options = options();
@@ -446,7 +447,7 @@ fn terminate(cluster: &Cluster, role: &str) {
 }
 
 #[test]
-fn a_loss_is_mended_by_the_next_call_unless_that_is_forbidden() {
+fn the_next_call_replaces_a_lost_connection_unless_that_is_forbidden() {
     servers::for_each(|server| {
         let cluster = primary(server);
         block_on(async {
@@ -460,7 +461,7 @@ fn a_loss_is_mended_by_the_next_call_unless_that_is_forbidden() {
             terminate(&cluster, "backup");
             assert!(!postgres.check_connection().await.unwrap() && !postgres.has_connection().await);
 
-            // What fails in a transaction of the caller's own fails nothing after it.
+            // A failed transaction of the caller does not make later calls fail.
             let fail = async || {
                 let mut connection = postgres.connect().await.unwrap();
                 connection.simple_query("BEGIN; SELECT 1/0").await.unwrap_err()
@@ -470,10 +471,11 @@ fn a_loss_is_mended_by_the_next_call_unless_that_is_forbidden() {
             fail().await;
             assert!(!postgres.check_connection().await.unwrap());
 
-            // A call that acts is not repeated, and need not be: the loss shows before it is sent.
+            // A call that acts is never repeated. It need not be: the loss shows before the statement is
+            // sent.
             terminate(&cluster, "backup");
             postgres.create_restore_point("after a loss").await.unwrap();
-            // Seen by a heartbeat, known to all others.
+            // A loss that a heartbeat has noticed is known to all other calls.
             terminate(&cluster, "backup");
             let lost = postgres.send_heartbeat_query().await.unwrap_err();
             assert!(lost.is_connection_lost(), "{lost:?}");
@@ -529,7 +531,7 @@ fn sessions_have_a_name_and_a_safe_search_path() {
 }
 
 #[test]
-fn a_backup_has_a_start_and_a_stop_of_one_session() {
+fn one_session_starts_and_stops_a_backup() {
     servers::for_each(|server| {
         let (primary, standby) = with_standby(server);
         block_on(backup(&primary));
@@ -558,7 +560,7 @@ async fn backup(cluster: &Cluster) {
         assert_eq!(idle_timeout().await, "0");
     }
     assert_eq!(sqlstate(postgres.start_concurrent_backup("two").await), "55000");
-    // Nor does the session idle in a transaction that somebody has forgotten.
+    // The session must not idle in a transaction that a caller has left open.
     let forgotten = postgres.connect().await.unwrap().simple_query("BEGIN").await;
     assert!(forgotten.is_ok());
     let stopped = postgres.stop_concurrent_backup().await.unwrap();
@@ -574,7 +576,7 @@ async fn backup(cluster: &Cluster) {
         assert_eq!(idle_timeout().await, before);
     }
 
-    // The session is lost, and with it the backup.
+    // If the session is lost, the backup is lost too.
     postgres.start_concurrent_backup("lost").await.unwrap();
     terminate(cluster, "backup");
     let lost = postgres.stop_concurrent_backup().await;
@@ -605,7 +607,7 @@ async fn backup(cluster: &Cluster) {
 }
 
 #[test]
-fn a_tablespace_is_told_and_mapped() {
+fn a_tablespace_is_listed_and_in_the_map_of_a_backup() {
     servers::for_each(|server| {
         let cluster = primary(server);
         let location = cluster.socket_dir().join("over there");
@@ -635,12 +637,12 @@ fn a_keep_alive_ends_the_work_when_the_session_is_killed() {
             postgres.set_immediate_checkpoint(true);
             let interval = Duration::from_millis(200);
             let keep_alive = PostgresKeepAlive::new(&postgres, interval, true);
-            // It makes no connection, and none is no loss.
+            // The keep-alive makes no connection, and a missing connection is no loss.
             keep_alive.run(tokio::time::sleep(interval * 2)).await.unwrap();
             assert!(!postgres.has_connection().await);
 
             postgres.start_concurrent_backup("kept alive").await.unwrap();
-            // A statement of the work's own is not disturbed, however long it takes.
+            // The keep-alive does not disturb a statement of the work, however long that takes.
             let long = keep_alive.run(async {
                 let mut connection = postgres.connect().await.unwrap();
                 connection.simple_query("SELECT pg_sleep(1)").await.map(|sets| sets.len())
@@ -661,7 +663,7 @@ fn a_keep_alive_ends_the_work_when_the_session_is_killed() {
             assert!(took < interval * 5, "{took:?}");
             let stop = postgres.stop_concurrent_backup().await;
             assert!(matches!(stop, Err(PostgresError::ReconnectForbidden { .. })), "{stop:?}");
-            // Somebody else has met the loss already.
+            // Another call has noticed the loss already.
             let lost = keep_alive.run(core::future::pending::<()>()).await.unwrap_err();
             assert!(matches!(lost, PostgresError::ConnectionLost { .. }), "{lost:?}");
 
@@ -739,7 +741,7 @@ fn the_stop_of_a_standby_gets_its_wal_from_an_idle_primary() {
 fn the_stop_of_a_standby_ends_with_the_reason_when_the_primary_does_not_help() {
     servers::for_each(|server| {
         let primary = primary(server);
-        // What it waits for never comes.
+        // The stop waits for WAL that is never archived.
         let settings = [("archive_mode", "always"), ("archive_command", "false")];
         let standby = primary.standby_with(&settings);
         primary.write_wal(100_000);
@@ -797,7 +799,7 @@ fn the_stop_of_a_standby_lasts_as_long_as_the_standby_archives() {
 }
 
 #[test]
-fn a_silent_server_is_waited_for_as_long_as_it_is_said() {
+fn the_timeout_limits_how_long_a_server_may_be_silent() {
     let cluster = primary(&servers::packaged());
     let limit = Duration::from_millis(300);
     let began = std::time::Instant::now();
@@ -813,7 +815,7 @@ fn a_silent_server_is_waited_for_as_long_as_it_is_said() {
         let late = postgres.is_in_recovery().await.unwrap_err();
         assert!(late.error().is_some_and(tapster::Error::is_timeout), "{late:?}");
         signal(pid, "CONT");
-        // Nor does a server that takes connections and says nothing keep anybody.
+        // The limit also holds while connecting to a server that accepts connections and stays silent.
         signal(cluster.postmaster_pid(), "STOP");
         let status = postgres.fetch_remote_status().await;
         let replication = streaming(&cluster, "backup");

@@ -1,4 +1,4 @@
-//! The commands on the classes of `tapster::postgres` as a user runs them.
+//! The commands of the program that use the classes of `tapster::postgres`, as a user runs them.
 
 #![cfg(feature = "cli")]
 
@@ -39,7 +39,8 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// The keys of `fetch_remote_status` on success, but for the one that depends on the version.
+/// The keys of `fetch_remote_status` on success, with `wal_keep` for the key whose name depends on the
+/// version.
 const STATUS_KEYS: [&str; 28] = [
     "archive_timeout",
     "checkpoint_timeout",
@@ -93,11 +94,11 @@ fn status_has_the_keys_of_both_classes() {
                 usize::from(cluster.port() == primary.port())
             );
 
-            let told = stdout(&tapster(cluster, "nobody", &["status"]));
+            let text = stdout(&tapster(cluster, "nobody", &["status"]));
             let role = if cluster.port() == primary.port() { ", primary, " } else { ", standby, " };
-            assert!(told.contains(&format!("PostgreSQL {}.", server.major)) && told.contains(role), "{told}");
-            assert!(told.contains("replication connections: no: "), "{told}");
-            assert!(told.contains("no replication slots"), "{told}");
+            assert!(text.contains(&format!("PostgreSQL {}.", server.major)) && text.contains(role), "{text}");
+            assert!(text.contains("replication connections: no: "), "{text}");
+            assert!(text.contains("no replication slots"), "{text}");
         }
     });
 }
@@ -170,7 +171,7 @@ fn control_commands_do_what_they_say() {
     });
 }
 
-/// The arguments for a backup into `directory`, up to the command.
+/// A low-level backup into `directory`, with `command` as its command.
 fn backup_program(cluster: &Cluster, directory: &std::path::Path, more: &[&str], command: &str) -> Program {
     let port = cluster.port().to_string();
     let program = Program::tapster().args(&["low-level-backup", "-H", cluster.host(), "-p", &port]);
@@ -180,7 +181,7 @@ fn backup_program(cluster: &Cluster, directory: &std::path::Path, more: &[&str],
 }
 
 fn backups_under_way(cluster: &Cluster) -> String {
-    // The server keeps sessions with a backup; a statement of theirs stays as the last one.
+    // The program's sessions: one for each low-level backup that still runs.
     cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tapster'").unwrap()
 }
 
@@ -236,7 +237,7 @@ fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
     }
     wait_until(PATIENCE, "the sessions are gone", || backups_under_way(&cluster) == "0");
 
-    // Neither a command that does not listen stays, nor what it has started.
+    // A command that ignores the signal is ended too, and so is its child.
     let mark = copy.path().join("stubborn");
     let command = format!(
         "trap '' TERM; sleep 1000 & echo $! > {0}.tmp; mv {0}.tmp {0}; while :; do sleep 0.1; done",
@@ -265,11 +266,11 @@ fn a_low_level_backup_is_abandoned_when_its_command_fails_or_a_signal_comes() {
     assert!(!label.exists());
     assert!(killed.elapsed() < Duration::from_secs(4), "{:?}", killed.elapsed());
     let command: u32 = std::fs::read_to_string(&mark).unwrap().trim().parse().unwrap();
-    assert!(!is_alive(command), "it is ended with the session");
+    assert!(!is_alive(command), "the command outlives the session");
 }
 
 #[test]
-fn a_low_level_backup_can_be_interrupted_whatever_it_waits_for() {
+fn a_signal_interrupts_a_low_level_backup_whatever_it_waits_for() {
     let cluster = Cluster::builder(&servers::packaged()).setting("archive_mode", "on").start();
     cluster.sql("CREATE TABLE dirty AS SELECT generate_series(1, 100000)").unwrap();
     let copy = tempfile::tempdir().unwrap();
@@ -291,25 +292,27 @@ fn a_low_level_backup_can_be_interrupted_whatever_it_waits_for() {
         );
         wait_until(PATIENCE, what, || cluster.sql(&query).as_deref() == Ok("1"));
     };
-    // In the start, which waits for a checkpoint that takes its time.
+    // During the start, which waits for a slow checkpoint.
     let running = Program::tapster().args(&spread).spawn();
     runs("backup_start");
     interrupted(running);
-    // In the stop, which waits for an archive that takes nothing.
+    // During the stop, which waits for an archiver that archives nothing.
     let running = backup_program(&cluster, copy.path(), &[], "true").spawn();
     runs("backup_stop");
     interrupted(running);
-    // In the connecting, to a server that says nothing.
+    // While connecting to a silent server.
     let silent = Proxy::start(cluster.port(), 0);
     let conninfo = format!("host=127.0.0.1 port={} user=u", silent.port());
     let connecting = ["low-level-backup", &conninfo, "-l", "x", "-D", &directory, "--", "true"];
     let running = Program::tapster().args(&connecting).spawn();
-    wait_until(PATIENCE, "it has asked", || silent.heard().iter().any(|heard| !heard.is_empty()));
+    wait_until(PATIENCE, "the program has sent its startup packet", || {
+        silent.heard().iter().any(|heard| !heard.is_empty())
+    });
     interrupted(running);
 }
 
 #[test]
-fn the_files_of_a_low_level_backup_are_those_of_this_one() {
+fn a_low_level_backup_replaces_the_files_of_an_earlier_one() {
     servers::for_each(|server| {
         let cluster = Cluster::builder(server).start();
         let copy = tempfile::tempdir().unwrap();
@@ -324,13 +327,13 @@ fn the_files_of_a_low_level_backup_are_those_of_this_one() {
         assert_eq!(std::fs::read_to_string(&map).unwrap(), expected);
         cluster.sql("DROP TABLESPACE mapped").unwrap();
         stdout(&backup_program(&cluster, copy.path(), &[], "true").run());
-        assert!(!map.exists(), "it is of the backup before");
+        assert!(!map.exists(), "the map of the earlier backup is still there");
         assert!(copy.path().join("backup_label").exists());
     });
 }
 
 #[test]
-fn a_low_level_backup_of_a_standby_has_its_primary_switch_wal() {
+fn a_low_level_backup_of_a_standby_makes_its_primary_switch_wal() {
     servers::for_each(|server| {
         let primary = primary(server);
         let standby = primary.standby_with(&[("archive_mode", "always")]);
@@ -356,8 +359,8 @@ fn a_low_level_backup_of_a_standby_has_its_primary_switch_wal() {
     });
 }
 
-/// A server that nobody has made ready, which stores passwords as its version does unless told, and lets the role
-/// `Fresh one` in with its password where `line` says so.
+/// A server that is not prepared for replication or backups. It stores passwords in the way that is its
+/// version's default, and its `pg_hba.conf` has `line` for the role `Fresh one`.
 fn unprepared(server: &Server, line: &str) -> Cluster {
     let auth = if server.major < 14 { Auth::Md5 } else { Auth::Scram };
     let settings = [("wal_level", "minimal"), ("max_wal_senders", "0"), ("max_replication_slots", "0")];
@@ -370,7 +373,7 @@ fn unprepared(server: &Server, line: &str) -> Cluster {
     cluster
 }
 
-/// Does what a hint of `check` says, to the letter.
+/// Follows a hint of `check` literally.
 fn follow(cluster: &Cluster, hint: &str, restart: &mut bool) {
     if hint.ends_with(';') {
         cluster.sql(hint).unwrap_or_else(|error| panic!("{hint}: {error}"));
@@ -385,9 +388,10 @@ fn follow(cluster: &Cluster, hint: &str, restart: &mut bool) {
 }
 
 #[test]
-fn the_hints_of_check_alone_lead_to_a_role_with_the_least_rights() {
+fn the_hints_of_check_suffice_to_prepare_a_role_with_the_least_rights() {
     servers::for_each(|server| {
-        // Where it is not let in at all the refusal is the only hint, and cannot tell how passwords are stored.
+        // If the role is not let in at all, the refusal is the only source of hints, and it does not show how
+        // passwords are stored.
         let let_in = if server.major < 14 { "host postgres all 127.0.0.1/32 md5" } else { "" };
         let cluster = unprepared(server, let_in);
         let port = cluster.port().to_string();
@@ -445,7 +449,7 @@ fn the_hints_of_check_alone_lead_to_a_role_with_the_least_rights() {
         assert!(line.contains(" | connect_ms="), "{line}");
         let told = stdout(&check(&[]));
         assert!(told.contains("0 failed, 0 warnings, ") && !told.contains("GRANT"), "{told}");
-        // What it is told to be ready for, it is.
+        // The role can do everything that `check` says it is ready for.
         let program = |args: &[&str]| {
             let program = Program::tapster().env("PGPASSWORD", "a secret").args(args);
             stdout(
@@ -470,7 +474,7 @@ fn the_hints_of_check_alone_lead_to_a_role_with_the_least_rights() {
 }
 
 #[test]
-fn check_looks_at_the_slot_and_at_an_unreachable_server() {
+fn check_reports_on_the_slot_and_on_an_unreachable_server() {
     servers::for_each(|server| {
         let cluster = primary(server);
         let slot = || {
@@ -494,7 +498,7 @@ fn check_looks_at_the_slot_and_at_an_unreachable_server() {
     assert!(output.stdout.starts_with(b"TAPSTER UNKNOWN - "), "{output:?}");
 }
 
-/// A relay that holds everything back for a while, each way.
+/// A relay that delays all bytes by `delay`, in each direction.
 fn far_away(port: u16, delay: Duration) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let own_port = listener.local_addr().unwrap().port();
@@ -505,7 +509,7 @@ fn far_away(port: u16, delay: Duration) -> u16 {
             server.set_nodelay(true).unwrap();
             let ends = [(&client, &server), (&server, &client)];
             for (mut from, mut to) in ends.map(|(a, b)| (a.try_clone().unwrap(), b.try_clone().unwrap())) {
-                // What is on its way does not hold up what comes after it.
+                // A delayed chunk does not delay the chunks after it.
                 let (arrive, arrivals) = mpsc::channel::<(Instant, Vec<u8>)>();
                 thread::spawn(move || {
                     let mut chunk = [0; 65536];
@@ -539,7 +543,7 @@ fn a_status_takes_no_longer_than_connecting_and_one_round_trip() {
         stdout(&Program::tapster().args(args).run());
         began.elapsed()
     };
-    // What the startup packet told needs no statement: this is connecting alone.
+    // The server reports its version at start-up, so this command takes only the time of connecting.
     let connecting = took(&["show", &conninfo, "server_version"]);
     let status = took(&["status", &conninfo]);
     println!("connecting {connecting:?}, status {status:?}");
@@ -547,7 +551,7 @@ fn a_status_takes_no_longer_than_connecting_and_one_round_trip() {
 }
 
 #[test]
-fn no_command_waits_for_ever_on_a_silent_server() {
+fn no_command_waits_forever_for_a_silent_server() {
     let silent = Proxy::start(1, 0);
     let conninfo = format!("host=127.0.0.1 port={} user=u", silent.port());
     for command in [

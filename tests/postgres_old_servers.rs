@@ -1,5 +1,5 @@
-//! Servers that are too old to be run here, played by a script: what is asked of them, and what is made of their
-//! answers.
+//! Servers too old to run here, played by a script: the statements that they get, and how their answers are
+//! read.
 
 #![cfg(feature = "postgres")]
 
@@ -16,10 +16,10 @@ use tapster::postgres::{
     ClientType, ConnectionOptions, PostgreSQL, PostgreSQLConnection, PostgresError, StreamingConnection,
 };
 
-/// Rows of text under these names, as the answer to a statement.
+/// The answer to a statement: names of columns, and rows of text.
 type Answer = (Vec<&'static str>, Vec<Vec<Option<&'static str>>>);
 
-/// A server of some version that answers whatever the script says and remembers what it was asked.
+/// A server of some version that answers as the script says, and records the statements that it gets.
 struct OldServer {
     port: u16,
     asked: Arc<Mutex<Vec<String>>>,
@@ -33,7 +33,7 @@ impl OldServer {
         let record = Arc::clone(&asked);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                // A client that goes away ends its session, which is no failure.
+                // A client may close its connection, which ends the session and is no failure.
                 drop(serve(client, version, script, &record));
             }
         });
@@ -50,7 +50,7 @@ impl OldServer {
         PostgreSQLConnection::with_options(self.conninfo(), options).unwrap()
     }
 
-    /// The last statement.
+    /// The last statement that the server got.
     fn asked(&self) -> String {
         self.asked.lock().unwrap().last().cloned().unwrap_or_default()
     }
@@ -95,7 +95,7 @@ fn read_body(client: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(body)
 }
 
-/// Up to the first zero byte.
+/// The text up to the first zero byte.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
 }
@@ -152,7 +152,7 @@ fn of_9_6(sql: &str) -> Answer {
 }
 
 #[test]
-fn a_server_of_9_6_is_asked_by_its_own_names() {
+fn statements_to_a_9_6_server_use_its_own_names() {
     let server = OldServer::start("9.6.24", of_9_6);
     block_on(async {
         let postgres = server.connection();
@@ -188,7 +188,7 @@ fn a_server_of_9_6_is_asked_by_its_own_names() {
             assert!(position.contains(name), "{position}");
         }
         postgres.xlog_segment_size().await.unwrap_err();
-        assert!(server.asked().contains("wal_block_size"), "it is counted in blocks");
+        assert!(server.asked().contains("wal_block_size"), "a 9.6 server counts segments in blocks");
         assert!(!postgres.has_checkpoint_privileges().await.unwrap());
         assert!(!server.asked().contains("pg_checkpoint"), "only a superuser may");
         let status = postgres.fetch_remote_status().await;
@@ -196,7 +196,7 @@ fn a_server_of_9_6_is_asked_by_its_own_names() {
         assert_eq!((status.wal_keep_segments.as_deref(), status.wal_keep_size), (Some("0"), None));
         assert!(status.current_lsn.is_some());
         let asked = server.asked();
-        // Neither the roles nor the names that came with 10.
+        // Roles and names that PostgreSQL 10 introduced.
         for newer in ["pg_monitor", "_lsn()", "pg_wal", "wal_keep_size"] {
             assert!(!asked.contains(newer), "{newer}: {asked}");
         }
@@ -210,7 +210,7 @@ fn a_server_of_9_6_is_asked_by_its_own_names() {
 }
 
 #[test]
-fn what_is_too_old_is_told_by_version() {
+fn a_server_that_is_too_old_is_reported_by_its_version() {
     let nothing: fn(&str) -> Answer = |_| (vec!["key", "value"], Vec::new());
     block_on(async {
         let old = OldServer::start("9.5.25", nothing);

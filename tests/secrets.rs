@@ -1,5 +1,5 @@
-//! Nothing that is secret is shown: logins of every kind, good and bad, and every text that comes of them is
-//! searched for the password, the keys derived from it, the proofs made with them, and the session's own key.
+//! Secrets are never shown. The tests run logins of every kind, good and bad, and search every text that
+//! results for the password, the keys derived from it, the proofs made with them, and the session's own key.
 #![cfg(feature = "cli")]
 
 mod support;
@@ -42,20 +42,20 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Secrets, in every form in which they might slip into a text.
+/// Secrets, in every form in which a text might contain them.
 #[derive(Default)]
 struct Secrets {
     needles: Vec<(String, String)>,
 }
 
 impl Secrets {
-    /// One that is text.
+    /// Adds a secret that is text.
     fn text(&mut self, name: &str, text: &str) {
         self.needles.push((name.into(), text.into()));
         self.bytes(name, text.as_bytes());
     }
 
-    /// One that is bytes: in hexadecimal, in base64, and as `Debug` shows them.
+    /// Adds a secret that is bytes: in hexadecimal, in base64, and as `Debug` shows it.
     fn bytes(&mut self, name: &str, bytes: &[u8]) {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let list: Vec<_> = bytes.iter().map(u8::to_string).collect();
@@ -65,7 +65,7 @@ impl Secrets {
         }
     }
 
-    /// What PBKDF2 makes of the password, and what is made of that.
+    /// Adds the result of PBKDF2 for the password, and the keys derived from it.
     fn derived(&mut self, password: &str, verifier: &str) {
         let (iterations, salt) = verifier
             .strip_prefix("SCRAM-SHA-256$")
@@ -90,7 +90,7 @@ impl Secrets {
         self.bytes("the stored key", ring::digest::digest(&ring::digest::SHA256, &client_key).as_ref());
     }
 
-    /// The proofs in what clients said.
+    /// Adds the proofs that clients have sent.
     fn proofs(&mut self, said: &[Vec<u8>]) {
         let before = self.needles.len();
         for said in said {
@@ -102,12 +102,12 @@ impl Secrets {
                 self.needles.push(("an MD5 response".into(), text[at..at + 35].into()));
             }
         }
-        assert!(self.needles.len() > before, "somebody proved something");
+        assert!(self.needles.len() > before, "no client has sent a proof");
     }
 
     #[track_caller]
     fn are_not_in(&self, what: &str, text: &str) {
-        // `{:#?}` has every byte on a line of its own.
+        // `{:#?}` puts every byte on its own line.
         let packed: String = text.split_whitespace().collect();
         for (name, needle) in &self.needles {
             assert!(
@@ -124,7 +124,7 @@ fn keys(salted: &[u8]) -> [Vec<u8>; 2] {
     ["Client Key", "Server Key"].map(|label| ring::hmac::sign(&key, label.as_bytes()).as_ref().to_vec())
 }
 
-/// A server that asks each role for something else.
+/// A server that asks each role for another kind of authentication.
 fn cluster(authority: &Authority) -> Cluster {
     let server = authority.issue(Request::new(HOST));
     let mut builder = Cluster::builder(&servers::packaged())
@@ -150,7 +150,7 @@ fn cluster(authority: &Authority) -> Cluster {
     cluster
 }
 
-/// A user with a client certificate, password files and a service file.
+/// The home directory of a user with a client certificate, password files and a service file.
 fn home(client: &Identity, port: u16) -> TempDir {
     let home = tempfile::tempdir().unwrap();
     fs::create_dir(home.path().join(".postgresql")).unwrap();
@@ -170,8 +170,8 @@ fn home(client: &Identity, port: u16) -> TempDir {
     home
 }
 
-/// Connection strings, and whether a session comes of each. `clear` is a port at which what is said in clear
-/// is heard.
+/// Connection strings, and whether each leads to a session. `clear` is the port of a proxy that records
+/// everything sent in clear text.
 fn logins(port: u16, clear: u16, home: &TempDir, keys: &[String; 2]) -> Vec<(String, bool)> {
     let base = |role: &str, port: u16| format!("host=127.0.0.1 port={port} user={role} dbname=postgres");
     let mut logins = Vec::new();
@@ -192,12 +192,12 @@ fn logins(port: u16, clear: u16, home: &TempDir, keys: &[String; 2]) -> Vec<(Str
         ));
         let uri = format!("by_scram:{password}@127.0.0.1:{clear}/postgres?sslmode=disable");
         logins.push((format!("postgresql://{uri}"), is_right));
-        // Strings that cannot be read: of an `@` and an `&` that were not encoded, and of a bad escape.
+        // Strings that cannot be parsed: with an unencoded `@` or `&`, a bad escape, or a missing quote.
         logins.push((format!("postgresql://by_scram:{password}@x@127.0.0.1:{port}/postgres"), false));
         logins.push((format!("postgresql://127.0.0.1:{port}/postgres?password=x&{password}"), false));
         logins.push((format!("postgresql://by_scram:%zz{password}@127.0.0.1:{port}/postgres"), false));
         logins.push((format!("{} password='{password}", base("by_scram", port)), false));
-        // Values that cannot be used.
+        // Values that are invalid.
         logins.push((format!("{} password={password} sslmode=maybe", base("by_scram", port)), false));
         logins.push((format!("{} password={password} port=x", base("by_scram", port)), false));
     }
@@ -217,13 +217,13 @@ fn logins(port: u16, clear: u16, home: &TempDir, keys: &[String; 2]) -> Vec<(Str
     logins
 }
 
-/// Every text of a value.
+/// A value as both forms of `Debug` show it.
 fn shown(value: impl Debug) -> String {
     format!("{value:?}\n{value:#?}\n")
 }
 
-/// Every text of an error and its causes.
-fn told(error: &dyn core::error::Error) -> String {
+/// An error and its causes, as `Display` and `Debug` show them.
+fn shown_error(error: &dyn core::error::Error) -> String {
     let mut text = format!("{error}\n{error:?}\n{error:#?}\n");
     let mut source = error.source();
     while let Some(cause) = source {
@@ -233,11 +233,11 @@ fn told(error: &dyn core::error::Error) -> String {
     text
 }
 
-/// Connects twice with the library, and gives whether that went well, and every text that came of it.
+/// Connects twice with the library. Returns whether both logins succeeded, and every text that resulted.
 async fn log_in(conninfo: &str, environment: &Environment, secrets: &mut Secrets) -> (bool, String) {
     let conninfo: ConnInfo = match conninfo.parse() {
         Ok(conninfo) => conninfo,
-        Err(error) => return (false, told(&error)),
+        Err(error) => return (false, shown_error(&error)),
     };
     let mut text = format!("{conninfo}\n{}", shown(&conninfo));
     let resolved = conninfo.resolve(environment).unwrap();
@@ -247,20 +247,23 @@ async fn log_in(conninfo: &str, environment: &Environment, secrets: &mut Secrets
     }
     let config = match resolved.config() {
         Ok(config) => config,
-        Err(error) => return (false, text + &told(&error)),
+        Err(error) => return (false, text + &shown_error(&error)),
     };
     text += &shown(&config);
     let connector = Connector::new(config);
-    // The second one has the derived keys already.
+    // The second login already has the derived keys.
     for _ in 0..2 {
         let outcome: Result<Connection, _> = connector.connect().await;
         text += &shown(&connector);
         let mut connection = match outcome {
             Ok(connection) => connection,
             Err(error) => {
-                assert!(error.source().is_none(), "an attempt tells its causes itself");
+                assert!(
+                    error.source().is_none(),
+                    "`Display` of the error already shows the causes of each attempt"
+                );
                 let tapster::Error::Connect(attempts) = &error else { panic!("{error:?}") };
-                text += &told(&error);
+                text += &shown_error(&error);
                 for attempt in attempts {
                     text += &format!("{attempt}\n{}", shown(attempt));
                 }
@@ -271,14 +274,14 @@ async fn log_in(conninfo: &str, environment: &Environment, secrets: &mut Secrets
         let token = connection.cancel_token().unwrap();
         token.cancel().await.unwrap();
         let error = connection.simple_query("SELECT 1/0").await.unwrap_err();
-        text += &(told(&error) + &shown(connection.session()) + &shown(&connection) + &shown(&token));
+        text += &(shown_error(&error) + &shown(connection.session()) + &shown(&connection) + &shown(&token));
         connection.close().await.unwrap();
     }
     (true, text)
 }
 
 #[test]
-fn nothing_secret_is_shown_by_any_login() {
+fn no_text_of_a_login_shows_a_secret() {
     log::set_logger(&Logger).unwrap();
     log::set_max_level(log::LevelFilter::Trace);
     let authority = Authority::new("clients", Key::P256);
@@ -318,11 +321,11 @@ fn nothing_secret_is_shown_by_any_login() {
         secrets.are_not_in(conninfo, &text);
     }
     let logged = LOGGED.lock().unwrap();
-    assert!(logged.contains("trying Plain"), "it is logged:\n{logged}");
+    assert!(logged.contains("trying Plain"), "the login is not logged:\n{logged}");
     secrets.are_not_in("the log", &logged);
 }
 
-/// The role's keys, as the connection parameters have them.
+/// The keys of the role `by_scram`, as values of the connection parameters.
 fn keys_of(cluster: &Cluster) -> [String; 2] {
     let verifier = cluster.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'by_scram'").unwrap();
     let salt = verifier.split(['$', ':']).nth(2).unwrap();
@@ -340,7 +343,7 @@ fn keys_of(cluster: &Cluster) -> [String; 2] {
 }
 
 #[test]
-fn nothing_secret_is_shown_by_the_program() {
+fn no_output_of_the_program_shows_a_secret() {
     let authority = Authority::new("clients", Key::P256);
     let cluster = cluster(&authority);
     let proxy = Proxy::start(cluster.port(), usize::MAX);
@@ -358,7 +361,7 @@ fn nothing_secret_is_shown_by_the_program() {
     for key in &keys {
         secrets.bytes("a key", &Base64::decode_vec(key).unwrap());
     }
-    // 30 of the 32 bytes, which is one of the mistakes.
+    // The first 30 of the 32 bytes: one of the logins gives a key that is cut off there.
     secrets.needles.push(("a part of a key".into(), keys[0][..40].into()));
 
     let mut said = Vec::new();
@@ -389,7 +392,7 @@ fn nothing_secret_is_shown_by_the_program() {
         &["switch-wal", "-d", &with_password],
     ] {
         for format in [&[][..], &["--json"]] {
-            // Options of ours end where those of another command begin.
+            // Our options have to come before those of the command after `--`.
             let args = [&command[..2], format, &command[2..]].concat();
             assert!(!run(&args, &[]), "{args:?}");
         }
@@ -399,7 +402,7 @@ fn nothing_secret_is_shown_by_the_program() {
         run(&["status", "--help"], &[(variable, value)]);
         run(&["status"], &[(variable, value)]);
     }
-    // What has no place on the command line is quoted.
+    // An argument that the command does not expect is quoted in the error.
     for args in [
         &[uri.as_str()][..],
         &["status", "a", &uri],

@@ -1,6 +1,6 @@
 //! Connection strings to compare, written by hand and grown from a grammar.
 
-/// Corner cases of the grammars, each of which once was a question.
+/// Corner cases of the grammars.
 pub(crate) const STRINGS: &[&str] = &[
     // Blanks.
     "",
@@ -276,7 +276,7 @@ pub(crate) const STRINGS: &[&str] = &[
     "postgres://h?password=a b",
 ];
 
-/// Strings whose values are looked into; with Unix sockets in places that do not exist.
+/// Strings whose values are checked too. Their Unix sockets are in directories that do not exist.
 pub(crate) const CHECKED: &[&str] = &[
     // Lists.
     "host=/x",
@@ -432,7 +432,7 @@ pub(crate) const CHECKED: &[&str] = &[
     "host=/x scram_server_key=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     "host=/x scram_server_key=!!!!",
     "host=/x scram_server_key=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
-    // Which mistake is told first.
+    // Which of several mistakes is reported first.
     "host=/x port=1,2 sslmode=x",
     "host=/x sslmode=x channel_binding=x",
     "host=/x require_auth=x channel_binding=x",
@@ -469,13 +469,13 @@ impl Random {
         words[self.below(words.len())]
     }
 
-    /// Up to `most` of the words in a row.
+    /// Up to `most` words, joined without blanks.
     fn some(&mut self, words: &[&str], most: usize) -> String {
         (0..self.below(most + 1)).map(|_| self.pick(words)).collect()
     }
 }
 
-/// A string from one of the grammars, well-formed more often than not. `keywords` are those that exist.
+/// A string from one of the grammars, well-formed more often than not. `keywords` are the existing ones.
 pub(crate) fn generate(random: &mut Random, keywords: &[&str]) -> String {
     let mut string = if random.one_in(2) { uri(random, keywords) } else { key_value(random, keywords) };
     if random.one_in(8) {

@@ -1,8 +1,8 @@
-//! Compares the connection parameters with libpq's own: what strings mean, what is filled in from files and
-//! variables, and the words of every refusal.
+//! Compares the connection parameters with libpq's: the meaning of strings, the values filled in from files
+//! and variables, and the text of every error.
 //!
-//! The libpq that is installed decides how much can be compared: parameters that it does not have yet are
-//! left out. `LD_LIBRARY_PATH` brings another one.
+//! The installed libpq decides how much can be compared: parameters that it does not have yet are left out.
+//! `LD_LIBRARY_PATH` selects another libpq.
 #![cfg(feature = "conninfo")]
 
 mod inputs;
@@ -15,18 +15,19 @@ use inputs::{CHECKED, Random, STRINGS, generate};
 use peer::{Answer, Libpq, libpq};
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
-/// Why the answers to a string may differ. Everything else is a failure of the test.
+/// Why the two answers for a string may differ. Any other difference fails the test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Difference {
-    /// libpq before 18 takes blanks in URIs as they are; 18 trims and refuses them, and so do we.
+    /// libpq before 18 accepts blanks in URIs; 18 trims or refuses them, and so does tapster.
     BlankInUri,
-    /// The parameter is younger than this libpq. (`servicefile` is of 19.)
+    /// This libpq does not have the parameter yet. (`servicefile` came with 19.)
     YoungerKeyword,
-    /// libpq passes on any bytes; our values are text, so that `%ff` is refused.
+    /// libpq passes on any bytes. tapster's values are text, so it refuses `%ff`.
     NotUtf8,
 }
 
-/// Compares one string; what differs where it may, or what is wrong.
+/// Compares the answers for one string. Returns the difference if it is a permitted one, and an error for any
+/// other.
 fn compare(libpq: &Libpq, string: &str, answer: &Answer) -> Result<Option<Difference>, String> {
     let ours = string.parse::<ConnInfo>();
     let wrong = || Err(format!("{string:?}\n  libpq {}\n  ours  {ours:?}", show(answer)));
@@ -59,8 +60,8 @@ fn compare(libpq: &Libpq, string: &str, answer: &Answer) -> Result<Option<Differ
     }
 }
 
-/// The same words, but for `***` where libpq shows what may be a password, and for a character of which
-/// libpq shows the first byte.
+/// Whether the two texts are equal, except that ours has `***` where libpq shows what may be a password, and
+/// a whole character where libpq shows its first byte.
 fn same_words(theirs: &str, ours: &str) -> bool {
     let mut ours = ours.to_string();
     if let Some((before, after)) = ours.split_once("unexpected character \"") {
@@ -88,7 +89,7 @@ fn show(answer: &Answer) -> String {
 }
 
 #[test]
-fn the_table_is_libpqs() {
+fn the_table_of_keywords_equals_libpqs() {
     let libpq = libpq();
     let expected: Vec<_> = KEYWORDS.iter().filter(|keyword| keyword.since <= libpq.version).collect();
     let ours: Vec<_> = expected.iter().map(|keyword| keyword.name).collect();
@@ -96,7 +97,7 @@ fn the_table_is_libpqs() {
     assert_eq!(ours, theirs);
     for (keyword, row) in expected.iter().zip(&libpq.table) {
         assert_eq!(keyword.variable, row.variable.as_deref(), "{row:?}");
-        // A libpq that is built with GSSAPI prefers it.
+        // A libpq that is built with GSSAPI has the default `prefer`.
         if keyword.name != "gssencmode" {
             assert_eq!(keyword.default, row.default.as_deref(), "{row:?}");
         }
@@ -105,7 +106,7 @@ fn the_table_is_libpqs() {
 }
 
 #[test]
-fn strings_mean_what_they_mean_to_libpq() {
+fn strings_have_the_same_meaning_as_for_libpq() {
     const SEED: u64 = 0x7a_95_7e_12;
     println!("seed {SEED:#x}");
     let libpq = libpq();
@@ -132,7 +133,7 @@ fn strings_mean_what_they_mean_to_libpq() {
 }
 
 #[test]
-fn what_we_encode_libpq_reads() {
+fn libpq_parses_encoded_strings_to_the_same_values() {
     let libpq = libpq();
     let keywords: Vec<_> = libpq.table.iter().map(|row| row.name.as_str()).collect();
     let mut random = Random::new(2);

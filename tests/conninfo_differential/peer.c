@@ -3,8 +3,8 @@
  *
  * First it prints its version and its table of parameters. Then each line of the input is a word and a
  * string in hexadecimal:
- *   parse STRING   what PQconninfoParse makes of it
- *   start STRING   what PQconnectStart makes of it, with service file, environment and password file
+ *   parse STRING   the result of PQconninfoParse
+ *   start STRING   the result of PQconnectStart, with service file, environment and password file
  * Each answer is some lines "name value", values in hexadecimal, and a line with a dot.
  */
 #include <stdio.h>

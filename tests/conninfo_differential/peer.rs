@@ -15,20 +15,20 @@ pub(crate) struct Row {
     pub(crate) display: String,
 }
 
-/// libpq as it is installed here.
+/// The installed libpq.
 pub(crate) struct Libpq {
     program: PathBuf,
     /// The major version.
     pub(crate) version: u8,
     pub(crate) table: Vec<Row>,
-    /// The operating system's user by libpq's look-up.
+    /// The operating system's user, as libpq looks it up.
     pub(crate) user: String,
 }
 
-/// Names and values of one answer, in bytes.
+/// The names and values of one answer; values are bytes.
 pub(crate) type Answer = BTreeMap<String, Vec<u8>>;
 
-/// What a run answered, and what libpq wrote to stderr meanwhile.
+/// The answers of one run, and what libpq wrote to stderr meanwhile.
 pub(crate) struct Run {
     pub(crate) answers: Vec<Answer>,
     pub(crate) stderr: String,
@@ -96,7 +96,7 @@ impl Libpq {
         let (stdout, stderr) = self.output(variables, &questions);
         let mut answers: Vec<Answer> = Vec::new();
         let mut answer = Answer::new();
-        // The first answer is the table.
+        // Skips the first answer, which is the table.
         for line in stdout.lines().skip_while(|&line| line != ".").skip(1) {
             match line.split_once(' ') {
                 Some((name, value)) => drop(answer.insert(name.into(), unhex(value))),
@@ -110,7 +110,7 @@ impl Libpq {
     fn output(&self, variables: &[(&str, &str)], questions: &[String]) -> (String, String) {
         let mut command = Command::new(&self.program);
         command.env_clear().envs(variables.iter().copied());
-        // So that the test can be run against another libpq than the one that was linked.
+        // Lets the test run against another libpq than the linked one.
         command.envs(std::env::var_os("LD_LIBRARY_PATH").map(|path| ("LD_LIBRARY_PATH", path)));
         let mut child = command
             .stdin(Stdio::piped())

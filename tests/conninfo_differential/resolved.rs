@@ -1,4 +1,4 @@
-//! What is filled in from files, variables and defaults, and what libpq says of the values.
+//! The values filled in from files, variables and defaults, and libpq's errors about values.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -53,7 +53,7 @@ impl Scene {
             .fold(environment, |environment, (name, value)| environment.with_variable(name, value))
     }
 
-    /// Compares what becomes of the strings, and the warnings.
+    /// Compares the resolved values of each string, and the warnings.
     fn compare(&self, strings: &[&str]) {
         let libpq = libpq();
         let environment = self.environment(libpq);
@@ -67,7 +67,7 @@ impl Scene {
                 wrong.push(format!("{string:?}: {message}"));
             }
             for warning in resolved.iter().flat_map(|resolved| resolved.warnings()) {
-                // libpq ignores parameters without a word.
+                // libpq ignores these parameters without a warning.
                 if matches!(warning, Warning::NoEffect(_)) {
                     continue;
                 }
@@ -78,7 +78,7 @@ impl Scene {
     }
 }
 
-/// libpq's compiled-in directory, by what it says of a port where nothing listens.
+/// libpq's compiled-in socket directory, taken from its error about a port at which no server listens.
 fn default_socket_directory(libpq: &Libpq) -> String {
     let run = libpq.ask("start", &[], &["port=1".into()]);
     let text = String::from_utf8(run.answers[0]["error"].clone()).unwrap();
@@ -94,7 +94,7 @@ fn compare(
 ) -> Result<(), String> {
     let mut theirs = String::from_utf8_lossy(&answer["error"]).into_owned();
     if libpq.version < 18 && theirs.starts_with("invalid ssl_m") {
-        // Later these two have quotes as the only ones.
+        // From 18 on libpq quotes the names of these two parameters, and of no others.
         theirs = theirs.replacen("invalid ", "invalid \"", 1).replacen(" value", "\" value", 1);
     }
     if is_too_old(libpq, resolved, &theirs) {
@@ -103,14 +103,14 @@ fn compare(
     let config = resolved.clone().and_then(|resolved| resolved.config());
     let ours = match &config {
         Ok(config) => failures(&config.hosts),
-        // GSSAPI and OAuth, which libpq may have, and what can be done with neither.
+        // GSSAPI, OAuth and values that need them: libpq may support these.
         Err(error) if error.kind() == ConnInfoErrorKind::Unsupported => return Ok(()),
         Err(error) => Some(format!("{error}\n")),
     };
     if ours.as_ref().is_some_and(|ours| *ours != theirs) {
         return Err(format!("\n  libpq {theirs:?}\n  ours  {ours:?}"));
     }
-    // Where libpq has refused the string it has not filled in everything.
+    // If libpq has refused the string, it has not filled in all values.
     let (Ok(resolved), Ok(config)) = (resolved, config) else { return Ok(()) };
     if config.hosts.iter().any(|host| host.endpoint.is_err()) {
         return Ok(());
@@ -124,7 +124,7 @@ fn compare(
         let ours = resolved.get(keyword.name);
         let is_same = match (keyword.name, theirs.as_deref(), ours) {
             (_, theirs, ours) if theirs == ours => true,
-            // libpq keeps these defaults elsewhere, and a password that it found too.
+            // libpq does not return these defaults, nor a password from the password file.
             ("host" | "port", None | Some(""), Some(_)) => {
                 resolved.source(keyword.name) == Some(&Source::Default)
             }
@@ -133,9 +133,9 @@ fn compare(
             }
             ("passfile", Some(theirs), None | Some("")) => Path::new(theirs) == home.join(".pgpass"),
             ("sslcertmode", Some("allow"), None) => true,
-            // It forgets which service it was.
+            // libpq does not remember the service.
             ("service", None, Some(_)) => true,
-            // A libpq that is built with GSSAPI prefers it.
+            // A libpq that is built with GSSAPI has the default `prefer`.
             ("gssencmode", Some("prefer"), Some("disable")) => true,
             _ => false,
         };
@@ -154,8 +154,8 @@ fn is_too_old(libpq: &Libpq, resolved: &Result<Resolved, ConnInfoError>, theirs:
         || is_system && libpq.version < 16
 }
 
-/// What libpq says when no server answers on any Unix socket of the list. `None` if it comes to TCP, where
-/// libpq would still be waiting.
+/// libpq's error text if no server answers on any Unix socket of the list. `None` if the list leads to TCP,
+/// where libpq would still wait.
 fn failures(hosts: &[HostConfig]) -> Option<String> {
     let mut text = String::new();
     for host in hosts {
@@ -181,7 +181,7 @@ fn failures(hosts: &[HostConfig]) -> Option<String> {
 }
 
 #[test]
-fn the_default_user_is_the_one_that_the_process_runs_as() {
+fn the_default_user_is_that_of_the_process() {
     let resolved = "port=1".parse::<ConnInfo>().unwrap().resolve(&Environment::from_process()).unwrap();
     let is_default = resolved.source("user") == Some(&Source::Default);
     assert!(!is_default || resolved.get("user") == Some(&libpq().user));
@@ -193,7 +193,7 @@ fn values_are_refused_in_libpqs_words() {
 }
 
 #[test]
-fn variables_count_where_nothing_is_given() {
+fn variables_count_where_the_string_sets_nothing() {
     let scene = Scene::new("variables")
         .variable("PGHOST", "/e,/f")
         .variable("PGPORT", "1,2")
@@ -224,7 +224,7 @@ fn variables_count_where_nothing_is_given() {
 }
 
 #[test]
-fn variables_may_be_set_to_nothing() {
+fn variables_may_be_set_to_the_empty_text() {
     let names =
         ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGPASSFILE", "PGHOSTADDR", "PGOPTIONS"];
     let scene = names.iter().fold(Scene::new("empty"), |scene, name| scene.variable(name, ""));
@@ -235,7 +235,7 @@ fn variables_may_be_set_to_nothing() {
 }
 
 #[test]
-fn the_old_variable_for_tls_has_no_say_beside_the_new_one() {
+fn pgsslmode_overrides_the_old_pgrequiressl() {
     Scene::new("requiressl").variable("PGREQUIRESSL", "1").compare(&["host=/x", "host=/x sslmode=allow"]);
     Scene::new("requiressl").variable("PGREQUIRESSL", "0").compare(&["host=/x"]);
     Scene::new("requiressl").variable("PGREQUIRESSL", "").compare(&["host=/x"]);
@@ -250,7 +250,7 @@ fn the_old_variable_for_tls_has_no_say_beside_the_new_one() {
 }
 
 #[test]
-fn services_go_between_strings_and_variables() {
+fn services_rank_between_strings_and_variables() {
     let file = "port=1\n[a]\nhost=/a\nport=2\nhost=/b\nuser=\n# c\n\n [b] x\n\tdbname=d = e \t\nhost= @x\n[c\n[a]\nport=9\n\
                 [d]\nhosts=1\n[e]\nhost\n[f]\nservice=a\n[g]\npassword=x=y\nhost=/g\n[h]\nport =1\n[]\nhost=/empty\n[i]\nrequiressl=1";
     let scene = Scene::new("service")
@@ -315,7 +315,7 @@ fn lines_of_a_service_file_have_a_limit() {
 }
 
 #[test]
-fn passwords_come_from_the_line_that_libpq_takes() {
+fn passwords_come_from_the_same_line_as_libpqs() {
     let file = b"# c\n\n:1:d:u:no\nh:1:d:u:first\nh:1:d:u:second\nlocalhost:*:*:u:local\r\n/x:2:*:u:direct\ntory\n/x:2:*:u:dir\n\
         ::1:*:*:u:bare6\n\\:\\:2:*:*:u:escaped6\n@s:*:*:u:abstract\n1.2.3.4:*:*:u:address\nb\\\\s:*:*:u:b\n\
         /e:*:*:u:a\\:b\\\\c\\d\\\n/f:*:*:u:a:b\n/g:*:*:u:\n/g:*:*:u:late\n/h:*:*:\\u:h\n/i:\\*:*:u:star\n/j:*:a\\:b:u:j\n\
@@ -354,7 +354,7 @@ fn passwords_come_from_the_line_that_libpq_takes() {
         "user=u host=/q,/z",
         "user=none host=/q",
     ];
-    // The default directory and the names stay what they are for libpq.
+    // The scene leaves the default socket directory and the host names as libpq has them.
     Scene::new("passwords").file(".pgpass", 0o600, file).compare(&strings);
     let named = Scene::new("passwords").path("secret");
     let scene = Scene::new("passwords").file("secret", 0o400, file).variable("PGPASSFILE", &named);
@@ -363,7 +363,7 @@ fn passwords_come_from_the_line_that_libpq_takes() {
 }
 
 #[test]
-fn password_files_that_others_see_are_left_out_with_a_warning() {
+fn password_files_open_to_others_are_ignored_with_a_warning() {
     for mode in [0o600, 0o400, 0o700, 0o640, 0o604, 0o610, 0o777] {
         Scene::new("modes").file(".pgpass", mode, "*:*:*:*:p").compare(&["host=/x"]);
     }
