@@ -1,6 +1,6 @@
-//! Messages made from a fuzzer's input: every type, both directions, right in every respect.
+//! Valid messages made from a fuzzer's input: every type, both directions.
 //!
-//! What a peer must not send comes of changing their bytes, which is the fuzzer's own business.
+//! The fuzzer itself makes invalid messages, by changing the bytes of these.
 
 use alloc::vec::Vec;
 
@@ -17,8 +17,8 @@ use super::{
 };
 use crate::types::{Lsn, PgTimestamp};
 
-/// The most items of a list: enough for any loop, few enough for speed.
-const MOST_ITEMS: u32 = 16;
+/// The maximum number of items in a list: enough for any loop, few enough for speed.
+const MAX_ITEMS: u32 = 16;
 
 pub(crate) fn backend(u: &mut Unstructured<'_>, out: &mut Vec<u8>) -> Result<()> {
     use BackendMessage as M;
@@ -139,7 +139,7 @@ pub(crate) fn startup(u: &mut Unstructured<'_>, out: &mut Vec<u8>) -> Result<()>
         2 => StartupPacket::Cancel(CancelRequest { process_id: u.arbitrary()?, secret_key: &key(u, 1)? })
             .encode(out),
         3 => StartupPacket::Unsupported {
-            // Before the majors that mean something else.
+            // Below the major versions that stand for other requests.
             version: ProtocolVersion::new(u.int_in_range(0..=2)?, u.arbitrary()?),
             body: u.arbitrary()?,
         }
@@ -166,7 +166,7 @@ pub(crate) fn replication(u: &mut Unstructured<'_>, out: &mut Vec<u8>) -> Result
             sent_at: timestamp(u)?,
             reply_requested: u.arbitrary()?,
         }),
-        _ => ReplicationMessage::Unknown { kind: kind_but(b"wk", u)?, body: u.arbitrary()? },
+        _ => ReplicationMessage::Unknown { kind: kind_outside(b"wk", u)?, body: u.arbitrary()? },
     };
     message.encode(out).map_err(not_encodable)
 }
@@ -187,7 +187,7 @@ pub(crate) fn standby(u: &mut Unstructured<'_>, out: &mut Vec<u8>) -> Result<()>
             catalog_xmin: u.arbitrary()?,
             catalog_xmin_epoch: u.arbitrary()?,
         }),
-        _ => StandbyMessage::Unknown { kind: kind_but(b"rh", u)?, body: u.arbitrary()? },
+        _ => StandbyMessage::Unknown { kind: kind_outside(b"rh", u)?, body: u.arbitrary()? },
     };
     message.encode(out).map_err(not_encodable)
 }
@@ -198,12 +198,13 @@ pub(crate) fn base_backup(u: &mut Unstructured<'_>, out: &mut Vec<u8>) -> Result
         1 => BaseBackupMessage::Manifest,
         2 => BaseBackupMessage::Data(u.arbitrary()?),
         3 => BaseBackupMessage::Progress(u.arbitrary()?),
-        _ => BaseBackupMessage::Unknown { kind: kind_but(b"nmdp", u)?, body: u.arbitrary()? },
+        _ => BaseBackupMessage::Unknown { kind: kind_outside(b"nmdp", u)?, body: u.arbitrary()? },
     };
     message.encode(out).map_err(not_encodable)
 }
 
-/// The generators make only what can be encoded, so this never happens; should it, the input is at fault.
+/// The generators make only messages that can be encoded, so this never happens. If it does, the error blames
+/// the input.
 fn not_encodable(_: EncodeError) -> Error {
     Error::IncorrectFormat
 }
@@ -213,7 +214,7 @@ fn list<'u, T: Item>(
     mut item: impl FnMut(&mut Unstructured<'u>) -> Result<T::Item<'u>>,
 ) -> Result<ListBuf<T>> {
     let mut list = ListBuf::new();
-    for _ in 0..u.int_in_range(0..=MOST_ITEMS)? {
+    for _ in 0..u.int_in_range(0..=MAX_ITEMS)? {
         let item = item(u)?;
         list.push(item).map_err(not_encodable)?;
     }
@@ -264,7 +265,7 @@ fn text<'u>(u: &mut Unstructured<'u>) -> Result<&'u [u8]> {
     Ok(bytes.split(|&b| b == 0).next().unwrap_or_default())
 }
 
-/// Bytes without a NUL, and not none.
+/// At least one byte, without a NUL.
 fn name<'u>(u: &mut Unstructured<'u>) -> Result<&'u [u8]> {
     let name = text(u)?;
     Ok(if name.is_empty() { b"name" } else { name })
@@ -277,8 +278,8 @@ fn key(u: &mut Unstructured<'_>, least: usize) -> Result<Vec<u8>> {
     Ok(key)
 }
 
-/// A first byte that none of the `known` messages has.
-fn kind_but(known: &[u8], u: &mut Unstructured<'_>) -> Result<u8> {
+/// A first byte that is not among those of the `known` messages.
+fn kind_outside(known: &[u8], u: &mut Unstructured<'_>) -> Result<u8> {
     let kind = u.arbitrary()?;
     Ok(if known.contains(&kind) { b'?' } else { kind })
 }
@@ -298,7 +299,7 @@ mod tests {
         Backend, BaseBackup, Family, Frontend, OwnedMessage, Replication, Standby, Startup, every_message,
     };
     use ::arbitrary::Arbitrary as _;
-    use every_message::words;
+    use every_message::debug_words;
 
     /// Makes many messages and checks each.
     fn made<F: Family>() -> Vec<OwnedMessage<F>> {
@@ -321,23 +322,23 @@ mod tests {
     }
 
     #[test]
-    fn every_message_is_made_and_is_right() {
+    fn every_message_is_generated_and_valid() {
         let backend = made::<Backend>();
-        assert_eq!(words(&backend), words(every_message::framed_backend()));
-        assert_eq!(words(made::<Frontend>()), words(every_message::frontend()));
-        assert_eq!(words(made::<Startup>()), words(every_message::startup()));
-        assert_eq!(words(made::<Replication>()), words(every_message::replication()));
-        assert_eq!(words(made::<Standby>()), words(every_message::standby()));
-        assert_eq!(words(made::<BaseBackup>()), words(every_message::base_backup()));
+        assert_eq!(debug_words(&backend), debug_words(every_message::framed_backend()));
+        assert_eq!(debug_words(made::<Frontend>()), debug_words(every_message::frontend()));
+        assert_eq!(debug_words(made::<Startup>()), debug_words(every_message::startup()));
+        assert_eq!(debug_words(made::<Replication>()), debug_words(every_message::replication()));
+        assert_eq!(debug_words(made::<Standby>()), debug_words(every_message::standby()));
+        assert_eq!(debug_words(made::<BaseBackup>()), debug_words(every_message::base_backup()));
         let requests = backend.iter().filter_map(|message| match message.parse() {
             Ok(BackendMessage::Authentication(request)) => Some(request),
             _ => None,
         });
-        assert_eq!(words(requests), words(every_message::authentication()));
+        assert_eq!(debug_words(requests), debug_words(every_message::authentication()));
     }
 
     #[test]
-    fn no_input_is_an_input() {
+    fn an_empty_input_makes_a_message() {
         let owned = OwnedMessage::<Backend>::arbitrary(&mut Unstructured::new(&[])).unwrap();
         assert!(owned.parse().is_ok());
     }

@@ -9,7 +9,7 @@ use super::readable::Text;
 use super::reader::Reader;
 use super::writer::{Writer, framed};
 
-/// `Authentication` (`R`): what the server wants the client to prove, or that it is satisfied.
+/// `Authentication` (`R`): the server's request for a proof of identity, or its consent.
 ///
 /// Layout: `Int32 code`, then by code.
 ///
@@ -25,7 +25,7 @@ pub enum Authentication<'a> {
     /// Kerberos V5, not offered since 9.4.
     #[doc(alias = "AuthenticationKerberosV5")]
     KerberosV5,
-    /// Asks for the password as it is.
+    /// Asks for the password in clear text.
     #[doc(alias = "AuthenticationCleartextPassword")]
     CleartextPassword,
     /// Asks for the password through `crypt`, not offered since 8.4.
@@ -65,7 +65,7 @@ pub enum Authentication<'a> {
         /// The challenge.
         data: &'a [u8],
     },
-    /// The last word of the mechanism; `Ok` follows.
+    /// The last message of the mechanism; `Ok` follows.
     #[doc(alias = "AuthenticationSASLFinal")]
     SaslFinal {
         /// The outcome, for SCRAM with the server's own proof.
@@ -77,7 +77,7 @@ impl<'a> Authentication<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte, or the code is unknown.
+    /// If the body does not follow its layout to its last byte, or the code is unknown.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("Authentication", body);
         let code = r.i32("code")?;
@@ -104,7 +104,7 @@ impl<'a> Authentication<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'R', "Authentication", out, |w| {
             w.i32(self.code());
@@ -169,7 +169,7 @@ impl fmt::Debug for Authentication<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sasl { mechanisms } => f.debug_tuple(self.name()).field(mechanisms).finish(),
-            // What the others hold are salts, tokens and proofs.
+            // The other variants hold salts, tokens and proofs.
             _ => f.write_str(self.name()),
         }
     }
@@ -201,19 +201,19 @@ impl sealed::Item for NameItem {
 
 /// Names, such as those of SASL mechanisms; items are `&[u8]`.
 pub type Names<'a> = List<'a, NameItem>;
-/// [`Names`] to fill.
+/// An owned list of [`Names`], to build messages with.
 pub type NamesBuf = ListBuf<NameItem>;
 
-/// What a client answers (`p`) to a request for authentication.
+/// A client's answer (`p`) to a request for authentication.
 ///
-/// One type byte serves four layouts; which one it is follows from the request before it. A reader gets the
+/// One type byte serves four layouts; the request before it decides which one. A reader gets the
 /// [body](crate::codec::FrontendMessage::AuthenticationResponse) and names the layout.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum AuthenticationResponse<'a> {
     /// `PasswordMessage`: the password, or its MD5 form.
     #[doc(alias = "PasswordMessage")]
     Password {
-        /// Without the NUL that ends it on the wire.
+        /// The bytes without the NUL that ends them in the message.
         password: &'a [u8],
     },
     /// `SASLInitialResponse`: the mechanism chosen and its first message.
@@ -242,7 +242,7 @@ impl<'a> AuthenticationResponse<'a> {
     /// Reads the body as a `PasswordMessage`.
     ///
     /// # Errors
-    /// If it is not one string.
+    /// If the body is not one string.
     pub fn parse_password(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("PasswordMessage", body);
         let password = r.cstr("password")?;
@@ -253,7 +253,7 @@ impl<'a> AuthenticationResponse<'a> {
     /// Reads the body as a `SASLInitialResponse`.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse_sasl_initial(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("SASLInitialResponse", body);
         let message = Self::SaslInitial { mechanism: r.cstr("mechanism")?, data: r.value("data")? };

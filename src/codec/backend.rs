@@ -33,8 +33,8 @@ pub enum BackendMessage<'a> {
     CloseComplete,
     /// `C`: a statement is done.
     CommandComplete {
-        /// What was done, such as `SELECT 1`. On replication connections of servers before 13 it says
-        /// `SELECT` for nearly everything: do not decide by it.
+        /// The command tag, such as `SELECT 1`. On replication connections servers before 13 send `SELECT`
+        /// for nearly everything: make no decision by it.
         tag: &'a [u8],
     },
     /// `W`: COPY in both directions begins.
@@ -90,11 +90,11 @@ impl<'a> BackendMessage<'a> {
     /// If no message of a server has this type, or the body does not follow its layout to the last byte.
     #[inline]
     pub fn parse(tag: u8, body: &'a [u8]) -> Result<Self, DecodeError> {
-        // The two that come by the million first; the rest is out of line.
+        // The two types that come by the million are first; the rest is out of line.
         match tag {
             b'd' => Ok(Self::CopyData(CopyData { data: body })),
             b'D' => DataRow::parse(body).map(Self::DataRow),
-            // As it is, it would have rows built in memory too: 3 ns of 17.
+            // Returned without `Ok` and `?`, this result would send rows through memory too: 3 ns of 17.
             _ => Ok(Self::parse_other(tag, body)?),
         }
     }
@@ -147,7 +147,7 @@ impl<'a> BackendMessage<'a> {
     /// Appends the message to `out`, type and length included.
     ///
     /// # Errors
-    /// If a string holds a NUL or the message is too long; `out` is as before then.
+    /// If a string holds a NUL or the message is too long; `out` then stays as it was.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let name = self.name();
         let mut empty = |tag| framed(tag, name, out, |_| Ok(()));

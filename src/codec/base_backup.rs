@@ -1,4 +1,4 @@
-//! What goes inside `CopyData` during BASE_BACKUP, from server 15 on.
+//! The messages inside `CopyData` during BASE_BACKUP, from server 15 on.
 
 use alloc::vec::Vec;
 
@@ -7,7 +7,8 @@ use super::readable::{Size, Text, unknown};
 use super::reader::Reader;
 use super::writer::write;
 
-/// What a server from 15 on sends inside `CopyData` during BASE_BACKUP. Older servers send bare tar data.
+/// A message that a server from 15 on sends inside `CopyData` during BASE_BACKUP. Older servers send bare tar
+/// data.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,7 +16,8 @@ use super::writer::write;
 pub enum BaseBackupMessage<'a> {
     /// `n`: an archive begins.
     NewArchive {
-        /// Its file name, such as `base.tar`. It comes from the peer: check it before making a file of it.
+        /// The archive's file name, such as `base.tar`. It comes from the peer: check it before you create
+        /// such a file.
         name: &'a [u8],
         /// The tablespace's directory on the server; empty for the main data directory.
         tablespace_path: &'a [u8],
@@ -26,11 +28,11 @@ pub enum BaseBackupMessage<'a> {
     Data(&'a [u8]),
     /// `p`: how many bytes of the current tablespace the server has read.
     Progress(i64),
-    /// A message of a newer server. To be ignored.
+    /// A message of a newer server. Ignore it.
     Unknown {
-        /// Its first byte.
+        /// The first byte of the message.
         kind: u8,
-        /// What follows it.
+        /// The bytes after the first.
         body: &'a [u8],
     },
 }
@@ -39,7 +41,7 @@ impl<'a> BaseBackupMessage<'a> {
     /// Reads the bytes of one `CopyData`.
     ///
     /// # Errors
-    /// If they do not follow the layout of their kind to the last byte.
+    /// If the bytes do not follow the layout of their kind to the last one.
     pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("BaseBackupMessage", data);
         let message = match r.u8("kind")? {
@@ -53,7 +55,8 @@ impl<'a> BaseBackupMessage<'a> {
         Ok(message)
     }
 
-    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    /// Appends the bytes of one `CopyData` to `out`; for use in
+    /// [`CopyData::encode_with`](super::CopyData::encode_with).
     ///
     /// # Errors
     /// If a name holds a NUL.

@@ -56,7 +56,7 @@ impl<'a> CopyResponse<'a> {
 
 /// `CopyData` (`d`): a run of bytes of a COPY in either direction.
 ///
-/// It need not end where a row ends. On a replication connection it holds one
+/// The run need not end where a row ends. On a replication connection it holds one
 /// [`ReplicationMessage`](super::ReplicationMessage), [`StandbyMessage`](super::StandbyMessage) or
 /// [`BaseBackupMessage`](super::BaseBackupMessage).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl CopyData<'_> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         Self::encode_with(out, |out| {
             out.extend_from_slice(self.data);
@@ -80,7 +80,7 @@ impl CopyData<'_> {
     /// Appends a `CopyData` whose bytes `payload` writes, without a copy in between.
     ///
     /// # Errors
-    /// What `payload` gives, or if the message is too long; `out` is as before then.
+    /// The error of `payload`, or that the message is too long; `out` then stays as it was.
     pub fn encode_with(
         out: &mut Vec<u8>,
         payload: impl FnOnce(&mut Vec<u8>) -> Result<(), EncodeError>,
@@ -91,7 +91,7 @@ impl CopyData<'_> {
 
 impl core::fmt::Debug for CopyData<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Up to 1 GiB of a table or of WAL has no place in a log line.
+        // Up to 1 GiB of a table or of WAL does not belong into a log line.
         f.debug_tuple("CopyData").field(&Size(self.data)).finish()
     }
 }

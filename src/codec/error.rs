@@ -1,8 +1,8 @@
 use core::fmt;
 
-/// Bytes from a peer that are not the message they claim to be.
+/// A peer sent bytes that are not the message they claim to be.
 ///
-/// It names the message and the field, never the value of a field, and is `Copy`: a decoder that fails
+/// The error names the message and the field, never the value of a field. It is `Copy`: a decoder that fails
 /// allocates nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeError {
@@ -22,20 +22,20 @@ pub enum DecodeErrorKind {
     Truncated,
     /// This many bytes are left over after the last field.
     Trailing(usize),
-    /// A length that is not one: negative, or too small to include itself.
+    /// An impossible length: negative, or too small to include itself.
     Length(i64),
     /// A length above the limit for this message in this phase.
     TooLong {
         /// The length that the peer announced, in bytes.
         length: u64,
-        /// The largest that is accepted.
+        /// The largest length that is accepted.
         limit: u64,
     },
-    /// A count that is not one.
+    /// An impossible count.
     Count(i64),
     /// A string without the NUL that ends it.
     Unterminated,
-    /// An empty name where the protocol has none.
+    /// An empty name where the protocol does not allow one.
     Empty,
     /// A value outside those that the protocol defines.
     Value(i64),
@@ -70,7 +70,7 @@ impl fmt::Display for DecodeError {
 
 impl core::error::Error for DecodeError {}
 
-/// A message that cannot be put on the wire.
+/// A message that cannot be encoded.
 ///
 /// The output is left as it was before the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ pub struct EncodeError {
     pub kind: EncodeErrorKind,
 }
 
-/// Why a field cannot be put on the wire.
+/// Why a field cannot be encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EncodeErrorKind {
@@ -93,9 +93,9 @@ pub enum EncodeErrorKind {
     Empty,
     /// Fewer bytes than the protocol asks for.
     TooShort,
-    /// More bytes than the protocol allows or a length of 32 bits can tell.
+    /// More bytes than the protocol allows or a length of 32 bits can express.
     TooLong,
-    /// More items than the count of the list can tell.
+    /// More items than the count of the list can express.
     TooMany,
 }
 

@@ -1,7 +1,7 @@
-//! An example of every message, to find where a message was forgotten.
+//! An example of every message, for tests that find the places where a message was forgotten.
 //!
-//! The compiler refuses a list that lacks a variant; then the tests here, and those of `arbitrary`, say where else the
-//! new variant is not known yet.
+//! The compiler refuses a list that lacks a variant. The tests here, and those of `arbitrary`, then name the
+//! other places that do not know the new variant yet.
 
 use alloc::collections::BTreeSet;
 use alloc::string::{String, ToString as _};
@@ -173,7 +173,7 @@ every! { base_backup: BaseBackupMessage {
     Unknown => BaseBackupMessage::Unknown { kind: b'?', body: b"" },
 } }
 
-/// Those that have a length on the wire.
+/// The messages that begin with a type and a length.
 pub(crate) fn framed_backend() -> Vec<BackendMessage<'static>> {
     let mut messages = backend();
     messages.retain(|message| !matches!(message, BackendMessage::OldStyleError { .. }));
@@ -181,7 +181,7 @@ pub(crate) fn framed_backend() -> Vec<BackendMessage<'static>> {
 }
 
 /// The first word of each message's `Debug`, which tells the variants of a family apart.
-pub(crate) fn words<M: Debug>(messages: impl IntoIterator<Item = M>) -> BTreeSet<String> {
+pub(crate) fn debug_words<M: Debug>(messages: impl IntoIterator<Item = M>) -> BTreeSet<String> {
     let word = |message: M| {
         let shown = alloc::format!("{message:?}");
         shown.split(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or_default().to_string()
@@ -189,28 +189,28 @@ pub(crate) fn words<M: Debug>(messages: impl IntoIterator<Item = M>) -> BTreeSet
     messages.into_iter().map(word).collect()
 }
 
-/// Every message is read as it was written, and has a word of its own.
-fn is_read_as_written<F: Family>(messages: &[F::Message<'static>]) {
+/// Checks that every message is read as it was written, and that each has a different word.
+fn check_read_as_written<F: Family>(messages: &[F::Message<'static>]) {
     for message in messages {
         let mut bytes = Vec::new();
         F::encode(message, &mut bytes).unwrap();
         let read = F::parse(&bytes).map(|read| alloc::format!("{read:?}"));
         assert_eq!(read, Ok(alloc::format!("{message:?}")));
     }
-    assert_eq!(words(messages).len(), messages.len());
+    assert_eq!(debug_words(messages).len(), messages.len());
 }
 
 #[test]
-fn what_can_be_written_can_be_read() {
-    is_read_as_written::<Backend>(&framed_backend());
-    is_read_as_written::<Frontend>(&frontend());
-    is_read_as_written::<Startup>(&startup());
-    is_read_as_written::<Replication>(&replication());
-    is_read_as_written::<Standby>(&standby());
-    is_read_as_written::<BaseBackup>(&base_backup());
+fn every_message_is_read_as_it_was_written() {
+    check_read_as_written::<Backend>(&framed_backend());
+    check_read_as_written::<Frontend>(&frontend());
+    check_read_as_written::<Startup>(&startup());
+    check_read_as_written::<Replication>(&replication());
+    check_read_as_written::<Standby>(&standby());
+    check_read_as_written::<BaseBackup>(&base_backup());
     let requests: Vec<_> = authentication().into_iter().map(BackendMessage::Authentication).collect();
     for request in &requests {
-        is_read_as_written::<Backend>(core::slice::from_ref(request));
+        check_read_as_written::<Backend>(core::slice::from_ref(request));
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Parse<'a> {
     pub statement: &'a [u8],
     /// The SQL.
     pub query: &'a [u8],
-    /// The types of the first parameters, 0 for "find out".
+    /// The types of the first parameters; 0 lets the server infer the type.
     pub parameter_types: Oids<'a>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Parse<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     #[expect(
         clippy::self_named_constructors,
         reason = "the message is named Parse, the verb is parse everywhere"
@@ -71,11 +71,11 @@ pub struct Bind<'a> {
     pub portal: &'a [u8],
     /// The statement's name; empty for the unnamed one.
     pub statement: &'a [u8],
-    /// None (all text), one for all, or one for each parameter.
+    /// No format (all text), one for all, or one for each parameter.
     pub parameter_formats: Formats<'a>,
     /// The parameters.
     pub parameters: Values<'a>,
-    /// None (all text), one for all, or one for each column of the result.
+    /// No format (all text), one for all, or one for each column of the result.
     pub result_formats: Formats<'a>,
 }
 
@@ -85,7 +85,7 @@ impl<'a> Bind<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("Bind", body);
         let (portal, statement) = (r.cstr("portal")?, r.cstr("statement")?);
@@ -144,7 +144,7 @@ fn write_formats(w: &mut Writer<'_>, formats: Formats<'_>, field: &'static str) 
     Ok(())
 }
 
-/// What `Describe` (`D`) and `Close` (`C`) name.
+/// The object that `Describe` (`D`) or `Close` (`C`) names.
 ///
 /// Layout: `Byte1 kind, String name`.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -211,7 +211,7 @@ impl<'a> Execute<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("Execute", body);
         let execute = Self { portal: r.cstr("portal")?, max_rows: r.i32("max_rows")? };
@@ -239,7 +239,7 @@ impl<'a> Execute<'a> {
 pub struct FunctionCall<'a> {
     /// The function's object identifier.
     pub function: u32,
-    /// None (all text), one for all, or one for each argument.
+    /// No format (all text), one for all, or one for each argument.
     pub argument_formats: Formats<'a>,
     /// The arguments.
     pub arguments: Values<'a>,
@@ -251,7 +251,7 @@ impl<'a> FunctionCall<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("FunctionCall", body);
         let function = r.u32("function")?;
@@ -267,7 +267,7 @@ impl<'a> FunctionCall<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'F', "FunctionCall", out, |w| {
             w.u32(self.function);
@@ -280,7 +280,7 @@ impl<'a> FunctionCall<'a> {
     }
 }
 
-/// `FunctionCallResponse` (`V`): what the function returned.
+/// `FunctionCallResponse` (`V`): the result of the function.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct FunctionCallResponse<'a> {
     /// The result; `None` for NULL.
@@ -293,7 +293,7 @@ impl<'a> FunctionCallResponse<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("FunctionCallResponse", body);
         r.refuse_huge()?;
@@ -305,7 +305,7 @@ impl<'a> FunctionCallResponse<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'V', "FunctionCallResponse", out, |w| w.value(self.value, "value"))
     }
@@ -314,7 +314,7 @@ impl<'a> FunctionCallResponse<'a> {
 /// `ParameterDescription` (`t`): the types of a statement's parameters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ParameterDescription<'a> {
-    /// One for each parameter.
+    /// One type for each parameter.
     pub types: Oids<'a>,
 }
 
@@ -322,7 +322,7 @@ impl<'a> ParameterDescription<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("ParameterDescription", body);
         let count = r.u16("count")?;
@@ -334,7 +334,7 @@ impl<'a> ParameterDescription<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b't', "ParameterDescription", out, |w| {
             w.count(self.types.len(), "types")?;

@@ -26,9 +26,9 @@ pub struct ErrorFields<'a> {
 /// One field of an error or notice.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Field<'a> {
-    /// What the field tells: `M` is the message, `C` the SQLSTATE. Never 0.
+    /// The meaning of the field: `M` is the message, `C` the SQLSTATE. Never 0.
     pub code: u8,
-    /// Its text, in the session's encoding.
+    /// The field's text, in the session's encoding.
     pub value: &'a [u8],
 }
 
@@ -55,19 +55,19 @@ impl sealed::Item for FieldItem {
     }
 }
 
-/// [`ErrorFields::fields`] to fill.
+/// An owned list of [`ErrorFields::fields`], to build messages with.
 pub type FieldsBuf = ListBuf<FieldItem>;
 
 impl<'a> ErrorFields<'a> {
     #[inline]
     pub(crate) fn parse(message: &'static str, body: &'a [u8]) -> Result<Self, DecodeError> {
-        match whole(body) {
+        match check_whole_body(body) {
             Some(fields) => Ok(Self { fields }),
             None => Self::parse_faulty(message, body),
         }
     }
 
-    /// Looks for the end of each field, to name the one that is wrong.
+    /// Reads field by field, so that the error names the one that is wrong.
     #[cold]
     fn parse_faulty(message: &'static str, body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new(message, body);
@@ -101,7 +101,7 @@ impl<'a> ErrorFields<'a> {
         self.get(b'C').and_then(SqlState::from_bytes)
     }
 
-    /// The severity. The never-translated field is taken if there is one (servers from 9.6 on).
+    /// The severity, from the field that is never translated if the server sends one (servers from 9.6 on).
     #[must_use]
     pub fn severity(&self) -> Severity {
         self.get(b'V').or_else(|| self.get(b'S')).map_or(Severity::Other, Severity::from_bytes)
@@ -133,19 +133,20 @@ impl<'a> ErrorFields<'a> {
     }
 }
 
-/// The fields of a body without fault, eight bytes at a time instead of one value after the other.
+/// The fields of a valid body, checked eight bytes at a time instead of one value after the other; `None` if
+/// the body has a fault.
 ///
-/// A zero byte ends a value, so one after it stands where a code would, and ends the list: there must be one
-/// such, at the end of the body.
+/// A zero byte ends a value. A second zero byte after it stands where a code would, and so ends the list:
+/// exactly one such pair must exist, at the end of the body.
 #[inline]
-fn whole(body: &[u8]) -> Option<List<'_, FieldItem>> {
+fn check_whole_body(body: &[u8]) -> Option<List<'_, FieldItem>> {
     let (0, fields) = body.split_last().map(|(end, fields)| (*end, fields))? else { return None };
-    // Nothing precedes the first code, as if a value had ended there.
+    // The first code follows nothing, which counts as the end of a value.
     let (mut before, mut adjacent, mut count) = (ZERO_FIRST, 0, 0_u64);
     let mut take = |zeros: u64| {
         adjacent |= zeros & (zeros << 8 | before);
         before = zeros >> 56;
-        // One for each of them, added up in the highest byte.
+        // One for each pair, added up in the highest byte.
         count = count.wrapping_add((zeros >> 7).wrapping_mul(0x0101_0101_0101_0101) >> 56);
     };
     let (words, rest) = fields.as_chunks();
@@ -160,10 +161,10 @@ fn whole(body: &[u8]) -> Option<List<'_, FieldItem>> {
     (is_ended && adjacent == 0).then(|| List::from_checked(count, fields))
 }
 
-/// What [`zero_bytes`] has for a word whose first byte is 0.
+/// The bit that [`zero_bytes`] sets if the first byte of a word is 0.
 const ZERO_FIRST: u64 = 0x80;
 
-/// The highest bit of each byte that is 0, and no other.
+/// Sets the highest bit of each byte that is 0, and no other bit.
 const fn zero_bytes(word: u64) -> u64 {
     const LOW_BITS: u64 = 0x7f7f_7f7f_7f7f_7f7f;
     !((word & LOW_BITS).wrapping_add(LOW_BITS) | word | LOW_BITS)
@@ -179,7 +180,7 @@ impl fmt::Debug for ErrorFields<'_> {
     }
 }
 
-/// How bad an error or notice is.
+/// The severity of an error or notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Severity {
@@ -189,17 +190,17 @@ pub enum Severity {
     Fatal,
     /// The whole server restarts.
     Panic,
-    /// Something likely to be wrong.
+    /// Something is probably wrong.
     Warning,
-    /// Worth knowing.
+    /// Useful to know.
     Notice,
     /// For developers.
     Debug,
-    /// What the client asked to be told.
+    /// Information that the client has asked for.
     Info,
     /// For the server's log.
     Log,
-    /// A word that PostgreSQL does not have, or none.
+    /// A word that PostgreSQL does not use, or no severity at all.
     Other,
 }
 
@@ -218,13 +219,13 @@ impl Severity {
         }
     }
 
-    /// Whether the server ends the connection after this.
+    /// Whether the server ends the connection after an error of this severity.
     #[must_use]
     pub const fn ends_connection(self) -> bool {
         matches!(self, Self::Fatal | Self::Panic)
     }
 
-    /// PostgreSQL's word for it.
+    /// PostgreSQL's word for the severity.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -254,39 +255,39 @@ impl fmt::Display for Severity {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerError {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What kind of error it is; `XX000` where the server gave none.
+    /// The kind of error; `XX000` if the server sent none.
     pub sqlstate: SqlState,
     /// The primary message.
     pub message: String,
     /// More about the problem.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// Advice on how to solve the problem.
     pub hint: Option<String>,
-    /// Where in the statement, in characters from 1.
+    /// The position of the error in the statement, in characters from 1.
     pub position: Option<u32>,
-    /// Where in the internal statement, in characters from 1.
+    /// The position of the error in the internal statement, in characters from 1.
     pub internal_position: Option<u32>,
-    /// The statement that the server made itself.
+    /// The text of a statement that the server generated itself.
     pub internal_query: Option<String>,
     /// What the server was doing, innermost first.
     pub context: Option<String>,
-    /// The schema it is about.
+    /// The schema that the error is about.
     pub schema: Option<String>,
-    /// The table it is about.
+    /// The table that the error is about.
     pub table: Option<String>,
-    /// The column it is about.
+    /// The column that the error is about.
     pub column: Option<String>,
-    /// The data type it is about.
+    /// The data type that the error is about.
     pub data_type: Option<String>,
-    /// The constraint it is about.
+    /// The constraint that the error is about.
     pub constraint: Option<String>,
-    /// The server's source file.
+    /// The server's source file that reported the error.
     pub file: Option<String>,
-    /// The line there.
+    /// The line in that file.
     pub line: Option<u32>,
-    /// The routine there.
+    /// The routine in that file.
     pub routine: Option<String>,
 }
 
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn errors_and_notices_are_their_bytes() {
-        // PostgreSQL 15 on SELECT 1/0.
+        // PostgreSQL 15's answer to SELECT 1/0.
         let division = fields(&[
             (b'S', b"ERROR"),
             (b'V', b"ERROR"),
@@ -346,15 +347,15 @@ mod tests {
         malformed::<Backend>(b"E", b"Mtext\0\0C");
     }
 
-    /// The fast way and the plain one say the same of everything.
+    /// The fast check and the plain one agree about every body.
     #[test]
-    fn bodies_of_every_length_and_with_every_fault_are_told() {
+    fn faults_are_found_in_bodies_of_every_length() {
         for len in 0..40 {
             let mut body = Vec::new();
             body.resize(len, b'x');
             let mut check = |zeros: &[usize]| {
                 zeros.iter().for_each(|&at| body[at] = 0);
-                if let Some(fields) = whole(&body) {
+                if let Some(fields) = check_whole_body(&body) {
                     assert_eq!(ErrorFields::parse_faulty("", &body), Ok(ErrorFields { fields }));
                     assert_eq!(fields.iter().count(), fields.len());
                 } else if ErrorFields::parse_faulty("", &body).is_ok() {

@@ -6,17 +6,18 @@ use super::reader::find_nul;
 use super::tag::BackendTag;
 use super::{BackendMessage, FrontendMessage, StartupPacket};
 
-/// What stands at the beginning of a buffer.
+/// The answer to the question whether a buffer begins with a whole frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Need {
     /// A whole frame of this many bytes, type and length included.
     Frame(usize),
-    /// At least this many more bytes are needed before there can be an answer. Not an error, and never 0.
+    /// At least this many more bytes are needed before the frame can be whole or refused. Not an error, and
+    /// never 0.
     More(usize),
 }
 
-/// Bytes of a type and a length.
+/// The size of a type and a length, in bytes.
 const HEADER: usize = 5;
 
 /// Frames from a server, in the two phases that have different rules.
@@ -35,8 +36,8 @@ const HEADER: usize = 5;
 pub struct BackendFraming {
     /// The largest messages that are accepted.
     pub limits: Limits,
-    /// Whether authentication is over. Before, lengths are kept short, and an error may come in the old
-    /// form without a length (servers before 14, or a refused protocol version).
+    /// Whether authentication is over. Before that, only short messages are accepted, and an error may have
+    /// the old form without a length (servers before 14, or a refused protocol version).
     pub ready: bool,
 }
 
@@ -46,11 +47,11 @@ impl BackendFraming {
     /// The rules after authentication, with the default limits.
     pub const READY: Self = Self { limits: Limits::DEFAULT, ready: true };
 
-    /// What stands at the beginning of `input`.
+    /// Measures the frame at the beginning of `input`.
     ///
     /// # Errors
-    /// If the type byte is none of a server's or the length is impossible or above the limit. The
-    /// connection is out of step then and has to be closed.
+    /// If no message of a server has this type byte, or if the length is impossible or above the limit. The
+    /// connection is then out of step and has to be closed.
     #[inline]
     #[expect(clippy::needless_question_mark, reason = "without it, the answer goes through memory")]
     pub fn need(&self, input: &[u8]) -> Result<Need, DecodeError> {
@@ -60,7 +61,7 @@ impl BackendFraming {
         if self.is_old_style_error(input) {
             return old_style_error(input, self.limits.startup_error);
         }
-        match total(*length, self.limits.backend(tag, self.ready)) {
+        match checked_len(*length, self.limits.backend(tag, self.ready)) {
             Ok(total) => Ok(frame(total.saturating_add(1), input.len())),
             Err(kind) => Err(DecodeError::new(BackendTag::name_of(tag)?, "length", kind)),
         }
@@ -68,7 +69,7 @@ impl BackendFraming {
 
     #[cold]
     fn need_header(&self, input: &[u8]) -> Result<Need, DecodeError> {
-        // Garbage is refused at its first byte: it may never send five.
+        // An unknown type is refused at its first byte: its sender may never send five.
         if let Some(&tag) = input.first() {
             BackendTag::name_of(tag)?;
         }
@@ -93,7 +94,8 @@ impl BackendFraming {
         BackendMessage::parse(tag, body)
     }
 
-    /// libpq's rule: a length that no error has is no length but text. The first byte of a text tells.
+    /// libpq's rule: a length word that no error can have is text. The first byte of a text is enough to
+    /// decide.
     #[inline]
     fn is_old_style_error(&self, frame: &[u8]) -> bool {
         let [b'E', rest @ ..] = frame else { return false };
@@ -106,7 +108,7 @@ impl BackendFraming {
                 length < 8 || length > self.limits.startup_error
             }
             &[a, ref rest @ ..] => {
-                // The least length that can still come of these bytes.
+                // The smallest length that can begin with these bytes.
                 let (b, c) = (rest.first().copied().unwrap_or(0), rest.get(1).copied().unwrap_or(0));
                 u32::from_be_bytes([a, b, c, 0]) > self.limits.startup_error
             }
@@ -127,9 +129,9 @@ fn old_style_error(input: &[u8], limit: u32) -> Result<Need, DecodeError> {
     }
 }
 
-/// The bytes that a length word tells, itself included. A type without a limit is none.
+/// The length that a length word gives, including itself. A type without a limit is unknown.
 #[inline]
-fn total(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> {
+fn checked_len(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> {
     let signed = i32::from_be_bytes(length);
     let limit = limit.unwrap_or(0);
     match (u32::try_from(signed), usize::try_from(signed)) {
@@ -141,13 +143,13 @@ fn total(length: [u8; 4], limit: Option<u32>) -> Result<usize, DecodeErrorKind> 
     }
 }
 
-/// What a buffer of `have` bytes needs for a frame of `total`.
+/// The answer for a buffer that has `have` of the `total` bytes of a frame.
 #[inline]
 const fn frame(total: usize, have: usize) -> Need {
     if have >= total { Need::Frame(total) } else { more(total, have) }
 }
 
-/// Out of line, so that neither answer is made where the other is given.
+/// Out of line, so that the code for one answer does not slow down the other.
 #[cold]
 const fn more(total: usize, have: usize) -> Need {
     Need::More(total.saturating_sub(have))
@@ -168,13 +170,13 @@ fn split(
     Err(DecodeError::new(name_of(tag)?, "length", disagreement(*length, body.len())))
 }
 
-/// Whether a length word tells how many bytes it and the body are.
+/// Whether a length word is the length of itself and the body.
 #[inline]
 fn agrees(length: [u8; 4], body: usize) -> bool {
     usize::try_from(i32::from_be_bytes(length)).is_ok_and(|told| told == body.saturating_add(4))
 }
 
-/// How a length word differs from the bytes that follow it.
+/// The error for a length word that differs from the bytes that follow it.
 #[cold]
 fn disagreement(length: [u8; 4], body: usize) -> DecodeErrorKind {
     let told = i32::from_be_bytes(length);
@@ -185,12 +187,12 @@ fn disagreement(length: [u8; 4], body: usize) -> DecodeErrorKind {
     }
 }
 
-/// Frames from a client: what a server, a proxy or a test double reads.
+/// Frames from a client, as a server, a proxy or a test double reads them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrontendFraming {
     /// The largest messages that are accepted.
     pub limits: Limits,
-    /// Whether authentication is over. Before, lengths are kept short.
+    /// Whether authentication is over. Before that, only short messages are accepted.
     pub ready: bool,
 }
 
@@ -200,7 +202,7 @@ impl FrontendFraming {
     /// The rules after authentication, with the default limits.
     pub const READY: Self = Self { limits: Limits::DEFAULT, ready: true };
 
-    /// What stands at the beginning of `input` where a connection begins: a packet without a type byte.
+    /// Measures the packet without a type byte at the beginning of `input`, where a connection begins.
     ///
     /// # Errors
     /// If the length is impossible or above the limit.
@@ -208,8 +210,8 @@ impl FrontendFraming {
         let Some(length) = input.first_chunk::<4>() else {
             return Ok(Need::More(4_usize.saturating_sub(input.len())));
         };
-        let total = match total(*length, Some(self.limits.startup)) {
-            // Not even a version.
+        let total = match checked_len(*length, Some(self.limits.startup)) {
+            // Too short for a version.
             Ok(total @ ..8) => Err(DecodeErrorKind::Length(i64::try_from(total).unwrap_or(i64::MAX))),
             total => total,
         };
@@ -233,10 +235,10 @@ impl FrontendFraming {
         Err(DecodeError::new("StartupMessage", "length", disagreement(*length, body.len())))
     }
 
-    /// What stands at the beginning of `input` after the start of the connection.
+    /// Measures the frame at the beginning of `input`, once the connection has begun.
     ///
     /// # Errors
-    /// If the type byte is none of a client's or the length is impossible or above the limit.
+    /// If no message of a client has this type byte, or if the length is impossible or above the limit.
     #[inline]
     pub fn need(&self, input: &[u8]) -> Result<Need, DecodeError> {
         let Some(&[tag, ref length @ ..]) = input.first_chunk::<HEADER>() else {
@@ -245,7 +247,7 @@ impl FrontendFraming {
             }
             return Ok(Need::More(HEADER.saturating_sub(input.len())));
         };
-        match total(*length, self.limits.frontend(tag, self.ready)) {
+        match checked_len(*length, self.limits.frontend(tag, self.ready)) {
             Ok(total) => Ok(frame(total.saturating_add(1), input.len())),
             Err(kind) => Err(DecodeError::new(FrontendMessage::name_of(tag)?, "length", kind)),
         }
@@ -274,7 +276,7 @@ mod tests {
     use crate::codec::Need::{Frame, More};
     use alloc::vec::Vec;
 
-    /// Some bytes of a stream, each answer of `need` on the way to the first frame.
+    /// Every answer of `need` on the way to the first frame, while the input grows.
     fn answers(
         input: &[u8],
         need: impl Fn(&[u8]) -> Result<Need, DecodeError>,
@@ -311,7 +313,7 @@ mod tests {
         }
     }
 
-    /// A header with this length word, and room behind it.
+    /// A header with this length word, and zeros after it.
     fn header(tag: &[u8], length: i32) -> Vec<u8> {
         [tag, &length.to_be_bytes(), &[0; 8]].concat()
     }
@@ -382,9 +384,9 @@ mod tests {
         assert!(startup.need_startup(&header(b"", 10_005)).is_err());
     }
 
-    /// Each limit counts for its own types and for no other.
+    /// Each limit applies to its own types and to no other.
     #[test]
-    fn own_limits_count() {
+    fn each_limit_applies_to_its_own_types_only() {
         type Field = fn(&mut Limits) -> &mut u32;
         let own = |field: Field| {
             let mut limits = Limits::DEFAULT;
@@ -456,7 +458,7 @@ mod tests {
     fn only_the_start_has_old_style_errors() {
         assert_eq!(BackendFraming::STARTUP.need(b"EFATAL\0"), Ok(Frame(7)));
         assert!(BackendFraming::READY.need(b"EFATAL\0").is_err());
-        // A length that an error can have is a length.
+        // A length word that an error can have is a length.
         assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\0\x08"), Ok(More(4)));
         assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\x75\x30"), Ok(More(29_996)));
         assert_eq!(BackendFraming::STARTUP.need(b"E\0\0\x75\x31"), Ok(Frame(2)));

@@ -11,7 +11,7 @@ use super::writer::framed;
 
 /// A message from a client once the connection has begun, borrowing the bytes of its frame.
 ///
-/// What comes before is a [`StartupPacket`](super::StartupPacket).
+/// The packet before it is a [`StartupPacket`](super::StartupPacket).
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,11 +36,11 @@ pub enum FrontendMessage<'a> {
         /// Why, for the server's error message.
         message: &'a [u8],
     },
-    /// `D`: asks what a statement or portal looks like.
+    /// `D`: asks for the parameters and columns of a statement or portal.
     Describe(Target<'a>),
     /// `E`
     Execute(Execute<'a>),
-    /// `H`: asks the server to send what it has.
+    /// `H`: asks the server to send its pending output.
     Flush,
     /// `F`
     FunctionCall(FunctionCall<'a>),
@@ -92,7 +92,7 @@ impl<'a> FrontendMessage<'a> {
     /// Appends the message to `out`, type and length included.
     ///
     /// # Errors
-    /// If a string holds a NUL or the message is too long; `out` is as before then.
+    /// If a string holds a NUL or the message is too long; `out` then stays as it was.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let name = self.name();

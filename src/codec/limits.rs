@@ -1,13 +1,13 @@
 /// The largest messages that are accepted, by phase and type, in bytes of the length word (which counts
 /// itself but not the type byte).
 ///
-/// The defaults are libpq's rules where it has some and PostgreSQL's own limits elsewhere. A harness or a
-/// device sets its own; nothing is ever allocated from a length that a peer claims, so a limit bounds the
-/// buffer that collects one message.
+/// The defaults are libpq's rules where libpq has any, and PostgreSQL's own limits elsewhere. A test harness
+/// or a small device sets its own. Nothing is ever allocated from a length that a peer claims, so a limit
+/// bounds the buffer that collects one message.
 ///
 /// ```
 /// use tapster::codec::Limits;
-/// // A device that reads WAL in messages of at most 128 KiB and nothing else that is long.
+/// // For a device that reads WAL in messages of at most 128 KiB, and no other long messages.
 /// let limits = Limits { copy_data: 131_072 + 32, data_row: 8_192, ..Limits::DEFAULT };
 /// # assert_ne!(limits, Limits::default());
 /// ```
@@ -20,7 +20,7 @@ pub struct Limits {
     pub negotiation: u32,
     /// `ErrorResponse` and `NoticeResponse` while a connection is being made.
     pub startup_error: u32,
-    /// What a client answers to a request for authentication. The server takes 65 535 bytes.
+    /// A client's answer to a request for authentication. The server takes 65 535 bytes.
     pub authentication_response: u32,
     /// Every type of a server that is not named elsewhere.
     pub other: u32,
@@ -67,7 +67,7 @@ impl Limits {
     /// The limit for a message from a server, if one has this type; `ready` once authentication is over.
     #[inline]
     pub(crate) const fn backend(&self, tag: u8, ready: bool) -> Option<u32> {
-        // The two that come by the million first; the rest is out of line.
+        // The two types that come by the million are first; the rest is out of line.
         match tag {
             b'd' if ready => Some(self.copy_data),
             b'D' if ready => Some(self.data_row),

@@ -1,4 +1,4 @@
-//! Lists inside messages: checked once, then read without failing.
+//! Lists inside messages: checked once, then read without the possibility of an error.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -8,7 +8,7 @@ use super::error::{DecodeError, EncodeError, EncodeErrorKind};
 use super::reader::Reader;
 use super::writer::{Writer, write};
 
-/// A kind of list item: how one is read and written. Sealed; the kinds are those of the protocol.
+/// A kind of list item: how an item is read and written. Sealed; the kinds are those of the protocol.
 pub trait Item: sealed::Item {}
 
 pub(crate) mod sealed {
@@ -17,12 +17,12 @@ pub(crate) mod sealed {
     use super::{DecodeError, EncodeError, Reader, Writer};
 
     pub trait Item {
-        /// What the list yields.
+        /// The item that the list yields.
         type Item<'a>: Clone + Debug + PartialEq;
 
         fn read<'a>(reader: &mut Reader<'a>) -> Result<Self::Item<'a>, DecodeError>;
 
-        /// Reads one and forgets it.
+        /// Checks an item without keeping it.
         #[inline]
         fn check(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
             Self::read(reader).map(drop)
@@ -30,7 +30,7 @@ pub(crate) mod sealed {
 
         fn write(item: &Self::Item<'_>, writer: &mut Writer<'_>) -> Result<(), EncodeError>;
 
-        /// `Debug` of one in a list.
+        /// `Debug` of an item in a list.
         fn show(item: &Self::Item<'_>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             item.fmt(f)
         }
@@ -39,8 +39,9 @@ pub(crate) mod sealed {
 
 /// A list that borrows the bytes of its message.
 ///
-/// It was walked when the message was parsed, so iterating cannot fail. Its items stay on the wire: no
-/// memory is taken whatever count the peer claims. To make one, fill a [`ListBuf`].
+/// The whole list was checked when the message was parsed, so iterating cannot fail. The items stay in the
+/// bytes of the message: no memory is allocated, whatever count the peer claims. To make one, fill a
+/// [`ListBuf`].
 pub struct List<'a, T: Item> {
     count: usize,
     bytes: &'a [u8],
@@ -68,7 +69,7 @@ impl<'a, T: Item> List<'a, T> {
         Ok(Self { count, bytes: all.get(..used).unwrap_or_default(), kind: PhantomData })
     }
 
-    /// Checks `count` items that are all that is left.
+    /// Checks `count` items, after which nothing may be left.
     #[inline]
     pub(crate) fn counted_to_end(mut reader: Reader<'a>, count: usize) -> Result<Self, DecodeError> {
         let bytes = reader.peek();
@@ -80,7 +81,7 @@ impl<'a, T: Item> List<'a, T> {
         Ok(Self { count, bytes, kind: PhantomData })
     }
 
-    /// Checks items up to the zero byte that ends the list, and takes that too.
+    /// Checks items up to the zero byte that ends the list, and takes the zero byte too.
     #[inline]
     pub(crate) fn terminated(reader: &mut Reader<'a>, field: &'static str) -> Result<Self, DecodeError> {
         let all = reader.peek();
@@ -116,13 +117,13 @@ impl<'a, T: Item> List<'a, T> {
         ListIter { left: self.count, reader: Reader::new("list", self.bytes), kind: PhantomData }
     }
 
-    /// The item at `index`, from 0. It walks there: for many, use [`iter`](Self::iter).
+    /// The item at `index`, from 0. This reads all items before it: for many items, use [`iter`](Self::iter).
     #[must_use]
     pub fn get(&self, index: usize) -> Option<T::Item<'a>> {
         self.iter().nth(index)
     }
 
-    /// The items as they stand on the wire, without count or terminator.
+    /// The items as they are encoded, without count or terminator.
     #[must_use]
     pub const fn as_bytes(&self) -> &'a [u8] {
         self.bytes
@@ -250,8 +251,8 @@ impl<T: Item> ListBuf<T> {
     /// Adds an item at the end.
     ///
     /// # Errors
-    /// If the item cannot stand on the wire (a NUL in a string, a value of 2 GiB) or the list has 65535
-    /// items already; the list is unchanged then.
+    /// If the item cannot be encoded (a NUL in a string, a value of 2 GiB) or the list has 65535 items
+    /// already; the list then stays as it was.
     pub fn push(&mut self, item: T::Item<'_>) -> Result<(), EncodeError> {
         let Some(count) = self.count.checked_add(1).filter(|&n| n <= usize::from(u16::MAX)) else {
             return Err(EncodeError::new("list", "count", EncodeErrorKind::TooMany));
@@ -336,7 +337,7 @@ mod tests {
         assert!(names.as_list().is_empty());
     }
 
-    /// With no item, one, and as many as a count can tell.
+    /// With no item, one, and as many as a count can express.
     #[test]
     fn every_message_with_a_list_holds_from_none_to_the_most_items() {
         for count in [0, 1, 65_535] {

@@ -1,13 +1,13 @@
 //! Every message of PostgreSQL's frontend/backend protocol 3.0 and 3.2, both directions.
 //!
 //! Decoding borrows: a [`BackendMessage`] or [`FrontendMessage`] points into the bytes of its frame and
-//! allocates nothing. Framing is apart from parsing and speaks in lengths: [`BackendFraming`] and
-//! [`FrontendFraming`] say how many bytes the next frame has or how many are missing, and a parse only
-//! ever sees one whole frame and must use all of it. Lists inside messages are checked once, then read
-//! without failing ([`List`]).
+//! allocates nothing. Framing is separate from parsing and deals only with lengths: [`BackendFraming`] and
+//! [`FrontendFraming`] say how many bytes the next frame has or how many are missing. A parser only ever sees
+//! one whole frame, and must use all of it. Lists inside messages are checked once; reading them later cannot
+//! fail ([`List`]).
 //!
-//! Peers are taken for hostile: every length, count and value is checked, nothing is allocated from a count
-//! that a peer claims, nothing panics, and [`Limits`] bound what one message may need.
+//! Every peer is treated as hostile: every length, count and value is checked, nothing is allocated from a
+//! count that a peer claims, nothing panics, and [`Limits`] bound what one message may need.
 //!
 //! ```
 //! use tapster::codec::{BackendFraming, BackendMessage, FrontendMessage, Need};
@@ -16,7 +16,7 @@
 //! let mut out = Vec::new();
 //! FrontendMessage::Query { query: b"SELECT 'a'" }.encode(&mut out)?;
 //!
-//! // ... and reads what comes back, however it was split on the way.
+//! // ... and reads the answer, however the network has split it.
 //! let input = b"D\0\0\0\x0b\0\x01\0\0\0\x01aC\0\0\0\rSELECT 1\0Z\0\0\0\x05I";
 //! let (framing, mut rest, mut seen) = (BackendFraming::READY, &input[..], Vec::new());
 //! while let Need::Frame(len) = framing.need(rest)? {

@@ -11,8 +11,8 @@ use super::{
     StandbyMessage, StartupPacket,
 };
 
-/// A family of messages: those that one side sends in one place. Sealed; the families are those of the
-/// protocol.
+/// A family of messages: all that one side may send in one part of the protocol. Sealed; the families are
+/// those of the protocol.
 pub trait Family: sealed::Family {}
 
 pub(crate) mod sealed {
@@ -22,13 +22,13 @@ pub(crate) mod sealed {
         /// A message that borrows its bytes.
         type Message<'a>: Copy + core::fmt::Debug + PartialEq;
 
-        /// Bytes before the body. Where there are any, the last four are the length word.
+        /// How many bytes come before the body. If there are any, the last four are the length word.
         const HEADER: usize;
 
         fn parse(bytes: &[u8]) -> Result<Self::Message<'_>, DecodeError>;
         fn encode(message: &Self::Message<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError>;
 
-        /// Appends some message that is right in every respect.
+        /// Appends a valid message.
         #[cfg(feature = "arbitrary")]
         fn arbitrary(u: &mut arbitrary::Unstructured<'_>, out: &mut Vec<u8>) -> arbitrary::Result<()>;
     }
@@ -68,17 +68,17 @@ families! {
     Frontend: FrontendMessage, 5, |bytes| FrontendFraming::READY.parse(bytes), frontend;
     /// Packets that begin a connection: [`StartupPacket`].
     Startup: StartupPacket, 4, |bytes| FrontendFraming::STARTUP.parse_startup(bytes), startup;
-    /// What a walsender puts into `CopyData`: [`ReplicationMessage`].
+    /// The messages of a walsender inside `CopyData`: [`ReplicationMessage`].
     Replication: ReplicationMessage, 0, ReplicationMessage::parse, replication;
-    /// What a standby puts into `CopyData`: [`StandbyMessage`].
+    /// The messages of a standby inside `CopyData`: [`StandbyMessage`].
     Standby: StandbyMessage, 0, StandbyMessage::parse, standby;
-    /// What a base backup puts into `CopyData`: [`BaseBackupMessage`].
+    /// The messages of a base backup inside `CopyData`: [`BaseBackupMessage`].
     BaseBackup: BaseBackupMessage, 0, BaseBackupMessage::parse, base_backup;
 }
 
-/// A message of a [`Family`] that owns its bytes, just as they go over the wire.
+/// A message of a [`Family`] that owns its bytes, exactly as they are sent.
 ///
-/// With the feature `arbitrary` it can be made from a fuzzer's input.
+/// With the feature `arbitrary` a fuzzer's input can be turned into one.
 ///
 /// ```
 /// use tapster::codec::{Backend, BackendMessage, OwnedMessage, TransactionStatus};
@@ -98,14 +98,14 @@ impl<F: Family> OwnedMessage<F> {
     /// Encodes a message.
     ///
     /// # Errors
-    /// If the message cannot be put on the wire.
+    /// If the message cannot be encoded.
     pub fn new(message: &F::Message<'_>) -> Result<Self, EncodeError> {
         let mut bytes = Vec::new();
         F::encode(message, &mut bytes)?;
         Ok(Self { bytes, family: PhantomData })
     }
 
-    /// Keeps a copy of what a peer sent: one whole message and nothing else.
+    /// Keeps a copy of the bytes that a peer sent: one whole message and nothing else.
     ///
     /// # Errors
     /// If the bytes are not exactly one well-formed message.
@@ -117,8 +117,8 @@ impl<F: Family> OwnedMessage<F> {
     /// The message.
     ///
     /// # Errors
-    /// None for what a parser has made or the feature `arbitrary` makes. A message put together by hand can
-    /// hold what no peer may send, such as an unknown kind that is in fact known.
+    /// None for a message from a parser or from the feature `arbitrary`. A message built by hand can hold
+    /// content that no peer may send, such as a known kind as an unknown one.
     pub fn parse(&self) -> Result<F::Message<'_>, DecodeError> {
         F::parse(&self.bytes)
     }
@@ -169,7 +169,7 @@ impl<F: Family> Eq for OwnedMessage<F> {}
 
 impl<F: Family> fmt::Debug for OwnedMessage<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What the message hides, such as a password, its bytes must not show.
+        // The bytes would show what the message hides, such as a password.
         match self.parse() {
             Ok(message) => message.fmt(f),
             Err(error) => write!(f, "OwnedMessage({} bytes: {error})", self.bytes.len()),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_from_the_wire_is_kept_byte_for_byte() {
+    fn a_message_from_a_peer_is_kept_byte_for_byte() {
         let (sync, flush) = (b"S\0\0\0\x04", b"H\0\0\0\x04");
         let owned = OwnedMessage::<Frontend>::from_wire(sync).unwrap();
         assert_eq!(

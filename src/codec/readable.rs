@@ -1,4 +1,4 @@
-//! `Debug` of messages: what is text is shown as text, and no secret is shown at all.
+//! `Debug` of messages: text is shown as text, and no secret is shown at all.
 
 use core::fmt;
 
@@ -14,12 +14,12 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
-/// A value that may be NULL.
+/// The text of a value that may be NULL.
 pub(super) fn nullable(value: Option<&[u8]>) -> Option<Text<'_>> {
     value.map(Text)
 }
 
-/// Bytes that are too many to be shown.
+/// Bytes that are too many to be shown: only their number is.
 pub(super) struct Size<'a>(pub(super) &'a [u8]);
 
 impl fmt::Debug for Size<'_> {
@@ -28,12 +28,12 @@ impl fmt::Debug for Size<'_> {
     }
 }
 
-/// A message inside `CopyData` whose kind is not known here.
+/// Shows a message of an unknown kind inside `CopyData`.
 pub(super) fn unknown(kind: u8, body: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.debug_struct("Unknown").field("kind", &char::from(kind)).field("body", &Size(body)).finish()
 }
 
-/// `Debug` as it would be derived, but that a field followed by `: how` is shown as `how(field)`.
+/// Implements `Debug` as a derive would, except that a field followed by `: how` is shown as `how(field)`.
 macro_rules! readable {
     ($type:ident { $($field:ident $(: $how:path)?),* }) => {
         impl core::fmt::Debug for $type<'_> {
@@ -146,7 +146,7 @@ Unknown { kind: 'p', body: 9 bytes }
             &AuthenticationResponse::Gss { data: SECRET },
             &StartupPacket::Cancel(CancelRequest { process_id: 7, secret_key: SECRET }),
         ]);
-        // As text, as numbers, and each byte of it as an escape.
+        // The secret as text, as numbers, and with each byte as an escape.
         for secret in ["hunter22", "104, 117", "0x68", "\\x68", "salt", "115, 97"] {
             assert!(!all.contains(secret), "{all}");
         }

@@ -1,8 +1,8 @@
-//! The one place that takes bytes apart.
+//! The only place that takes the bytes of a message apart.
 
 use super::error::{DecodeError, DecodeErrorKind};
 
-/// A cursor over the body of one message. Each read names its field, for the error.
+/// A cursor over the body of one message. Each read names its field, so that an error can name it.
 #[derive(Clone, Copy)]
 pub struct Reader<'a> {
     message: &'static str,
@@ -87,8 +87,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What no message holds, since its length word could not tell it. Asked before reading a
-    /// [`value`](Self::value).
+    /// Refuses a body that is longer than a length word can express, as no message holds one. Call it before
+    /// [`value`](Self::value), which relies on it.
     #[inline]
     pub(crate) fn refuse_huge(&self) -> Result<(), DecodeError> {
         match i32::try_from(self.rest.len()) {
@@ -105,7 +105,8 @@ impl<'a> Reader<'a> {
 
     /// A value with its length before it: -1 is NULL, any other negative length is malformed.
     ///
-    /// Without a sign, a negative length is larger than what is left of any message: one comparison finds both.
+    /// Read without its sign, a negative length is larger than the rest of any message, so one comparison
+    /// finds both faults.
     #[inline]
     pub(crate) fn value(&mut self, field: &'static str) -> Result<Option<&'a [u8]>, DecodeError> {
         let len = self.u32(field)?;
@@ -119,7 +120,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks a [`value`](Self::value) and makes none of it: half of the work on a row.
+    /// Checks a [`value`](Self::value) without returning it, which is half of the work on a row.
     #[inline]
     pub(crate) fn skip_value(&mut self, field: &'static str) -> Result<(), DecodeError> {
         let len = self.u32(field)?;
@@ -140,19 +141,19 @@ impl<'a> Reader<'a> {
         self.error(field, kind)
     }
 
-    /// Everything that is left.
+    /// Takes everything that is left.
     #[inline]
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         core::mem::take(&mut self.rest)
     }
 
-    /// What is left, without taking it.
+    /// The bytes that are left, without taking them.
     #[inline]
     pub(crate) const fn peek(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// The end of the message: nothing may be left.
+    /// Ends the reading: an error if bytes are left.
     #[inline]
     pub(crate) const fn finish(self) -> Result<(), DecodeError> {
         match self.rest.len() {
@@ -162,11 +163,11 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The length -1, without its sign.
+/// The length -1, read without its sign.
 const NULL: u32 = u32::MAX;
 
-/// Where the first NUL is. Eight bytes at a time, because strings are most of what a server sends in errors
-/// and descriptions, and most of them are short.
+/// The position of the first NUL. Searches eight bytes at a time, because errors and descriptions consist
+/// mostly of strings, and most of these are short.
 #[inline]
 pub(crate) fn find_nul(bytes: &[u8]) -> Option<usize> {
     const LOW_BITS: u64 = 0x0101_0101_0101_0101;
@@ -175,7 +176,8 @@ pub(crate) fn find_nul(bytes: &[u8]) -> Option<usize> {
     let mut rest = bytes;
     while let Some((word, after)) = rest.split_first_chunk() {
         let word = u64::from_le_bytes(*word);
-        // Taking 1 from a byte borrows into its high bit if it was 0; the lowest such bit is never wrong.
+        // Subtracting 1 from a byte that is 0 sets its high bit. The lowest bit found is always right; a
+        // higher one may come from a borrow.
         let nul = word.wrapping_sub(LOW_BITS) & !word & HIGH_BITS;
         if nul != 0 {
             return Some(at.wrapping_add(usize::try_from(nul.trailing_zeros() >> 3).ok()?));

@@ -1,4 +1,4 @@
-//! What goes inside `CopyData` while replication streams.
+//! The messages inside `CopyData` while replication streams.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::writer::write;
 use crate::types::{Lsn, PgTimestamp};
 
-/// What a walsender sends inside `CopyData`.
+/// A message that a walsender sends inside `CopyData`.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub enum ReplicationMessage<'a> {
     /// `k`: a sign of life.
     #[doc(alias = "Primary keepalive message")]
     PrimaryKeepalive(PrimaryKeepalive),
-    /// A message of a newer server, such as the `s` of PostgreSQL 19. To be ignored.
+    /// A message of a newer server, such as the `s` of PostgreSQL 19. Ignore it.
     Unknown {
         /// Its first byte.
         kind: u8,
@@ -43,7 +43,7 @@ impl<'a> ReplicationMessage<'a> {
     /// Reads the bytes of one `CopyData`.
     ///
     /// # Errors
-    /// If they do not follow the layout of their kind to the last byte.
+    /// If the bytes do not follow the layout of their kind to the last one.
     #[inline]
     pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
         match data.split_first() {
@@ -54,7 +54,8 @@ impl<'a> ReplicationMessage<'a> {
         }
     }
 
-    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    /// Appends the bytes of one `CopyData` to `out`; for use in
+    /// [`CopyData::encode_with`](super::CopyData::encode_with).
     ///
     /// # Errors
     /// None today.
@@ -92,7 +93,7 @@ impl<'a> ReplicationMessage<'a> {
 pub struct XLogData<'a> {
     /// The position of the first byte of `data`.
     pub wal_start: Lsn,
-    /// The *server's* end of WAL (on a historic timeline, where that ends), not the end of this run.
+    /// The *server's* end of WAL (on a historic timeline, the end of that timeline), not the end of this run.
     pub wal_end: Lsn,
     /// When the server sent it.
     pub sent_at: PgTimestamp,
@@ -115,7 +116,7 @@ impl<'a> XLogData<'a> {
 
 readable!(XLogData { wal_start, wal_end, sent_at, data: Size });
 
-/// `PrimaryKeepalive` (`k`): the server is alive, and perhaps wants to know whether we are.
+/// `PrimaryKeepalive` (`k`): the server is alive, and may ask whether the client is.
 ///
 /// Layout: `Int64 wal_end, Int64 sent_at, Byte1 reply_requested`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub struct PrimaryKeepalive {
     pub wal_end: Lsn,
     /// When the server sent it.
     pub sent_at: PgTimestamp,
-    /// Whether to send a [`StandbyStatusUpdate`] at once, so as not to be taken for dead.
+    /// Whether to send a [`StandbyStatusUpdate`] at once; otherwise the server may take the client for dead.
     pub reply_requested: bool,
 }
 
@@ -141,13 +142,13 @@ impl PrimaryKeepalive {
     }
 }
 
-/// What a client sends inside `CopyData` while replication streams.
+/// A message that a client sends inside `CopyData` while replication streams.
 ///
 /// Spec: <https://www.postgresql.org/docs/current/protocol-replication.html>
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StandbyMessage<'a> {
-    /// `r`: how far the client is.
+    /// `r`: how far the client has written, flushed and applied WAL.
     StatusUpdate(StandbyStatusUpdate),
     /// `h`: which old rows the client still needs.
     HotStandbyFeedback(HotStandbyFeedback),
@@ -170,22 +171,22 @@ impl fmt::Debug for StandbyMessage<'_> {
     }
 }
 
-/// `StandbyStatusUpdate` (`r`): how far the client is.
+/// `StandbyStatusUpdate` (`r`): how far the client has written, flushed and applied WAL.
 ///
-/// Layout: `Int64 written, Int64 flushed, Int64 applied, Int64 sent_at, Byte1 reply_requested`. Each
-/// position is "last byte + 1", and 0 says nothing. With a slot, `flushed` lets the server remove older
-/// WAL; as a synchronous standby, it lets commits return: report only what is durable.
+/// Layout: `Int64 written, Int64 flushed, Int64 applied, Int64 sent_at, Byte1 reply_requested`. Each position
+/// is "last byte + 1"; 0 reports nothing. With a slot, `flushed` lets the server remove older WAL; as a
+/// synchronous standby, it lets commits return: report only what is durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StandbyStatusUpdate {
-    /// What was written to a file.
+    /// The end of the WAL that was written to a file.
     pub written: Lsn,
-    /// What would survive a power cut.
+    /// The end of the WAL that would survive a power cut.
     pub flushed: Lsn,
-    /// What was replayed. A receiver that only stores WAL leaves it invalid.
+    /// The end of the WAL that was replayed. A receiver that only stores WAL leaves it invalid.
     pub applied: Lsn,
     /// When the client sent it.
     pub sent_at: PgTimestamp,
-    /// Whether the server shall answer at once with a keepalive.
+    /// Whether the server should answer at once with a keepalive.
     pub reply_requested: bool,
 }
 
@@ -210,7 +211,7 @@ impl<'a> StandbyMessage<'a> {
     /// Reads the bytes of one `CopyData`.
     ///
     /// # Errors
-    /// If they do not follow the layout of their kind to the last byte.
+    /// If the bytes do not follow the layout of their kind to the last one.
     pub fn parse(data: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("StandbyMessage", data);
         let message = match r.u8("kind")? {
@@ -234,7 +235,8 @@ impl<'a> StandbyMessage<'a> {
         Ok(message)
     }
 
-    /// Appends the bytes of one `CopyData` to `out`; see [`CopyData::encode_with`](super::CopyData::encode_with).
+    /// Appends the bytes of one `CopyData` to `out`; for use in
+    /// [`CopyData::encode_with`](super::CopyData::encode_with).
     ///
     /// # Errors
     /// None today.
@@ -275,7 +277,7 @@ mod tests {
     use alloc::format;
 
     #[test]
-    fn what_a_walsender_sends_is_its_bytes() {
+    fn messages_of_a_walsender_are_their_bytes() {
         let bytes = b"w\0\0\0\0\x01R\xb1P\0\0\0\0\x01R\xb2\x08\0\x03\x03\xd9\xe0\\\x13\xb2B\0\0\0";
         let message = XLogData {
             wal_start: Lsn::new(0x0152_b150),
@@ -299,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_standby_sends_is_its_bytes() {
+    fn messages_of_a_standby_are_their_bytes() {
         let bytes =
             b"r\0\0\0\0\x01R\xb2\x08\0\0\0\0\x01R\xb2\x07\0\0\0\0\0\0\0\0\0\x03\x03\xd9\xe0\\\x13\xf1\x01";
         let status = StandbyStatusUpdate {

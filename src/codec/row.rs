@@ -9,7 +9,7 @@ use super::readable::{Text, nullable, readable};
 use super::reader::Reader;
 use super::writer::{Writer, framed};
 
-/// How a value stands on the wire.
+/// How a value is encoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Format {
     /// As text, in the session's encoding.
@@ -55,7 +55,7 @@ impl<'a> RowDescription<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("RowDescription", body);
         let count = r.u16("count")?;
@@ -67,7 +67,7 @@ impl<'a> RowDescription<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'T', "RowDescription", out, |w| {
             w.count(self.columns.len(), "columns")?;
@@ -82,17 +82,17 @@ impl<'a> RowDescription<'a> {
 pub struct Column<'a> {
     /// The column's name.
     pub name: &'a [u8],
-    /// The table it comes from, or 0.
+    /// The table that the column comes from, or 0.
     pub table_oid: u32,
-    /// Its attribute number in that table, or 0.
+    /// The column's attribute number in that table, or 0.
     pub attribute: i16,
-    /// The type of its values.
+    /// The type of the column's values.
     pub type_oid: u32,
     /// The size of the type in bytes; negative for a type of variable length.
     pub type_len: i16,
     /// The type's modifier, such as the precision of a numeric; -1 for none.
     pub type_modifier: i32,
-    /// How the values stand on the wire.
+    /// How the values are encoded.
     pub format: Format,
 }
 
@@ -132,7 +132,7 @@ impl sealed::Item for ColumnItem {
 
 /// The columns of a [`RowDescription`]; items are [`Column`].
 pub type Columns<'a> = List<'a, ColumnItem>;
-/// [`Columns`] to fill.
+/// An owned list of [`Columns`], to build messages with.
 pub type ColumnsBuf = ListBuf<ColumnItem>;
 
 /// `DataRow` (`D`): one row of a result.
@@ -150,7 +150,7 @@ impl<'a> DataRow<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     #[inline]
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("DataRow", body);
@@ -162,7 +162,7 @@ impl<'a> DataRow<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'D', "DataRow", out, |w| {
             w.count(self.values.len(), "values")?;
@@ -201,7 +201,7 @@ impl sealed::Item for ValueItem {
 
 /// Values of a row or parameters of a statement; items are `Option<&[u8]>`, `None` for NULL.
 pub type Values<'a> = List<'a, ValueItem>;
-/// [`Values`] to fill.
+/// An owned list of [`Values`], to build messages with.
 pub type ValuesBuf = ListBuf<ValueItem>;
 
 /// The kind of list item that is a [`Format`]; see [`Formats`].
@@ -224,7 +224,7 @@ impl sealed::Item for FormatItem {
 
 /// Formats of columns or parameters; items are [`Format`].
 pub type Formats<'a> = List<'a, FormatItem>;
-/// [`Formats`] to fill.
+/// An owned list of [`Formats`], to build messages with.
 pub type FormatsBuf = ListBuf<FormatItem>;
 
 /// The kind of list item that is an object identifier; see [`Oids`].
@@ -245,9 +245,9 @@ impl sealed::Item for OidItem {
     }
 }
 
-/// Types of parameters; items are `u32`, 0 for "not told".
+/// Types of parameters; items are `u32`, 0 for "not specified".
 pub type Oids<'a> = List<'a, OidItem>;
-/// [`Oids`] to fill.
+/// An owned list of [`Oids`], to build messages with.
 pub type OidsBuf = ListBuf<OidItem>;
 
 #[cfg(test)]
@@ -291,7 +291,7 @@ mod tests {
         }
     }
 
-    /// Read without its sign, such a length would fit.
+    /// Without the check of the body's size, such a length would fit once it is read without its sign.
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn a_negative_length_is_malformed_in_a_body_that_no_frame_holds() {
@@ -309,7 +309,7 @@ mod tests {
             malformed::<Backend>(b"D", &count.to_be_bytes());
             malformed::<Backend>(b"T", &count.to_be_bytes());
         }
-        // And one smaller than the body.
+        // A count smaller than the body is malformed too.
         malformed::<Backend>(b"D", b"\0\x01\xff\xff\xff\xff\xff\xff\xff\xff");
     }
 

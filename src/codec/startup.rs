@@ -15,7 +15,7 @@ const CANCEL_REQUEST: u32 = 80_877_102;
 const SSL_REQUEST: u32 = 80_877_103;
 const GSS_ENC_REQUEST: u32 = 80_877_104;
 
-/// What a client sends first on a connection, or first inside TLS. It has no type byte.
+/// The first packet of a client on a connection, or inside TLS. It has no type byte.
 ///
 /// Layout: `Int32 length, Int32 code`, then by code.
 ///
@@ -33,11 +33,11 @@ pub enum StartupPacket<'a> {
     /// Asks for GSSAPI encryption.
     #[doc(alias = "GSSENCRequest")]
     GssEncRequest,
-    /// A major version other than 3, with whatever follows.
+    /// A major version other than 3, with the bytes that follow it.
     Unsupported {
         /// The version asked for.
         version: ProtocolVersion,
-        /// What follows it, in a layout that only that version knows.
+        /// The bytes after the version, in a layout that only that version knows.
         body: &'a [u8],
     },
 }
@@ -46,7 +46,7 @@ impl<'a> StartupPacket<'a> {
     /// Reads the packet after its length word.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("StartupMessage", body);
         let code = r.u32("version")?;
@@ -103,8 +103,8 @@ impl<'a> StartupPacket<'a> {
 
 /// `StartupMessage`: asks for a session with these parameters.
 ///
-/// `user` is the only parameter that must be there. The server reads `database`, `options` and
-/// `replication` itself and sets every other name as a run-time parameter.
+/// `user` is the only parameter that is required. The server reads `database`, `options` and `replication`
+/// itself and sets every other name as a run-time parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StartupMessage<'a> {
     /// The protocol version asked for; the server may answer with a lower one.
@@ -113,12 +113,12 @@ pub struct StartupMessage<'a> {
     pub parameters: Parameters<'a>,
 }
 
-/// `CancelRequest`: asks to cancel what another connection runs. There is never an answer.
+/// `CancelRequest`: asks the server to cancel the statement of another connection. The server never answers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CancelRequest<'a> {
     /// The process that `BackendKeyData` named.
     pub process_id: i32,
-    /// The secret that came with it: 4 bytes in protocol 3.0, up to 256 in 3.2.
+    /// The secret of the same `BackendKeyData`: 4 bytes in protocol 3.0, up to 256 in 3.2.
     pub secret_key: &'a [u8],
 }
 
@@ -137,7 +137,7 @@ impl<'a> CancelRequest<'a> {
 
 impl fmt::Debug for CancelRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The key lets anyone cancel the session's statements.
+        // Anyone who sees the key can cancel the session's statements.
         f.debug_struct("CancelRequest").field("process_id", &self.process_id).finish_non_exhaustive()
     }
 }
@@ -166,7 +166,7 @@ impl sealed::Item for ParameterItem {
 
 /// Names and values of a [`StartupMessage`]; items are `(&[u8], &[u8])`.
 pub type Parameters<'a> = List<'a, ParameterItem>;
-/// [`Parameters`] to fill.
+/// An owned list of [`Parameters`], to build messages with.
 pub type ParametersBuf = ListBuf<ParameterItem>;
 
 /// The one byte with which a server answers `SSLRequest` and `GSSENCRequest`.
@@ -176,10 +176,11 @@ pub enum EncryptionReply {
     Tls,
     /// `G`: begin the GSSAPI handshake now.
     Gss,
-    /// `N`: not here; go on without, or try another way, on the same connection.
+    /// `N`: the server does not offer it; continue without encryption, or try the other kind, on the same
+    /// connection.
     Refused,
     /// `E`: an `ErrorResponse` follows, from a server that does not know the request or could not start a
-    /// session. Its text comes from whoever sits on the line: it must not be shown as the server's
+    /// session. An attacker on the network can send its text: it must not be shown as the server's
     /// (CVE-2024-10977).
     Error,
 }
@@ -188,7 +189,7 @@ impl EncryptionReply {
     /// Reads the byte.
     ///
     /// # Errors
-    /// If it is none of the four.
+    /// If the byte is none of the four.
     pub fn parse(byte: u8) -> Result<Self, DecodeError> {
         match byte {
             b'S' => Ok(Self::Tls),

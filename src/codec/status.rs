@@ -1,4 +1,4 @@
-//! What a server tells about the session: parameters, cancel key, transaction status, notifications.
+//! Messages of a server about the session: parameters, cancel key, transaction status, notifications.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -11,12 +11,12 @@ use super::reader::Reader;
 use super::version::ProtocolVersion;
 use super::writer::framed;
 
-/// `ParameterStatus` (`S`): the value of a reported setting, at the start and whenever it changes.
+/// `ParameterStatus` (`S`): the value of a reported setting, sent at the start and whenever it changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ParameterStatus<'a> {
     /// The setting's name.
     pub name: &'a [u8],
-    /// Its value.
+    /// The setting's value.
     pub value: &'a [u8],
 }
 
@@ -26,7 +26,7 @@ impl<'a> ParameterStatus<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it is not two strings.
+    /// If the body is not two strings.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("ParameterStatus", body);
         let status = Self { name: r.cstr("name")?, value: r.cstr("value")? };
@@ -46,7 +46,7 @@ impl<'a> ParameterStatus<'a> {
     }
 }
 
-/// `BackendKeyData` (`K`): what a [`CancelRequest`](super::CancelRequest) for this session has to show.
+/// `BackendKeyData` (`K`): the key for a [`CancelRequest`](super::CancelRequest) of this session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct BackendKeyData<'a> {
     /// The server process of the session.
@@ -72,8 +72,8 @@ impl<'a> BackendKeyData<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If the secret is shorter than 4 bytes or longer than 256. What one version allows,
-    /// [`fits`](Self::fits) tells.
+    /// If the secret is shorter than 4 bytes or longer than 256. [`fits`](Self::fits) says whether a version
+    /// of the protocol allows its length.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("BackendKeyData", body);
         let process_id = r.i32("process_id")?;
@@ -99,12 +99,12 @@ impl<'a> BackendKeyData<'a> {
 
 impl fmt::Debug for BackendKeyData<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The key lets anyone cancel the session's statements.
+        // Anyone who sees the key can cancel the session's statements.
         f.debug_struct("BackendKeyData").field("process_id", &self.process_id).finish_non_exhaustive()
     }
 }
 
-/// The transaction status that `ReadyForQuery` (`Z`) tells.
+/// The transaction status, as `ReadyForQuery` (`Z`) reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[doc(alias = "ReadyForQuery")]
 pub enum TransactionStatus {
@@ -112,7 +112,7 @@ pub enum TransactionStatus {
     Idle,
     /// In a transaction.
     InTransaction,
-    /// In a transaction that failed: everything but its end is refused.
+    /// In a transaction that failed: the server refuses every command but its end.
     Failed,
 }
 
@@ -141,14 +141,14 @@ impl TransactionStatus {
     }
 }
 
-/// `NegotiateProtocolVersion` (`v`): the server speaks less than it was asked for.
+/// `NegotiateProtocolVersion` (`v`): the server supports less than the client asked for.
 ///
 /// Layout: `Int32 version, Int32 count, String[count]`. Servers up to 17 know 3.0, from 18 on 3.2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NegotiateProtocolVersion<'a> {
-    /// The newest version that the server speaks.
+    /// The newest version that the server supports.
     pub version: ProtocolVersion,
-    /// The `_pq_.` options that it does not know.
+    /// The `_pq_.` options that the server does not know.
     pub unknown_options: Names<'a>,
 }
 
@@ -156,7 +156,7 @@ impl<'a> NegotiateProtocolVersion<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("NegotiateProtocolVersion", body);
         let version = ProtocolVersion::from_code(r.u32("version")?);
@@ -171,7 +171,7 @@ impl<'a> NegotiateProtocolVersion<'a> {
     /// Appends the message to `out`.
     ///
     /// # Errors
-    /// If it is too long.
+    /// If the message is too long.
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         framed(b'v', "NegotiateProtocolVersion", out, |w| {
             w.u32(self.version.code());
@@ -183,14 +183,14 @@ impl<'a> NegotiateProtocolVersion<'a> {
     }
 }
 
-/// `NotificationResponse` (`A`): somebody called NOTIFY.
+/// `NotificationResponse` (`A`): a session called NOTIFY.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct NotificationResponse<'a> {
-    /// The server process that notified.
+    /// The server process of that session.
     pub process_id: i32,
     /// The channel.
     pub channel: &'a [u8],
-    /// The text that came with it, often empty.
+    /// The text of the notification, often empty.
     pub payload: &'a [u8],
 }
 
@@ -200,7 +200,7 @@ impl<'a> NotificationResponse<'a> {
     /// Reads the body of the message.
     ///
     /// # Errors
-    /// If it does not follow its layout to its last byte.
+    /// If the body does not follow its layout to its last byte.
     pub fn parse(body: &'a [u8]) -> Result<Self, DecodeError> {
         let mut r = Reader::new("NotificationResponse", body);
         let notification = Self {
@@ -306,7 +306,7 @@ mod tests {
             malformed::<Backend>(b"v", &body);
             malformed::<Backend>(b"v", &[&body[..], b"a\0b\0"].concat());
         }
-        // An empty name would end the list where a mechanism list holds it.
+        // An empty name would end a list of SASL mechanisms.
         malformed::<Backend>(b"v", b"\0\x03\0\0\0\0\0\x01\0");
     }
 }

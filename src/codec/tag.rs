@@ -2,7 +2,7 @@ use super::error::{DecodeError, DecodeErrorKind};
 
 /// The type of a message from a server: the first byte of its frame.
 ///
-/// It tells messages apart where their bodies are not needed, or not all here yet.
+/// It identifies a message whose body is not needed, or has not arrived completely yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BackendTag(u8);
 
@@ -51,7 +51,7 @@ backend_tags! {
 }
 
 impl BackendTag {
-    /// The type of the frame that begins with these bytes; of no bytes it is one that no message has.
+    /// The type of the frame that begins with these bytes. Without any bytes, a type that no message has.
     #[cfg(feature = "client")]
     #[inline]
     pub(crate) const fn of_frame(frame: &[u8]) -> Self {

@@ -1,12 +1,12 @@
-//! What every message is tested for, so that one message is one line of a table.
+//! The checks that every message goes through, so that a test needs one line of a table for one message.
 
 use alloc::vec::Vec;
 use core::fmt::Debug;
 
 use super::owned::sealed::Family;
 
-/// The golden triple for messages that end where their layout says: these bytes are this message, the
-/// message is these bytes, and neither any shorter body nor a longer one is a message.
+/// Checks a message that ends where its layout says: the bytes parse to the message, the message encodes to
+/// the bytes, and no shorter or longer body is accepted.
 #[track_caller]
 pub(crate) fn golden<'a, F: Family>(bytes: &'a [u8], message: F::Message<'a>) {
     same::<F>(bytes, message);
@@ -16,8 +16,8 @@ pub(crate) fn golden<'a, F: Family>(bytes: &'a [u8], message: F::Message<'a>) {
     refused::<F>(&with_body_len::<F>(bytes, bytes.len() - F::HEADER + 1), "one byte more in the body");
 }
 
-/// The same for messages that end in bytes without a layout: only the `fixed` bytes before those must be
-/// there, and whatever else is there must come out again.
+/// Checks a message that ends in bytes without a layout: only the `fixed` bytes before them are required, and
+/// all bytes after these must be encoded again.
 #[track_caller]
 pub(crate) fn golden_open<'a, F: Family>(bytes: &'a [u8], fixed: usize, message: F::Message<'a>) {
     same::<F>(bytes, message);
@@ -33,7 +33,7 @@ pub(crate) fn golden_open<'a, F: Family>(bytes: &'a [u8], fixed: usize, message:
     }
 }
 
-/// A body that must not be a message, behind a header that agrees with it.
+/// Checks that a body is refused, even after a header with the right length.
 #[track_caller]
 pub(crate) fn malformed<F: Family>(header: &[u8], body: &[u8]) {
     let mut bytes = header.to_vec();
@@ -60,7 +60,7 @@ fn refused<F: Family>(bytes: &[u8], what: &str) {
     assert!(parsed.is_err(), "{what} was read: {} became {parsed:?}", bytes.escape_ascii());
 }
 
-/// The message with its body cut or filled up with zeros to `len`, and a length word that agrees.
+/// The message with its body cut or filled up with zeros to `len`, and with the right length word.
 fn with_body_len<F: Family>(bytes: &[u8], len: usize) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     bytes.resize(F::HEADER + len, 0);
@@ -70,7 +70,7 @@ fn with_body_len<F: Family>(bytes: &[u8], len: usize) -> Vec<u8> {
     bytes
 }
 
-/// An encoder that must refuse, and leave the output as it was.
+/// Checks that encoding a message fails and leaves the output as it was.
 #[track_caller]
 pub(crate) fn not_encodable<F: Family>(message: F::Message<'_>) {
     let mut out = b"before".to_vec();
@@ -78,7 +78,7 @@ pub(crate) fn not_encodable<F: Family>(message: F::Message<'_>) {
     assert_eq!(out, b"before");
 }
 
-/// A list, from its items.
+/// Makes a list of these items.
 pub(crate) fn list<'a, T: super::Item>(items: impl IntoIterator<Item = T::Item<'a>>) -> super::ListBuf<T>
 where
     T::Item<'a>: Debug,

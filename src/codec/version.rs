@@ -7,7 +7,7 @@ pub struct ProtocolVersion(u32);
 impl ProtocolVersion {
     /// 3.0: every server since 7.4.
     pub const V3_0: Self = Self::new(3, 0);
-    /// 3.2: servers from 18 on; cancel keys of up to 256 bytes.
+    /// 3.2: servers from 18 on; allows cancel keys of up to 256 bytes.
     pub const V3_2: Self = Self::new(3, 2);
 
     /// The version `major.minor`.
@@ -16,13 +16,13 @@ impl ProtocolVersion {
         Self((major as u32) << 16 | minor as u32)
     }
 
-    /// The number on the wire, 196608 for 3.0.
+    /// The number in a packet, 196608 for 3.0.
     #[must_use]
     pub const fn code(self) -> u32 {
         self.0
     }
 
-    /// From the number on the wire.
+    /// The version of the number in a packet.
     #[must_use]
     pub const fn from_code(code: u32) -> Self {
         Self(code)

@@ -1,4 +1,4 @@
-//! The one place that puts bytes together.
+//! The only place that puts the bytes of a message together.
 
 use alloc::vec::Vec;
 use core::ops::RangeInclusive;
@@ -6,13 +6,13 @@ use core::ops::RangeInclusive;
 use super::error::{EncodeError, EncodeErrorKind};
 use super::reader::find_nul;
 
-/// Appends to the output, naming message and field in errors.
+/// Appends fields to the output; an error names the message and the field.
 pub struct Writer<'o> {
     message: &'static str,
     out: &'o mut Vec<u8>,
 }
 
-/// Runs `body` on a writer; if it fails, the output is cut back to what it was.
+/// Runs `body` on a writer; if it fails, the output is truncated to its old length.
 #[inline]
 pub(crate) fn write(
     message: &'static str,
@@ -27,7 +27,7 @@ pub(crate) fn write(
     result
 }
 
-/// A message with a type byte: the type, the length of itself and the body, and the body.
+/// Appends a message with a type byte: the type, the length of length word and body, and the body.
 #[inline]
 pub(crate) fn framed(
     tag: u8,
@@ -38,7 +38,7 @@ pub(crate) fn framed(
     write(message, out, |w| w.with_length([tag, 0, 0, 0, 0], body))
 }
 
-/// A packet without a type byte.
+/// Appends a packet without a type byte.
 #[inline]
 pub(crate) fn untyped(
     message: &'static str,
@@ -54,8 +54,8 @@ impl Writer<'_> {
         EncodeError::new(self.message, field, kind)
     }
 
-    /// A header, then what `body` writes. The last four bytes of the header become the length word, which
-    /// counts itself and what follows it.
+    /// Appends a header and the bytes that `body` writes. The last four bytes of the header become the length
+    /// word, which counts itself and the bytes after it.
     #[inline]
     fn with_length<const N: usize>(
         &mut self,
@@ -73,7 +73,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The output itself, for what brings its own encoder.
+    /// The output itself, for content that has its own encoder.
     #[inline]
     pub(crate) const fn output(&mut self) -> &mut Vec<u8> {
         self.out
@@ -119,7 +119,7 @@ impl Writer<'_> {
         self.out.extend_from_slice(bytes);
     }
 
-    /// Bytes of which the protocol wants a number in this range.
+    /// Appends bytes, whose number must be in this range.
     #[inline]
     pub(crate) fn bytes_of(
         &mut self,
@@ -137,7 +137,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A string and its NUL. A NUL inside is refused: the peer would read another message than was meant.
+    /// Appends a string and its NUL. A NUL inside is refused: the peer would read a different message.
     #[inline]
     pub(crate) fn cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
         self.text(text, field)?;
@@ -145,7 +145,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A string without its NUL.
+    /// Appends a string without its NUL.
     #[inline]
     pub(crate) fn text(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
         if find_nul(text).is_some() {
@@ -155,7 +155,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// A string that must not be empty, because an empty one ends the list that it is in.
+    /// Appends a string that must not be empty, because an empty one ends the list that holds it.
     #[inline]
     pub(crate) fn non_empty_cstr(&mut self, text: &[u8], field: &'static str) -> Result<(), EncodeError> {
         if text.is_empty() {
@@ -164,7 +164,7 @@ impl Writer<'_> {
         self.cstr(text, field)
     }
 
-    /// A value with its length before it; `None` is NULL, -1.
+    /// Appends a value with its length before it; `None` is NULL, length -1.
     #[inline]
     pub(crate) fn value(&mut self, value: Option<&[u8]>, field: &'static str) -> Result<(), EncodeError> {
         let Some(value) = value else {
@@ -177,7 +177,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// The 16-bit count that begins most lists.
+    /// Appends the 16-bit count with which most lists begin.
     #[inline]
     pub(crate) fn count(&mut self, count: usize, field: &'static str) -> Result<(), EncodeError> {
         let count = u16::try_from(count).map_err(|_| self.error(field, EncodeErrorKind::TooMany))?;

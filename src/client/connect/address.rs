@@ -36,7 +36,7 @@ pub(super) async fn addresses(
             let lookup = async {
                 match tokio::net::lookup_host((host.as_str(), endpoint.port)).await {
                     Ok(found) => Ok(found.map(Address::Tcp).collect()),
-                    // Where there is no /etc/hosts, as in an empty container, the name means what RFC 6761 says.
+                    // Without /etc/hosts, as in an empty container, the name has the meaning of RFC 6761.
                     Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(loopback(endpoint.port).into()),
                     Err(error) => Err(ConnectFailure::NameLookup(error)),
                 }

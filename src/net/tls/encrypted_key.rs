@@ -15,9 +15,9 @@ use super::der::{BadDer, Der, INTEGER, OCTET_STRING, OID, SEQUENCE};
 
 /// An encrypted key, and the way to derive the cipher's key from a password.
 ///
-/// There are two forms. PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`, or DER) is what OpenSSL writes since 3.0; it is
-/// read with PBKDF2 and AES in CBC mode, the default since OpenSSL 1.1. The older form, which has
-/// `Proc-Type: 4,ENCRYPTED` as its first line, is read with AES in CBC mode.
+/// Two forms exist. PKCS #8 (`BEGIN ENCRYPTED PRIVATE KEY`, or DER) is what OpenSSL writes since 3.0; it is
+/// read with PBKDF2 and AES in CBC mode, the default since OpenSSL 1.1. The older form, which has `Proc-Type:
+/// 4,ENCRYPTED` as its first line, is read with AES in CBC mode.
 pub(super) struct EncryptedKey {
     derivation: Derivation,
     key_len: usize,

@@ -1,4 +1,5 @@
-//! `tls-server-end-point` (RFC 5929): the hash of the server's certificate, to which SCRAM-SHA-256-PLUS binds.
+//! `tls-server-end-point` (RFC 5929): the hash of the server's certificate to which SCRAM-SHA-256-PLUS binds
+//! the authentication.
 
 use std::vec::Vec;
 

@@ -13,7 +13,8 @@ use super::algorithms::Algorithms;
 use super::certificate::Certificate;
 use super::der::sequence;
 
-/// Whether a chain of at most one more certificate leads from `server`, whose dates were checked, to an anchor.
+/// Whether a chain of at most one more certificate leads from `server`, whose dates the caller has checked,
+/// to an anchor.
 pub(super) fn is_trusted(
     server: &Certificate<'_>,
     others: &[CertificateDer<'_>],
