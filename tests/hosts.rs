@@ -38,8 +38,9 @@ fn a_server_behind_a_socket_must_run_as_the_required_user() {
     let with = |name: &str| format!("{} requirepeer={name}", cluster.socket_conninfo("postgres"));
     assert_eq!(reached(&with(&owner)), format!("server on socket \"{}\"", socket.display()));
     let error = failure(&with("somebody-else"));
-    let told = format!("requirepeer specifies \"somebody-else\", but actual peer user name is \"{owner}\"");
-    assert!(error.to_string().ends_with(&told), "{error}");
+    let message =
+        format!("requirepeer specifies \"somebody-else\", but actual peer user name is \"{owner}\"");
+    assert!(error.to_string().ends_with(&message), "{error}");
     assert!(error.is_authentication());
     // Over TCP the server's user cannot be known, so the parameter has no effect.
     reached(&format!("{} requirepeer=somebody-else", cluster.conninfo("postgres")));
@@ -180,8 +181,8 @@ fn the_client_answers_only_the_required_authentication() {
             continue;
         };
         let error = failure(&conninfo);
-        let told = format!("authentication method requirement \"{required}\" failed: {reason}");
-        assert!(error.to_string().ends_with(&told), "{error}");
+        let message = format!("authentication method requirement \"{required}\" failed: {reason}");
+        assert!(error.to_string().ends_with(&message), "{error}");
         assert!(error.is_authentication());
     }
 }

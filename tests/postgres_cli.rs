@@ -447,8 +447,8 @@ fn the_hints_of_check_suffice_to_prepare_a_role_with_the_least_rights() {
         let line = String::from_utf8(nagios.stdout).unwrap();
         assert!(line.starts_with(&format!("TAPSTER OK - 127.0.0.1:{port}: ")), "{line}");
         assert!(line.contains(" | connect_ms="), "{line}");
-        let told = stdout(&check(&[]));
-        assert!(told.contains("0 failed, 0 warnings, ") && !told.contains("GRANT"), "{told}");
+        let text = stdout(&check(&[]));
+        assert!(text.contains("0 failed, 0 warnings, ") && !text.contains("GRANT"), "{text}");
         // The role can do everything that `check` says it is ready for.
         let program = |args: &[&str]| {
             let program = Program::tapster().env("PGPASSWORD", "a secret").args(args);

@@ -170,7 +170,7 @@ impl fmt::Display for PostgresError {
             Self::ReconnectForbidden { reason } => {
                 write!(f, "the connection was lost, and reconnecting is not allowed: {reason}")
             }
-            Self::AppName(_) => f.write_str("the application name cannot be told to the server"),
+            Self::AppName(_) => f.write_str("the application name cannot be sent to the server"),
             Self::ConnectionLost { silent, .. } => {
                 write!(
                     f,

@@ -263,7 +263,7 @@ impl Reconnecting<Connection> {
         result.map_err(|error| PostgresError::failed(what, error))
     }
 
-    /// Runs statements that only read in one round trip, each with a result of its own. If `connection` turns out
+    /// Runs statements that only read in one round trip, each with its own result. If `connection` turns out
     /// to be lost, runs them once more on a new one.
     pub(super) async fn read_on(
         &self,

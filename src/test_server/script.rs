@@ -29,7 +29,7 @@ pub(super) enum Step {
     Message {
         what: &'static str,
         accepts: OnMessage,
-        /// Whether messages that are not accepted are passed over.
+        /// Whether the step ignores messages that it does not accept.
         skips: bool,
     },
     Send(Vec<u8>),
@@ -85,8 +85,8 @@ impl Script {
         self.then(Step::Message { what, accepts: Box::new(accepts), skips: false })
     }
 
-    /// Waits for a message that satisfies `accepts`, and passes over those that do not: for clients that also
-    /// speak unasked, as receivers of WAL do.
+    /// Waits for a message that satisfies `accepts`, and ignores all others: for clients that also send
+    /// messages unasked, such as the status updates of WAL receivers.
     pub fn skip_until(
         self,
         what: &'static str,

@@ -50,7 +50,7 @@ pub struct ScramClient {
 
 impl ScramClient {
     /// Begins an exchange. `nonce` must be fresh. A server that asks for more than `max_iterations` rounds is
-    /// refused. `cached` holds the keys that an earlier exchange with the same secret returned.
+    /// refused. `cached` contains the keys that an earlier exchange with the same secret returned.
     #[must_use]
     pub fn new(
         secret: &ScramSecret,

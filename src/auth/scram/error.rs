@@ -18,7 +18,7 @@ pub enum ScramError {
     /// The iteration count is 0 or above the limit: 0 proves nothing, and too many rounds waste the client's
     /// CPU.
     IterationsOutOfRange {
-        /// The largest count the client was told to accept.
+        /// The largest count that the client accepts.
         max: u32,
     },
     /// The server sent `m=`: an extension that must not be ignored, and this client knows none.
