@@ -1,5 +1,5 @@
-//! The codec beside rust-postgres' `postgres-protocol`, and its WAL path beside the memcpys it cannot do
-//! without. Both sides of a line run in turns in the same process.
+//! The codec beside rust-postgres' `postgres-protocol`, and its WAL path beside the memcpys that it cannot
+//! avoid. Both sides of a line take turns in the same process.
 //!
 //! ```sh
 //! cargo bench --manifest-path benches/Cargo.toml
@@ -19,14 +19,14 @@ use tapster::codec::{
 };
 use tapster::types::{Lsn, PgTimestamp};
 
-/// Turns of each side; the fastest counts, because nothing but a disturbance makes a turn slower. They are many
-/// and short, so that even a busy machine leaves some of each side alone.
+/// Turns of each side. The fastest one counts, because only a disturbance makes a turn slower. The turns are
+/// many and short, so that even on a busy machine some of each side run undisturbed.
 const TURNS: usize = 301;
 /// Messages in one turn.
 const MESSAGES: usize = 4_096;
 
-/// Bytes of encoded messages before the buffer is emptied. A message then begins at any offset, and where
-/// the allocator has put the buffer does not matter.
+/// Bytes of encoded messages before the buffer is emptied. A message then begins at any offset, and the place
+/// where the allocator has put the buffer does not matter.
 const BATCH: usize = 16 << 10;
 
 fn main() {
@@ -53,7 +53,7 @@ fn main() {
     wal("XLogData of 8 KiB", 8 << 10);
 }
 
-/// One line: both sides in turns, the time of each for one unit of work.
+/// Prints one line: both sides in turns, and the time that each takes for one unit of work.
 fn compare(
     name: &str,
     goal: f64,
@@ -78,7 +78,7 @@ fn timed(work: impl FnOnce()) -> Duration {
     start.elapsed()
 }
 
-/// The same stream of messages, framed and parsed by both.
+/// Compares both sides framing and parsing the same stream of messages.
 fn decode(
     name: &str,
     goal: f64,
@@ -224,8 +224,9 @@ fn encode_bind() {
     );
 }
 
-/// WAL from a socket to a file, without either: bytes are copied into a read buffer, framed, parsed and
-/// copied out. The peer makes the same two copies and is told where each run of WAL lies.
+/// WAL on its way from a socket to a file, without socket and file: bytes are copied into a read buffer,
+/// framed, parsed and copied out. The peer makes the same two copies, and knows in advance where each run of
+/// WAL lies.
 fn wal(name: &str, len: usize) {
     const TOTAL: usize = 16 << 20;
     let data = vec![7; len];
@@ -234,7 +235,7 @@ fn wal(name: &str, len: usize) {
     let message =
         ReplicationMessage::XLogData(XLogData { wal_start: lsn, wal_end: lsn, sent_at, data: &data });
     CopyData::encode_with(&mut frame, |out| message.encode(out)).unwrap();
-    // What the kernel holds of it at a time.
+    // As much as the kernel holds at a time.
     let source = frame.repeat((1 << 20) / len);
     // Both sides use the same memory: where its pages lie to each other makes a memcpy several times faster
     // or slower on some processors.
@@ -325,7 +326,7 @@ fn row(columns: &[&str]) -> Vec<u8> {
     encoded(BackendMessage::DataRow(DataRow { values: values.as_list() }))
 }
 
-/// PostgreSQL 15 on a table that is not there.
+/// PostgreSQL 15's error about a table that does not exist.
 fn error() -> Vec<u8> {
     let mut fields = FieldsBuf::new();
     for (code, value) in [

@@ -1,7 +1,7 @@
 //! CPU time of the client's side of a SCRAM-SHA-256 exchange at PostgreSQL's 4096 rounds.
 //!
-//! `cargo bench --no-default-features --features auth --bench scram`. Beside ours stands PBKDF2 that keys
-//! HMAC anew in every round, as a plain implementation does. Each figure is the best of 1000 calls.
+//! `cargo bench --no-default-features --features auth --bench scram`. The peer is a PBKDF2 that keys HMAC
+//! anew in every round, as a plain implementation does. Each figure is the best of 1000 calls.
 
 use core::hint::black_box;
 use core::num::NonZeroU32;

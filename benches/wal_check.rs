@@ -4,7 +4,8 @@
 //! cargo bench --manifest-path benches/Cargo.toml --bench wal_check
 //! ```
 //!
-//! The peer is the checksum alone, over the same bytes without a look at them: no check can be faster.
+//! The peer is only the checksum over the same bytes, without reading their structure: no check can be
+//! faster.
 #![allow(unexpected_cfgs, reason = "the tests' support is the crate's")]
 
 #[path = "../tests/support/mod.rs"]
@@ -18,9 +19,9 @@ use support::{Cluster, oracle, servers};
 use tapster::types::WalSegmentSize;
 use tapster::wal::{WalChecker, WalSegment};
 
-/// Of each piece the fastest turn counts: nothing but a disturbance makes one slower.
+/// For each piece the fastest turn counts, because only a disturbance makes a turn slower.
 const TURNS: usize = 25;
-/// As a walsender sends it.
+/// The largest piece that a walsender sends.
 const PIECE_LEN: usize = 128 << 10;
 
 const KINDS: [(&str, &[&str]); 7] = [
@@ -71,7 +72,7 @@ fn main() {
     }
 }
 
-/// Bytes per second of work that goes on from piece to piece, in GiB.
+/// The speed, in GiB per second, of work that carries a state from piece to piece.
 fn fastest<S>(wal: &[u8], begin: impl Fn() -> S, work: impl Fn(&mut S, &[u8])) -> f64 {
     let pieces: Vec<&[u8]> = wal.chunks(PIECE_LEN).collect();
     let mut seconds = vec![f64::MAX; pieces.len()];

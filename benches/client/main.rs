@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use support::{Auth, Cluster, servers};
 
-/// Turns of each side; the fastest counts, because nothing but a disturbance makes a turn slower.
+/// Turns of each side; the fastest counts, because only a disturbance makes a turn slower.
 const TURNS: usize = 7;
 const ROWS: u32 = 1_000_000;
 
@@ -39,7 +39,7 @@ fn main() {
     }
 }
 
-/// What one process does.
+/// The work of one process.
 pub(crate) struct Work<'a> {
     pub(crate) task: &'a str,
     pub(crate) count: u32,
@@ -47,7 +47,7 @@ pub(crate) struct Work<'a> {
     pub(crate) sql: &'a str,
 }
 
-/// Measures from when it is made.
+/// Measures the time since it was made.
 pub(crate) struct Meter {
     wall: Instant,
     cpu_ns: u64,
@@ -124,7 +124,7 @@ impl Bench {
                 }));
             }
         }
-        // All of them have seen the same values.
+        // Checks that all sides have seen the same values.
         assert!(lengths.windows(2).all(|pair| pair[0] == pair[1]), "{name}: {lengths:?}");
         for (what, value) in [("wall", (|m| m.wall) as fn(Measured) -> u64), ("CPU", |m| m.cpu)] {
             let [us, libpq, tokio_postgres] = best.map(|best| best.map_or(0, value) as f64);

@@ -1,4 +1,4 @@
-//! What is measured, done by tapster.
+//! The measured work, done by tapster.
 
 use tapster::client::{Connection, Connector, QueryEvent, ResultSet};
 use tapster::conninfo::{Config, ConnInfo, Environment};

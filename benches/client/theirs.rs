@@ -1,4 +1,4 @@
-//! What is measured, done by tokio-postgres.
+//! The measured work, done by tokio-postgres.
 
 use core::pin::pin;
 

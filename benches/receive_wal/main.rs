@@ -6,10 +6,11 @@
 //! cargo bench --manifest-path benches/Cargo.toml --bench receive_wal -- memory commits # some of it
 //! ```
 //!
-//! `TAPSTER` names other programs to be measured than that static one, parted by colons, `TAPSTER_BENCH_DISK` a
-//! directory on a disk, and `TAPSTER_BENCH_TURNS` how often. Both sides run with their defaults, ours with every check on, and
-//! take turns. Times are of the whole process, from its start to its end; CPU time is user and kernel mode
-//! together; memory is the peak that the kernel tells (`VmHWM`).
+//! `TAPSTER` names the programs to measure instead of that static one, separated by colons;
+//! `TAPSTER_BENCH_DISK` names a directory on a disk; `TAPSTER_BENCH_TURNS` is the number of turns. Both sides
+//! run with their defaults, ours with every check on, and take turns. Times are of the whole process, from
+//! its start to its end; CPU time is user and kernel mode together; memory is the peak that the kernel
+//! reports (`VmHWM`).
 #![allow(unexpected_cfgs, reason = "the tests' support is the crate's")]
 
 mod measure;
@@ -25,7 +26,7 @@ use measure::measure;
 use support::{Cluster, servers, wait_until};
 use tempfile::TempDir;
 
-/// WAL that is received in each turn: segments of 16 MiB.
+/// The number of segments of 16 MiB that each turn receives.
 const SEGMENTS: u64 = 128;
 
 fn main() {
@@ -54,14 +55,18 @@ fn main() {
     }
 }
 
-/// What is measured: pg_receivewal first.
+/// The programs to measure, pg_receivewal first.
 fn subjects() -> Vec<PathBuf> {
     let ours = std::env::var("TAPSTER").unwrap_or_else(|_| {
         concat!(env!("CARGO_MANIFEST_DIR"), "/../target/x86_64-unknown-linux-gnu/release/tapster").to_string()
     });
     let ours: Vec<PathBuf> = ours.split(':').map(PathBuf::from).collect();
     for program in &ours {
-        assert!(program.exists(), "there is no {}; the head of this file says how to build it", program.display());
+        assert!(
+            program.exists(),
+            "there is no {}; the head of this file says how to build it",
+            program.display()
+        );
     }
     [servers::packaged().bin.join("pg_receivewal")].into_iter().chain(ours).collect()
 }
@@ -70,10 +75,10 @@ fn turns() -> usize {
     std::env::var("TAPSTER_BENCH_TURNS").map_or(5, |turns| turns.parse().expect("a number"))
 }
 
-/// A server with WAL to be received.
+/// A server that holds the WAL to receive.
 struct Source {
     cluster: Cluster,
-    /// The first segment, and the position at which there is enough.
+    /// The name of the first segment, and the position at which a receiver stops.
     first: String,
     end: String,
 }
@@ -107,7 +112,7 @@ impl Source {
         for _ in 0..turns() {
             for (subject, measured) in subjects.iter().zip(&mut measured) {
                 let archive = TempDir::new_in(place).expect("a directory");
-                // Where to begin: both go on with a segment that was begun.
+                // This file says where to begin: both programs continue a segment that was begun.
                 fs::write(archive.path().join(format!("{}.partial", self.first)), "").expect("a file");
                 measured.push(measure(&mut self.receive(subject, archive.path())));
             }
@@ -121,7 +126,7 @@ impl Source {
         command
     }
 
-    /// The memory of one process with many streams, and what each further one adds.
+    /// Prints the memory of one process with many streams, and the amount that each further stream adds.
     fn streams(&self) {
         const STREAMS: u64 = 16;
         let memory_kib = |streams: u64| {
@@ -155,7 +160,7 @@ fn receive(subject: &Path, cluster: &Cluster, archive: &Path) -> Command {
     command
 }
 
-/// Commits of 8 clients that wait for the receiver.
+/// Measures the commits of 8 clients that wait for the receiver.
 fn commits(subjects: &[PathBuf]) {
     println!("\ncommits per second, 8 clients, the receiver as synchronous standby, archive on disk");
     let cluster = Cluster::builder(&servers::packaged()).segment_size_mb(16).start();

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What one process took.
+/// The time and memory that one process took.
 #[derive(Clone, Copy)]
 pub(crate) struct Measured {
     pub(crate) seconds: f64,
@@ -23,7 +23,7 @@ pub(crate) fn measure(command: &mut Command) -> Measured {
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{error}: {command:?}"));
     let proc = PathBuf::from(format!("/proc/{}", child.id()));
     let mut memory_kib = 0;
-    // It stays as a zombie, with its times but without its memory, until it is waited for.
+    // Until `wait`, an ended process stays as a zombie, which has its times but no longer its memory.
     loop {
         let status = fs::read_to_string(proc.join("status")).expect("Linux tells");
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
@@ -36,7 +36,8 @@ pub(crate) fn measure(command: &mut Command) -> Measured {
     }
     let seconds = start.elapsed().as_secs_f64();
     let stat = fs::read_to_string(proc.join("stat")).expect("Linux tells");
-    // The name in parentheses may have spaces; user and kernel mode are 11 fields behind it.
+    // The name in parentheses may have spaces; the times in user and kernel mode are the 12th and 13th field
+    // after it.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);
     let cpu_seconds = fields.take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS;
     let status = child.wait().expect("it has ended");
@@ -63,7 +64,8 @@ pub(crate) fn print(subjects: &[PathBuf], measured: &[Vec<Measured>]) {
     }
 }
 
-/// Prints the median and the best of each, which is the greatest, and its ratio to that of the first subject.
+/// Prints the best rate of each subject, which is the greatest, its median, and the ratio of the best to that
+/// of the first subject.
 pub(crate) fn print_rates(subjects: &[PathBuf], rates: &[Vec<f64>]) {
     let best = |rates: &Vec<f64>| rates.iter().copied().fold(0.0, f64::max);
     for (subject, of_subject) in subjects.iter().zip(rates) {

@@ -4,18 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use tapster::conninfo::{ConnInfo, Environment};
-use tapster::types::WalSegmentSize;
 use tapster::receiver::{Receiver, ReceiverOptions};
+use tapster::types::WalSegmentSize;
 use tapster::wal::WalSegment;
 use tokio::sync::watch;
 
-/// Segments of 16 MiB that each receives: enough for every buffer to have had its full size.
+/// The number of segments of 16 MiB that each receiver gets: enough for every buffer to reach its full size.
 const SEGMENTS: u64 = 4;
-/// Bytes that wait for the disk at most, as the program has it for several servers.
+/// The most bytes that wait for the disk, as the program sets it for several servers.
 const BUFFER: usize = 256 << 10;
 
-/// Receives `count` times from the same server, from the segment `first` on, at the same time, into directories of
-/// its own each.
+/// Runs `count` receivers at the same time, from the same server and from the segment `first` on, each into a
+/// directory of its own.
 pub(crate) fn run(conninfo: &str, directory: &Path, count: usize, first: &str) {
     let begin = WalSegment::parse(first, WalSegmentSize::DEFAULT).expect("a segment's name").start();
     let end = begin.checked_add(SEGMENTS * u64::from(WalSegmentSize::DEFAULT.bytes())).expect("a position");

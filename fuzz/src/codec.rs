@@ -1,12 +1,12 @@
-//! What holds for the codec, whatever the input. Each function panics where it does not.
+//! Properties of the codec that hold for every input. Each function panics where one does not.
 
 use tapster::codec::{
     Backend, BackendFraming, BackendMessage, BaseBackup, CopyData, DecodeError, Family, Frontend,
     FrontendFraming, Limits, Need, OwnedMessage, Replication, Standby, Startup,
 };
 
-/// Bytes of a stream in either direction: the frames are the same however they are split on the way, they
-/// and what is left are the whole input, and each of them is a message or an error.
+/// Bytes of a stream in either direction. The frames are the same however the network splits them, the frames
+/// and the rest are the whole input, and each frame is a message or an error.
 pub fn frames(input: &[u8]) {
     let tight = Limits { copy_data: 64, data_row: 64, startup_error: 64, ..Limits::DEFAULT };
     for framing in [
@@ -15,12 +15,12 @@ pub fn frames(input: &[u8]) {
         BackendFraming { limits: tight, ready: false },
         BackendFraming { limits: tight, ready: true },
     ] {
-        for frame in split_as_whole(input, |bytes| framing.need(bytes)) {
+        for frame in check_frames(input, |bytes| framing.need(bytes)) {
             if let Ok(message) = framing.parse(frame) {
                 let mut again = Vec::new();
-                message.encode(&mut again).expect("what was read can be written");
+                message.encode(&mut again).expect("a parsed message can be encoded");
                 match message {
-                    // Its newline may be missing, and is then put there.
+                    // The newline of its text may be missing; encoding adds it.
                     BackendMessage::OldStyleError { .. } => assert_eq!(framing.parse(&again), Ok(message)),
                     _ => assert_eq!(again, frame),
                 }
@@ -28,10 +28,10 @@ pub fn frames(input: &[u8]) {
         }
     }
     for framing in [FrontendFraming::STARTUP, FrontendFraming::READY] {
-        split_as_whole(input, |bytes| framing.need(bytes)).into_iter().for_each(same_again::<Frontend>);
-        split_as_whole(input, |bytes| framing.need_startup(bytes))
+        check_frames(input, |bytes| framing.need(bytes)).into_iter().for_each(check_reencoding::<Frontend>);
+        check_frames(input, |bytes| framing.need_startup(bytes))
             .into_iter()
-            .for_each(same_again::<Startup>);
+            .for_each(check_reencoding::<Startup>);
     }
 }
 
@@ -39,9 +39,9 @@ pub fn frames(input: &[u8]) {
 pub fn backend(input: &[u8]) {
     if let Some((&tag, body)) = input.split_first() {
         let frame = with_length(&[tag], body);
-        same_again_and_shown::<Backend>(&frame);
+        check_reencoding_and_debug::<Backend>(&frame);
         if let Ok(BackendMessage::ErrorResponse(fields)) = BackendFraming::READY.parse(&frame) {
-            // Replacing what is not UTF-8 can make three bytes of one; nothing else grows.
+            // Replacing a byte that is not UTF-8 makes three bytes of one; nothing else grows.
             let error = fields.to_server_error();
             assert!(error.message.len() <= 3 * body.len() + "(the server sent no message)".len());
         }
@@ -51,19 +51,19 @@ pub fn backend(input: &[u8]) {
 /// The type and the body of a message from a client.
 pub fn frontend(input: &[u8]) {
     if let Some((&tag, body)) = input.split_first() {
-        same_again_and_shown::<Frontend>(&with_length(&[tag], body));
+        check_reencoding_and_debug::<Frontend>(&with_length(&[tag], body));
     }
 }
 
 /// A packet that begins a connection, without its length.
 pub fn startup(input: &[u8]) {
-    same_again_and_shown::<Startup>(&with_length(&[], input));
+    check_reencoding_and_debug::<Startup>(&with_length(&[], input));
 }
 
-/// What is inside `CopyData` while replication streams, in either direction.
+/// The message inside `CopyData` while replication streams, in either direction.
 pub fn replication(input: &[u8]) {
-    same_again_and_shown::<Replication>(input);
-    same_again_and_shown::<Standby>(input);
+    check_reencoding_and_debug::<Replication>(input);
+    check_reencoding_and_debug::<Standby>(input);
     let mut out = Vec::new();
     CopyData::encode_with(&mut out, |out| {
         out.extend_from_slice(input);
@@ -74,25 +74,25 @@ pub fn replication(input: &[u8]) {
     assert_eq!(BackendFraming::READY.parse(&out), Ok(BackendMessage::CopyData(CopyData { data: input })));
 }
 
-/// What is inside `CopyData` during a base backup.
+/// The message inside `CopyData` during a base backup.
 pub fn base_backup(input: &[u8]) {
-    same_again_and_shown::<BaseBackup>(input);
+    check_reencoding_and_debug::<BaseBackup>(input);
 }
 
-/// What can be read can be written, and that is what was read.
-fn same_again<F: Family>(bytes: &[u8]) {
+/// Checks that a message that can be parsed can be encoded, and gives the same bytes again.
+fn check_reencoding<F: Family>(bytes: &[u8]) {
     let Ok(owned) = OwnedMessage::<F>::from_wire(bytes) else { return };
-    let message = owned.parse().expect("what was read once is read again");
-    let again = OwnedMessage::<F>::new(&message).expect("what was read can be written");
+    let message = owned.parse().expect("a message that was parsed once is parsed again");
+    let again = OwnedMessage::<F>::new(&message).expect("a parsed message can be encoded");
     assert_eq!(&again[..], bytes);
     assert_eq!(again.parse(), Ok(message));
 }
 
-/// The same, and every list of the message is walked by showing it: what comes of it is bounded by the input.
-fn same_again_and_shown<F: Family>(bytes: &[u8]) {
-    same_again::<F>(bytes);
+/// Checks the same, and that `Debug`, which walks every list of the message, is bounded by the input.
+fn check_reencoding_and_debug<F: Family>(bytes: &[u8]) {
+    check_reencoding::<F>(bytes);
     if let Ok(owned) = OwnedMessage::<F>::from_wire(bytes) {
-        // Two bytes can be a format, and become a word in a list.
+        // Two bytes can be a format, which is shown as a word in a list.
         assert!(format!("{owned:?}").len() <= 64 * bytes.len() + 1_000);
     }
 }
@@ -103,8 +103,8 @@ fn with_length(tag: &[u8], body: &[u8]) -> Vec<u8> {
     [tag, &length.to_be_bytes(), body].concat()
 }
 
-/// The frames of the input, after finding that they are the same when it comes byte by byte.
-fn split_as_whole(input: &[u8], need: impl Fn(&[u8]) -> Result<Need, DecodeError>) -> Vec<&[u8]> {
+/// Splits the input into frames, and checks that they are the same when the input arrives byte by byte.
+fn check_frames(input: &[u8], need: impl Fn(&[u8]) -> Result<Need, DecodeError>) -> Vec<&[u8]> {
     let mut whole = Vec::new();
     let mut left = input;
     let end = loop {
@@ -126,13 +126,13 @@ fn split_as_whole(input: &[u8], need: impl Fn(&[u8]) -> Result<Need, DecodeError
             let answer = need(&input[start..have]);
             match answer {
                 Ok(Need::Frame(len)) => {
-                    assert!(have >= least, "there was an answer before the bytes that were asked for");
+                    assert!(have >= least, "a frame was found before the bytes that were asked for arrived");
                     assert_eq!(whole.get(frames), Some(&&input[start..start + len]));
                     start += len;
                     frames += 1;
                 }
                 Ok(Need::More(more)) => {
-                    assert!(more > 0, "nothing is needed, and there is no answer");
+                    assert!(more > 0, "no bytes are missing, yet the frame has no length");
                     least = least.max(have + more);
                     break;
                 }

@@ -1,4 +1,4 @@
-//! What holds for connection strings and URIs.
+//! Properties of connection strings and URIs.
 
 use tapster::conninfo::{ConnInfo, Environment, KEYWORDS};
 
@@ -8,22 +8,22 @@ pub fn conninfo(input: &[u8]) {
     for parsed in [text.parse(), ConnInfo::from_dbname_argument(text)] {
         match parsed {
             Ok(conninfo) => {
-                is_its_encoding(&conninfo);
-                shows_no_secret(&conninfo);
-                resolves_or_not(conninfo);
+                check_encoding(&conninfo);
+                check_shown_text(&conninfo);
+                check_resolving(conninfo);
             }
-            // Libpq's words around a part of the text.
+            // The error is libpq's message around a part of the text.
             Err(error) => assert!(error.to_string().len() <= 2 * text.len() + 200),
         }
     }
-    is_no_secret_of_the_text(text);
+    check_secrets_in(text);
 }
 
-fn is_its_encoding(conninfo: &ConnInfo) {
+fn check_encoding(conninfo: &ConnInfo) {
     assert_eq!(conninfo.encode().parse().as_ref(), Ok(conninfo));
     let mut copy = ConnInfo::new();
     for (keyword, value) in conninfo.iter() {
-        copy.set(keyword, value).expect("what was parsed can be set");
+        copy.set(keyword, value).expect("a parsed value can be set");
         assert_eq!(copy.get(keyword), Some(value));
     }
     assert_eq!(copy, *conninfo);
@@ -33,8 +33,8 @@ fn is_its_encoding(conninfo: &ConnInfo) {
     assert_eq!(copy, ConnInfo::new());
 }
 
-/// What is shown is the same whatever the secrets are, and parses.
-fn shows_no_secret(conninfo: &ConnInfo) {
+/// Checks that the shown text does not depend on the secrets, and that it can be parsed.
+fn check_shown_text(conninfo: &ConnInfo) {
     let mut other = conninfo.clone();
     for keyword in KEYWORDS.iter().filter(|keyword| keyword.secret) {
         if conninfo.get(keyword.name).is_some() {
@@ -43,20 +43,20 @@ fn shows_no_secret(conninfo: &ConnInfo) {
     }
     assert_eq!(conninfo.to_string(), other.to_string());
     assert_eq!(format!("{conninfo:?}"), format!("{other:?}"));
-    let shown: ConnInfo = conninfo.to_string().parse().expect("what is shown is a connection string");
+    let shown: ConnInfo = conninfo.to_string().parse().expect("the shown text is a connection string");
     for ((keyword, value), (same, shown)) in conninfo.iter().zip(shown.iter()) {
         let is_secret = KEYWORDS.iter().any(|known| known.secret && known.name == keyword);
         assert_eq!((same, shown), (keyword, if is_secret { "***" } else { value }));
     }
 }
 
-/// The later steps fail or not, and show no secret.
-fn resolves_or_not(mut conninfo: ConnInfo) {
+/// Checks that resolving, whether it fails or not, shows no secret.
+fn check_resolving(mut conninfo: ConnInfo) {
     const SECRET: &str = "q8-Secret-8q";
     if conninfo.encode().contains(SECRET) {
         return;
     }
-    // Files of this machine are no input.
+    // Files of this machine must not influence the result.
     for file in ["service", "servicefile", "passfile"] {
         conninfo.remove(file);
     }
@@ -83,10 +83,10 @@ fn resolves_or_not(mut conninfo: ConnInfo) {
     assert!(!shown.contains(SECRET), "{shown}");
 }
 
-/// A password is shown nowhere, not even by the error about the string that it breaks.
-fn is_no_secret_of_the_text(text: &str) {
+/// Checks that a password is shown nowhere, not even in the error about the string that it breaks.
+fn check_secrets_in(text: &str) {
     const SECRET: &str = "q8-Secret-8q";
-    // After these the rest is something else than a password, and the user's own words.
+    // After one of these characters the rest is no longer the password but another part of the string.
     if text.contains(['=', '&', '@', '/']) || text.contains(SECRET) {
         return;
     }

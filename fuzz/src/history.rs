@@ -1,27 +1,27 @@
-//! What holds for timeline history files.
+//! Properties of timeline history files.
 
 use tapster::types::{Lsn, TimelineId};
 use tapster::wal::TimelineHistory;
 
-/// The timeline, as a byte, and its file.
+/// The input is a timeline, as one byte, and its history file.
 pub fn timeline_history(input: &[u8]) {
     let Some((&timeline, file)) = input.split_first() else { return };
     let Some(timeline) = TimelineId::new(timeline.into()) else { return };
     match TimelineHistory::parse(timeline, file) {
         Ok(history) => {
-            is_bounded_and_ordered(&history, file);
-            is_its_lines(&history);
-            has_one_owner_of_each_byte(&history);
+            check_bounds_and_order(&history, file);
+            check_written_lines(&history);
+            check_owners_of_bytes(&history);
         }
         Err(error) => assert!(error.line <= 1 + file.iter().filter(|&&byte| byte == b'\n').count()),
     }
 }
 
-fn is_bounded_and_ordered(history: &TimelineHistory, file: &[u8]) {
+fn check_bounds_and_order(history: &TimelineHistory, file: &[u8]) {
     let entries = history.entries();
-    // The shortest line is `1 0/1` and its end.
+    // The shortest line is `1 0/1` and a newline.
     assert!(entries.len() <= file.len().div_ceil(6));
-    // Replacing what is not UTF-8 can make three bytes of one.
+    // Replacing a byte that is not UTF-8 makes three bytes of one.
     assert!(entries.iter().map(|entry| entry.reason.len()).sum::<usize>() <= 3 * file.len());
     let mut last = None;
     for parent in entries.iter().map(|entry| entry.parent) {
@@ -31,8 +31,9 @@ fn is_bounded_and_ordered(history: &TimelineHistory, file: &[u8]) {
     assert_eq!(history.began_at(), entries.last().map(|entry| entry.switchpoint));
 }
 
-/// Written as a server does, with its blank lines and somebody's comments, it is the same history.
-fn is_its_lines(history: &TimelineHistory) {
+/// Checks that the history is the same when it is written as a server writes it, with blank lines and
+/// comments.
+fn check_written_lines(history: &TimelineHistory) {
     let mut file = String::from("# 9\t0/0\tof nobody\n");
     for entry in history.entries() {
         file.push_str(&format!("{}\t{}\t{}\n\n", entry.parent, entry.switchpoint, entry.reason));
@@ -40,9 +41,9 @@ fn is_its_lines(history: &TimelineHistory) {
     assert_eq!(TimelineHistory::parse(history.timeline(), file.as_bytes()).as_ref(), Ok(history));
 }
 
-/// Each byte has one owner, whose claim the history confirms up to that byte; the plain way of finding it
-/// agrees.
-fn has_one_owner_of_each_byte(history: &TimelineHistory) {
+/// Checks that each byte belongs to one timeline, that `contains` agrees up to that byte, and that a plain
+/// search finds the same timeline.
+fn check_owners_of_bytes(history: &TimelineHistory) {
     let entries = history.entries();
     let mut positions: Vec<_> = entries.iter().map(|entry| entry.switchpoint.get()).collect();
     positions.extend([0, u64::MAX - 1]);

@@ -1,5 +1,5 @@
-//! The properties that the fuzz targets check, one function for each target, by subject. Each panics where its
-//! property does not hold.
+//! The properties that the fuzz targets check: one function for each target, one file for each subject. A
+//! function panics if its property does not hold.
 //!
 //! They use nothing but tapster's public interface. `tests/fuzz_properties.rs` runs the same functions on
 //! stable, over the committed seeds and over random cases.

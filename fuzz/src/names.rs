@@ -1,28 +1,28 @@
-//! What holds for names of WAL files, and for the arithmetic behind them.
+//! Properties of the names of WAL files, and of the arithmetic that they follow.
 
 use tapster::archive::{ArchiveFileName, SegmentFile};
 use tapster::types::{Lsn, TimelineId, WalSegmentSize};
 use tapster::wal::WalSegment;
 
-/// A segment size, by the number of its zero bits above 20, and a name; or the 12 bytes of a timeline and a
-/// position.
+/// The input is a segment size, by the number of its zero bits above 20, and either a name or the 12 bytes of
+/// a timeline and a position.
 pub fn wal_names(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     let size = WalSegmentSize::new(1 << (20 + choice % 11)).expect("a power of two in range");
     assert_eq!(size.to_string().parse(), Ok(size));
     if let Ok(text) = core::str::from_utf8(rest) {
-        name(text, size);
-        texts(text);
+        check_name(text, size);
+        check_texts(text);
     }
     if let Some((&[a, b, c, d, ref lsn @ ..], _)) = rest.split_first_chunk::<12>() {
         let timeline = TimelineId::new(u32::from_be_bytes([a, b, c, d])).unwrap_or(TimelineId::FIRST);
         let lsn = <[u8; 8]>::try_from(&lsn[..]).expect("the other 8 of 12");
-        position(Lsn::new(u64::from_be_bytes(lsn)), timeline, size);
+        check_position(Lsn::new(u64::from_be_bytes(lsn)), timeline, size);
     }
 }
 
-/// A name that stands for something is the only name of it.
-fn name(text: &str, size: WalSegmentSize) {
+/// Checks that a file that has this name has no other name.
+fn check_name(text: &str, size: WalSegmentSize) {
     let Some(file) = ArchiveFileName::parse(text, size) else {
         assert_eq!(WalSegment::parse(text, size), None);
         return;
@@ -33,18 +33,18 @@ fn name(text: &str, size: WalSegmentSize) {
     match file {
         ArchiveFileName::Segment(SegmentFile { segment, .. }) => {
             assert!(text.starts_with(&segment.to_string()));
-            position(segment.start(), segment.timeline(), size);
+            check_position(segment.start(), segment.timeline(), size);
         }
         ArchiveFileName::BackupHistory { segment, offset } => {
             assert!(offset < size.bytes());
-            position(segment.start(), segment.timeline(), size);
+            check_position(segment.start(), segment.timeline(), size);
         }
         ArchiveFileName::History { .. } => {}
     }
 }
 
-/// Positions, timelines and sizes in text.
-fn texts(text: &str) {
+/// Checks positions, timelines and sizes as text.
+fn check_texts(text: &str) {
     if let Ok(lsn) = text.parse::<Lsn>() {
         assert_eq!(lsn.to_string().parse(), Ok(lsn));
         assert!(text.len() <= 17);
@@ -57,8 +57,8 @@ fn texts(text: &str) {
     }
 }
 
-/// A segment has one name and one place in the log, and its neighbours touch it.
-fn position(lsn: Lsn, timeline: TimelineId, size: WalSegmentSize) {
+/// Checks that a segment has one name and one place in the log, and that its neighbours adjoin it.
+fn check_position(lsn: Lsn, timeline: TimelineId, size: WalSegmentSize) {
     let segment = WalSegment::containing(lsn, timeline, size);
     assert!(segment.start() <= lsn && lsn <= segment.end());
     assert_eq!(segment.start().get() % u64::from(size.bytes()), 0);

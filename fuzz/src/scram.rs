@@ -1,4 +1,4 @@
-//! What holds for SCRAM: our client against our server, with somebody in between.
+//! Properties of SCRAM: our client against our server, with an attacker in between.
 
 use core::num::NonZeroU32;
 
@@ -7,10 +7,10 @@ use tapster::auth::{
     saslprep,
 };
 
-/// Two passwords, a salt, and a message to be changed on its way, or to be put in the place of each other.
+/// The input holds two passwords, a salt, and the choice of a message that is changed or replaced on its way.
 ///
-/// Layout: choices, whose message is changed and where, rounds, length of the salt, length of the password,
-/// then salt, password, the other password or the text in place of a message.
+/// Layout: choices, which message is changed and where, rounds, length of the salt, length of the password,
+/// then salt, password, and the text that serves as the other password and as the replacement of a message.
 pub fn scram(input: &[u8]) {
     let Some((&[choices, change, at, rounds, salt_len, password_len], rest)) = input.split_first_chunk()
     else {
@@ -18,7 +18,7 @@ pub fn scram(input: &[u8]) {
     };
     let (salt, rest) = split(rest, salt_len);
     let (password, text) = split(rest, password_len);
-    // The cost of a guess is not what is tested.
+    // Few rounds: the cost of a guess is not tested here.
     let iterations = NonZeroU32::new(1 + u32::from(rounds % 4)).expect("not 0");
     let hash = (choices & 1 != 0).then_some(&[0x5c; 32][..]);
     let binding = match (hash, choices & 2 != 0) {
@@ -28,18 +28,18 @@ pub fn scram(input: &[u8]) {
     };
     let exchange = Exchange { password, salt, iterations, binding, hash };
 
-    prepared_once(password);
-    verifier_is_its_text(password, salt, iterations);
-    foreign_texts(text);
+    check_saslprep_is_idempotent(password);
+    check_verifier_text(password, salt, iterations);
+    check_foreign_text(text);
     let keys = exchange.run(password, None, |_, _| {});
-    // An empty salt is no salt, though a server could store it.
+    // The client refuses an empty salt, though a server could store one.
     assert_eq!(keys.is_some(), !salt.is_empty(), "the right password is refused");
     if let Some(keys) = keys {
-        assert!(exchange.run(password, Some(keys), |_, _| {}).is_some(), "the derived keys do not do");
+        assert!(exchange.run(password, Some(keys), |_, _| {}).is_some(), "the derived keys are not accepted");
     }
     let is_wrong = hmac_key(text) != hmac_key(password);
-    assert!(exchange.run(text, None, |_, _| {}).is_none() || !is_wrong, "a wrong password is taken");
-    exchange.changed(change % 4, at, choices >> 2, text);
+    assert!(exchange.run(text, None, |_, _| {}).is_none() || !is_wrong, "a wrong password is accepted");
+    exchange.check_changed_message(change % 4, at, choices >> 2, text);
 }
 
 struct Exchange<'a> {
@@ -51,8 +51,9 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    /// Has the exchange with whatever password the client believes in. `between` gets each of the four
-    /// messages by its number. The result is what the client has when the server has proved itself.
+    /// Runs the exchange with a client that uses this password. `between` gets each of the four messages with
+    /// its number, and may change it. The result is the client's keys, once the server has proved its
+    /// identity.
     fn run(
         &self,
         password: &[u8],
@@ -65,7 +66,7 @@ impl Exchange<'_> {
         let server = ScramServer::new(verifier, nonce(9), self.hash);
         let client = ScramClient::new(&secret, nonce(7), self.binding.clone(), 4, cached);
         let mechanism = client.mechanism();
-        // Nothing is said by a side that refuses.
+        // A side that refuses a message sends nothing.
         let silent = |out: &[u8]| assert!(out.is_empty(), "a refused message is answered");
 
         let mut message = Vec::new();
@@ -87,9 +88,9 @@ impl Exchange<'_> {
         client.server_final(&answer).ok()
     }
 
-    /// A changed message leads to no session, whichever it is and however it was changed: a bit, a cut, an
-    /// addition, another text.
-    fn changed(&self, which: u8, at: u8, how: u8, text: &[u8]) {
+    /// Checks that a changed message never leads to a session: with a bit flipped, cut off, with text added,
+    /// or replaced.
+    fn check_changed_message(&self, which: u8, at: u8, how: u8, text: &[u8]) {
         let mut is_changed = false;
         let keys = self.run(self.password, None, |message, bytes| {
             if message != which {
@@ -103,36 +104,37 @@ impl Exchange<'_> {
                 2 => drop(bytes.splice(at..at, text.iter().copied())),
                 _ => *bytes = text.to_vec(),
             }
-            // Nothing signs what follows the last message's signature.
+            // No signature covers extensions after the signature in the last message.
             let is_extended = message == 3 && bytes.starts_with(&[&honest[..], b","].concat());
             is_changed = *bytes != honest && !is_extended;
         });
-        assert!(keys.is_none() || !is_changed, "message {which} was changed, and nobody noticed");
+        assert!(keys.is_none() || !is_changed, "message {which} was changed, and neither side noticed");
     }
 }
 
-/// What is made of a password. HMAC fills its key up with zeros, so those at its end do not count.
+/// The HMAC key of a password. HMAC fills its key up with zeros, so zeros at the end do not count.
 fn hmac_key(password: &[u8]) -> Vec<u8> {
     let mut key = saslprep(password).into_owned();
     key.truncate(key.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1));
     key
 }
 
-/// Preparing what was prepared changes nothing.
-fn prepared_once(password: &[u8]) {
+/// Checks that SASLprep changes nothing that it has already prepared.
+fn check_saslprep_is_idempotent(password: &[u8]) {
     let once = saslprep(password);
     assert_eq!(saslprep(&once), once);
 }
 
-fn verifier_is_its_text(password: &[u8], salt: &[u8], iterations: NonZeroU32) {
+fn check_verifier_text(password: &[u8], salt: &[u8], iterations: NonZeroU32) {
     let verifier = ScramVerifier::from_password(password, salt, iterations);
     let text = verifier.to_string();
     let parsed: ScramVerifier = text.parse().expect("our own text");
     assert_eq!((parsed.salt(), parsed.iterations(), parsed.to_string()), (salt, iterations, text));
 }
 
-/// No text of somebody else is taken for anything, and none does harm.
-fn foreign_texts(text: &[u8]) {
+/// Checks that no foreign text, in the place of a message or verifier, does harm: answers and errors stay
+/// short.
+fn check_foreign_text(text: &[u8]) {
     let nonce = || Nonce::from_random([7; 18]);
     let verifier = || ScramVerifier::from_password(b"", b"salt", NonZeroU32::MIN);
     for hash in [None, Some(&[0x5c; 32][..])] {

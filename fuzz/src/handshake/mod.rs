@@ -1,4 +1,4 @@
-//! What holds for the handshake, whoever is on the other side.
+//! Properties of the handshake against every kind of peer.
 
 mod recorded;
 mod scripted;
@@ -6,8 +6,8 @@ mod talk;
 
 use talk::Setting;
 
-/// The first byte says what the client was told and who the peer is: one that says the bytes that follow,
-/// or one that says the words of a script, each spelt as two bytes.
+/// The first byte of the input chooses the client's settings and the peer. One peer sends the bytes that
+/// follow; the other sends the messages of a script, each given by two bytes.
 pub fn handshake(input: &[u8]) {
     let Some((&choice, rest)) = input.split_first() else { return };
     let setting = Setting::new(choice >> 1);

@@ -1,12 +1,13 @@
-//! The peer that says what it says, whatever it hears: recorded, changed or random bytes.
+//! The peer that sends fixed bytes, whatever it receives: recorded, changed or random ones.
 
 use tapster::auth::AuthMethod;
 use tapster::session::{Encryption, HandshakeError};
 
 use super::talk::{End, PASSWORD, Setting, Talk};
 
-/// More than any handshake has to say: four messages, of which one repeats a nonce of up to 2000 bytes.
-const MOST_SENT: usize = 4_096;
+/// More bytes than a client sends in any handshake: four messages, of which one repeats a nonce of up to 2000
+/// bytes.
+const MAX_SENT: usize = 4_096;
 
 pub fn check(setting: Setting, server: &[u8]) {
     let whole = Outcome::of(setting, server, usize::MAX);
@@ -18,25 +19,26 @@ pub fn check(setting: Setting, server: &[u8]) {
     let asks_for_tls = matches!(setting.encryption, Encryption::Tls | Encryption::TlsIfOffered);
     if let ([b'S', _, ..], true) = (server, asks_for_tls) {
         let mut talk = Talk::new(setting);
-        assert!(matches!(talk.hear(b"", 1), End::Waiting));
-        talk.reads_ahead();
-        assert!(matches!(talk.hear(server, 2), End::Failed(HandshakeError::BytesBeforeTls)));
+        assert!(matches!(talk.receive(b"", 1), End::Waiting));
+        talk.read_ahead();
+        assert!(matches!(talk.receive(server, 2), End::Failed(HandshakeError::BytesBeforeTls)));
     }
 }
 
-/// What is the same however the server's bytes are split on their way.
+/// The part of the result that must be the same however the network splits the server's bytes.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     end: String,
     sent: Vec<u8>,
-    /// What was consumed and how the client is known to the server, where there is a session.
+    /// If there is a session: how many bytes were consumed, how the client proved its identity, and whether
+    /// keys were derived.
     ready: Option<(usize, AuthMethod, bool)>,
 }
 
 impl Outcome {
     fn of(setting: Setting, server: &[u8], step: usize) -> Self {
         let mut talk = Talk::new(setting);
-        let end = talk.hear(server, step);
+        let end = talk.receive(server, step);
         let ready = match &end {
             End::Ready(session) => {
                 Some((talk.consumed, session.authentication, session.derived_keys.is_some()))
@@ -47,9 +49,12 @@ impl Outcome {
     }
 
     fn check(&self, setting: Setting, server: &[u8]) {
-        assert!(self.sent.len() <= MOST_SENT, "the client says too much");
-        // Whatever is kept of the server's words was said by it.
-        assert!(self.end.len() <= 16 * server.len() + 10_000, "the session grows beyond what was heard");
+        assert!(self.sent.len() <= MAX_SENT, "the client sends too much");
+        // The client keeps no more than the server has sent.
+        assert!(
+            self.end.len() <= 16 * server.len() + 10_000,
+            "the session is larger than the bytes that were received"
+        );
         let shows = |bytes: &[u8]| bytes.windows(PASSWORD.len()).any(|window| window == PASSWORD);
         assert!(!shows(self.end.as_bytes()) || shows(server), "the password is shown");
         if setting.scram_only {

@@ -1,4 +1,5 @@
-//! The peer that knows the protocol, the password and what the client must make of each word it says.
+//! The peer that knows the protocol and the password. A model of the client says how the client must react to
+//! each of its messages.
 
 use tapster::auth::{Mechanism, Nonce, ScramServer, ScramServerFinal};
 use tapster::codec::{AuthenticationResponse, FrontendFraming, FrontendMessage, Need, ProtocolVersion};
@@ -10,47 +11,47 @@ pub fn check(setting: Setting, script: &[u8]) {
     let mut server = Server { setting, scram: Scram::None };
     let mut talk = Talk::new(setting);
     let mut client = Client::new(setting);
-    let mut end = talk.hear(b"", 1);
+    let mut end = talk.receive(b"", 1);
     if matches!(setting.encryption, Encryption::Tls | Encryption::TlsIfOffered) {
-        end = talk.hear(b"S", 1);
+        end = talk.receive(b"S", 1);
     }
     for pair in script.chunks_exact(2) {
-        assert!(matches!(end, End::Waiting), "the client does not wait for the next word");
-        let word = Word::spelt(pair[0], pair[1]);
-        let said = server.say(word);
-        let heard = talk.sent.len();
-        // The words are split on their way, each somewhere else.
-        end = talk.hear(&said, 1 + usize::from(pair[0] ^ pair[1]));
-        server.hear(&talk.sent[heard..]);
-        client.expect(word, &end);
+        assert!(matches!(end, End::Waiting), "the client does not wait for the next message");
+        let message = Message::from_bytes(pair[0], pair[1]);
+        let encoded = server.encode(message);
+        let already_sent = talk.sent.len();
+        // Every message is split at another place.
+        end = talk.receive(&encoded, 1 + usize::from(pair[0] ^ pair[1]));
+        server.receive(&talk.sent[already_sent..]);
+        client.check(message, &end);
         if !matches!(end, End::Waiting) {
             return;
         }
     }
 }
 
-/// A word of the server.
+/// A message of the server.
 #[derive(Clone, Copy, Debug)]
-enum Word {
+enum Message {
     Ok,
     Cleartext,
     Md5,
     /// One of [`OFFERS`].
     Sasl(usize),
-    /// What SCRAM has to say next.
+    /// The next message of SCRAM.
     Scram,
-    /// The same with one bit changed.
+    /// The next message of SCRAM with one bit changed.
     Tampered(u8),
-    /// A method that no client of today has.
+    /// A method that no client supports today.
     Kerberos,
     Negotiate(ProtocolVersion, bool),
     Parameter(u8),
-    /// A key of so many bytes.
+    /// A cancel key; the number of bytes beyond four.
     Key(u8),
     Ready(u8),
     Notice,
     Error,
-    /// A message of another time.
+    /// A message that does not belong into a handshake.
     Other(u8),
 }
 
@@ -61,8 +62,8 @@ const OFFERS: [&[u8]; 4] = [
     b"OAUTHBEARER\0\0",
 ];
 
-impl Word {
-    fn spelt(code: u8, detail: u8) -> Self {
+impl Message {
+    fn from_bytes(code: u8, detail: u8) -> Self {
         let pick = |among: usize| usize::from(detail) % among;
         match code % 16 {
             0 => Self::Ok,
@@ -86,7 +87,7 @@ impl Word {
     }
 }
 
-/// The side that knows the password.
+/// The server's side, which knows the password.
 struct Server {
     setting: Setting,
     scram: Scram,
@@ -97,55 +98,55 @@ enum Scram {
     Offered {
         plus: bool,
     },
-    /// `server-first-message`, and what waits for the answer to it.
+    /// `server-first-message`, and the state that waits for the answer to it.
     First(Vec<u8>, Box<ScramServerFinal>),
     /// `server-final-message`.
     Final(Vec<u8>),
 }
 
 impl Server {
-    /// The bytes of a word, written without the help of what is tested.
-    fn say(&mut self, word: Word) -> Vec<u8> {
+    /// The bytes of a message, written without the encoder that is tested.
+    fn encode(&mut self, message: Message) -> Vec<u8> {
         let request = |code: u32, data: &[u8]| frame(b'R', &[&code.to_be_bytes(), data].concat());
-        match word {
-            Word::Ok => request(0, b""),
-            Word::Cleartext => request(3, b""),
-            Word::Md5 => request(5, b"salt"),
-            Word::Kerberos => request(2, b""),
-            Word::Sasl(offer) => {
+        match message {
+            Message::Ok => request(0, b""),
+            Message::Cleartext => request(3, b""),
+            Message::Md5 => request(5, b"salt"),
+            Message::Kerberos => request(2, b""),
+            Message::Sasl(offer) => {
                 self.scram = Scram::Offered { plus: matches!(offer, 1 | 2) };
                 request(10, OFFERS[offer])
             }
-            Word::Scram => self.scram(0, 0),
-            // Every third byte: a word has about a hundred.
-            Word::Tampered(detail) => self.scram(3 * usize::from(detail >> 3), 1 << (detail & 7)),
-            Word::Negotiate(version, unknown_option) => {
+            Message::Scram => self.scram(0, 0),
+            // Every third byte: a message has about a hundred.
+            Message::Tampered(detail) => self.scram(3 * usize::from(detail >> 3), 1 << (detail & 7)),
+            Message::Negotiate(version, unknown_option) => {
                 let options: &[u8] = if unknown_option { b"\0\0\0\x01_pq_.x\0" } else { &[0; 4] };
                 frame(b'v', &[&version.code().to_be_bytes(), options].concat())
             }
-            Word::Parameter(detail) => frame(b'S', &[b'a' + detail % 16, 0, b'0' + detail / 16, 0]),
-            Word::Key(len) => frame(b'K', &vec![7; 4 + usize::from(len)]),
-            Word::Ready(status) => frame(b'Z', &[status]),
-            Word::Notice => frame(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mwell\0\0"),
-            Word::Error => frame(b'E', b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"),
-            Word::Other(tag) => frame(tag, b""),
+            Message::Parameter(detail) => frame(b'S', &[b'a' + detail % 16, 0, b'0' + detail / 16, 0]),
+            Message::Key(len) => frame(b'K', &vec![7; 4 + usize::from(len)]),
+            Message::Ready(status) => frame(b'Z', &[status]),
+            Message::Notice => frame(b'N', b"SNOTICE\0VNOTICE\0C00000\0Mwell\0\0"),
+            Message::Error => frame(b'E', b"SFATAL\0VFATAL\0C28P01\0Mno\0\0"),
+            Message::Other(tag) => frame(tag, b""),
         }
     }
 
     fn scram(&self, at: usize, change: u8) -> Vec<u8> {
-        let (code, word): (u32, &[u8]) = match &self.scram {
+        let (code, message): (u32, &[u8]) = match &self.scram {
             Scram::None | Scram::Offered { .. } => (11, b"r=somebody,s=AAAA,i=1"),
-            Scram::First(word, _) => (11, word),
-            Scram::Final(word) => (12, word),
+            Scram::First(message, _) => (11, message),
+            Scram::Final(message) => (12, message),
         };
-        let mut word = word.to_vec();
-        let at = at % word.len();
-        word[at] ^= change;
-        frame(b'R', &[&code.to_be_bytes(), &word[..]].concat())
+        let mut message = message.to_vec();
+        let at = at % message.len();
+        message[at] ^= change;
+        frame(b'R', &[&code.to_be_bytes(), &message[..]].concat())
     }
 
-    /// What the client says is right, or the server would not go on.
-    fn hear(&mut self, flight: &[u8]) {
+    /// Checks that the client's answer is one that the server can continue with.
+    fn receive(&mut self, flight: &[u8]) {
         let framing = FrontendFraming::STARTUP;
         if flight.is_empty() {
             return;
@@ -154,7 +155,7 @@ impl Server {
         let Ok(FrontendMessage::AuthenticationResponse { body }) = framing.parse(flight) else {
             panic!("no answer to a request: {flight:?}")
         };
-        let mut word = Vec::new();
+        let mut message = Vec::new();
         self.scram = match core::mem::replace(&mut self.scram, Scram::None) {
             Scram::None => return,
             Scram::Offered { plus } => {
@@ -171,25 +172,25 @@ impl Server {
                 let end_point = self.setting.certificate_hash().filter(|_| plus);
                 let nonce = Nonce::from_random([9; 18]);
                 let server = ScramServer::new(VERIFIER.clone(), nonce, end_point);
-                let server = server.client_first(mechanism, data, &mut word).expect("a first message");
-                Scram::First(word, Box::new(server))
+                let server = server.client_first(mechanism, data, &mut message).expect("a first message");
+                Scram::First(message, Box::new(server))
             }
-            // A client that heard something else has signed something else.
-            Scram::First(_, server) => match server.client_final(body, &mut word) {
-                Ok(()) => Scram::Final(word),
+            // A client that received a changed message has signed that one.
+            Scram::First(_, server) => match server.client_final(body, &mut message) {
+                Ok(()) => Scram::Final(message),
                 Err(_) => Scram::Final(b"v=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".to_vec()),
             },
-            Scram::Final(_) => panic!("the client says more than SCRAM has"),
+            Scram::Final(_) => panic!("the client sends more messages than SCRAM has"),
         };
     }
 }
 
-/// The client as the documentation has it.
+/// A model of the client, by PostgreSQL's documentation.
 struct Client {
     setting: Setting,
     state: State,
     version: ProtocolVersion,
-    /// Somebody has changed a word of SCRAM on its way.
+    /// Whether a message of SCRAM was changed on its way.
     tampered: bool,
 }
 
@@ -209,35 +210,36 @@ impl Client {
         Self { setting, state, version: setting.version, tampered: false }
     }
 
-    /// Holds what became of the client against what had to.
-    fn expect(&mut self, word: Word, end: &End) {
-        self.tampered |= matches!(word, Word::Tampered(_));
-        let next = self.after(word);
+    /// Compares the state that the client has reached with the model's.
+    fn check(&mut self, message: Message, end: &End) {
+        self.tampered |= matches!(message, Message::Tampered(_));
+        let next = self.after(message);
         match end {
-            // A changed nonce, salt or count may be noticed at once or by the server's proof at last.
+            // The client may notice a changed nonce, salt or count at once, or only by the server's proof at
+            // the end.
             End::Failed(_) if self.tampered => {}
-            End::Failed(error) => assert_eq!(next, None, "{word:?} in {:?}: {error}", self.state),
+            End::Failed(error) => assert_eq!(next, None, "{message:?} in {:?}: {error}", self.state),
             End::Waiting => {
-                assert!(next.is_some_and(|next| next != State::Ready), "{word:?} in {:?}", self.state);
+                assert!(next.is_some_and(|next| next != State::Ready), "{message:?} in {:?}", self.state);
             }
             End::Ready(session) => {
                 assert!(!self.tampered, "a session out of a forged exchange");
-                assert_eq!(next, Some(State::Ready), "{word:?} in {:?}", self.state);
+                assert_eq!(next, Some(State::Ready), "{message:?} in {:?}", self.state);
                 assert_eq!(session.version, self.version);
             }
         }
         self.state = next.unwrap_or(self.state);
     }
 
-    /// Where a word leads; `None` where the client has to give up.
-    fn after(&mut self, word: Word) -> Option<State> {
+    /// The state after a message; `None` where the client has to give up.
+    fn after(&mut self, message: Message) -> Option<State> {
         let setting = self.setting;
         let may_answer = setting.has_secret && !setting.scram_only;
-        match (self.state, word) {
-            (state, Word::Notice) => Some(state),
-            (State::Asks { .. }, Word::Ok) if !setting.scram_only => Some(State::Settles),
-            (State::Asks { .. }, Word::Cleartext | Word::Md5) if may_answer => Some(State::Answered),
-            (State::Asks { .. }, Word::Sasl(offer)) if setting.has_secret => {
+        match (self.state, message) {
+            (state, Message::Notice) => Some(state),
+            (State::Asks { .. }, Message::Ok) if !setting.scram_only => Some(State::Settles),
+            (State::Asks { .. }, Message::Cleartext | Message::Md5) if may_answer => Some(State::Answered),
+            (State::Asks { .. }, Message::Sasl(offer)) if setting.has_secret => {
                 let in_tls = setting.encryption != Encryption::Plain;
                 let usable = match offer {
                     0 => true,
@@ -247,21 +249,21 @@ impl Client {
                 };
                 usable.then_some(State::ScramFirst)
             }
-            (State::Asks { negotiated: false }, Word::Negotiate(ProtocolVersion::V3_0, false))
+            (State::Asks { negotiated: false }, Message::Negotiate(ProtocolVersion::V3_0, false))
                 if setting.version > ProtocolVersion::V3_0 =>
             {
                 self.version = ProtocolVersion::V3_0;
                 Some(State::Asks { negotiated: true })
             }
-            (State::ScramFirst, Word::Scram | Word::Tampered(_)) => Some(State::ScramFinal),
-            (State::ScramFinal, Word::Scram) if !self.tampered => Some(State::Answered),
-            (State::Answered, Word::Ok) => Some(State::Settles),
-            (State::Settles, Word::Parameter(_)) => Some(State::Settles),
-            (State::Settles, Word::Key(len)) => {
+            (State::ScramFirst, Message::Scram | Message::Tampered(_)) => Some(State::ScramFinal),
+            (State::ScramFinal, Message::Scram) if !self.tampered => Some(State::Answered),
+            (State::Answered, Message::Ok) => Some(State::Settles),
+            (State::Settles, Message::Parameter(_)) => Some(State::Settles),
+            (State::Settles, Message::Key(len)) => {
                 let fits = len == 4 || (len > 4 && self.version > ProtocolVersion::V3_0);
                 fits.then_some(State::Settles)
             }
-            (State::Settles, Word::Ready(b'I' | b'T' | b'E')) => Some(State::Ready),
+            (State::Settles, Message::Ready(b'I' | b'T' | b'E')) => Some(State::Ready),
             _ => None,
         }
     }

@@ -1,4 +1,4 @@
-//! A client on a table: no socket, no clock, no randomness.
+//! A client without socket, clock and random numbers.
 
 use std::sync::LazyLock;
 
@@ -6,21 +6,21 @@ use tapster::auth::{AuthPolicy, Nonce, ScramKeys, ScramVerifier};
 use tapster::codec::{ParametersBuf, ProtocolVersion};
 use tapster::session::{Action, Encryption, Handshake, HandshakeConfig, HandshakeError, Progress, Session};
 
-/// What the servers of the recorded handshakes knew too.
+/// The servers of the recorded handshakes had the same password.
 pub const PASSWORD: &[u8] = b"walrus-17";
 const SALT: &[u8] = b"sixteen bytes of";
 const ITERATIONS: u32 = 4096;
 const CERTIFICATE_HASH: &[u8] = &[0x5c; 32];
 
-/// Derived once: it is 4096 rounds.
+/// Derived only once, as it takes 4096 rounds.
 static KEYS: LazyLock<ScramKeys> =
     LazyLock::new(|| ScramKeys::derive(PASSWORD, SALT, ITERATIONS.try_into().expect("not 0")));
 
-/// What a server keeps of the password.
+/// The verifier that a server stores for the password.
 pub static VERIFIER: LazyLock<ScramVerifier> =
     LazyLock::new(|| ScramVerifier::from_password(PASSWORD, SALT, ITERATIONS.try_into().expect("not 0")));
 
-/// What the client was told.
+/// The client's settings.
 #[derive(Clone, Copy)]
 pub struct Setting {
     pub encryption: Encryption,
@@ -43,7 +43,7 @@ impl Setting {
         }
     }
 
-    /// What binds a channel, in TLS.
+    /// The hash for channel binding, in TLS.
     pub fn certificate_hash(&self) -> Option<&'static [u8]> {
         self.certificate_has_hash.then_some(CERTIFICATE_HASH)
     }
@@ -65,12 +65,12 @@ impl Setting {
     }
 }
 
-/// How a conversation came to an end, or to a halt.
+/// How a conversation ended, or why it waits.
 #[derive(Debug)]
 pub enum End {
     Ready(Box<Session>),
     Failed(HandshakeError),
-    /// The client waits for a server that has no more to say.
+    /// The client waits for a server that has nothing left to send.
     Waiting,
 }
 
@@ -78,13 +78,13 @@ pub enum End {
 pub struct Talk {
     setting: Setting,
     handshake: Handshake,
-    /// What was read and not consumed.
+    /// The bytes that were read and not consumed.
     input: Vec<u8>,
     /// Whether the next read is that of the reply to `SSLRequest`, which is one byte.
     reads_one: bool,
     /// How much the client has consumed.
     pub consumed: usize,
-    /// All that the client has said.
+    /// Everything that the client has sent.
     pub sent: Vec<u8>,
 }
 
@@ -96,15 +96,16 @@ impl Talk {
         Self { setting, handshake, input: Vec::new(), reads_one, consumed: 0, sent: Vec::new() }
     }
 
-    /// Goes on as the session's essay on drivers says, reading at most `step` bytes at a time.
-    pub fn hear(&mut self, mut unread: &[u8], step: usize) -> End {
+    /// Drives the client as the documentation of `tapster::session` describes, reading at most `step` bytes
+    /// at a time.
+    pub fn receive(&mut self, mut unread: &[u8], step: usize) -> End {
         loop {
             let mut out = Vec::new();
             let progress = self.handshake.receive(&self.input, &mut out);
             self.sent.append(&mut out);
             let Progress { consumed, action } = match progress {
                 Ok(progress) => progress,
-                Err(error) => return self.failed(error),
+                Err(error) => return self.check_stays_failed(error),
             };
             self.input.drain(..consumed);
             self.consumed += consumed;
@@ -126,13 +127,13 @@ impl Talk {
         }
     }
 
-    /// The driver makes the mistake of reading more than the reply to `SSLRequest`.
-    pub fn reads_ahead(&mut self) {
+    /// Lets the driver make the mistake of reading more than the reply to `SSLRequest`.
+    pub fn read_ahead(&mut self) {
         self.reads_one = false;
     }
 
-    /// Nothing makes a failed handshake go on.
-    fn failed(&mut self, error: HandshakeError) -> End {
+    /// Checks that no further input makes a failed handshake continue.
+    fn check_stays_failed(&mut self, error: HandshakeError) -> End {
         let shown = format!("{:?} {error} {error:?}", self.handshake);
         assert!(shown.len() <= 64 * self.input.len() + 10_000);
         for input in [&b""[..], b"Z\0\0\0\x05I", b"R\0\0\0\x08\0\0\0\0"] {
