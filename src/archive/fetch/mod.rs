@@ -247,3 +247,44 @@ fn has_later(archive: &Directory, segment: &str) -> Result<bool, ArchiveError> {
     })?;
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::prelude::v1::*;
+
+    #[test]
+    fn a_link_at_the_destination_is_replaced_and_what_crashes_left_is_removed() {
+        let (archive, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let history = b"1\t0/50000A0\treason\n";
+        fs::write(archive.path().join("00000002.history"), history).unwrap();
+        let (wanted, precious) = (to.path().join("RECOVERYHISTORY"), to.path().join("precious"));
+        fs::write(&precious, "untouched").unwrap();
+        let guessed = format!("RECOVERYHISTORY.{}-0.tmp", std::process::id());
+        for link in [&wanted, &to.path().join(guessed)] {
+            symlink(&precious, link).unwrap();
+        }
+        fs::write(to.path().join("RECOVERYHISTORY.0123456789abcdef.tmp"), "half").unwrap();
+        let fetcher = Fetcher { archives: std::vec![archive.path().into()], partial: false };
+        assert!(fetcher.fetch("00000002.history", &wanted).unwrap().is_some());
+        assert_eq!(
+            (fs::read(&wanted).unwrap(), fs::read(&precious).unwrap()),
+            (history.into(), b"untouched".into())
+        );
+        assert!(fs::symlink_metadata(&wanted).unwrap().is_file());
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_missing_destination_matters_only_where_there_is_a_file() {
+        let archive = tempfile::tempdir().unwrap();
+        let fetcher = Fetcher { archives: std::vec![archive.path().into()], partial: true };
+        let nowhere = archive.path().join("missing/a");
+        assert!(fetcher.fetch("00000002.history", &nowhere).unwrap().is_none());
+        fs::write(archive.path().join("00000002.history"), "1\t0/50000A0\treason\n").unwrap();
+        let error = fetcher.fetch("00000002.history", &nowhere).unwrap_err();
+        assert!(matches!(&error, FetchError::Destination { path, .. } if *path == nowhere), "{error}");
+    }
+}

@@ -314,6 +314,23 @@ mod tests {
     }
 
     #[test]
+    fn the_file_is_replaced_and_no_link_is_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, precious) = (dir.path().join("x.prom"), dir.path().join("precious"));
+        std::fs::write(&precious, "untouched").unwrap();
+        let guessed = dir.path().join(format!("x.prom.{}.tmp", std::process::id()));
+        for link in [&path, &guessed] {
+            std::os::unix::fs::symlink(&precious, link).unwrap();
+        }
+        std::fs::write(dir.path().join("x.prom.0123456789abcdef.tmp"), "left by a crash").unwrap();
+        replace(&path, "figures").unwrap();
+        assert_eq!(std::fs::read(&precious).unwrap(), b"untouched");
+        assert_eq!(std::fs::read(&path).unwrap(), b"figures");
+        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+    }
+
+    #[test]
     fn a_label_may_have_any_character() {
         let mut text = Text(String::new());
         text.sample("x", &[("a", "q\"b\\s\nn"), ("b", "")], 1.5);
