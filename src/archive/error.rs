@@ -108,6 +108,10 @@ impl ArchiveError {
 impl fmt::Display for ArchiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Storage(error @ StorageError::Locked { .. }) => write!(f, "archive {error}"),
+            Self::Storage(error @ StorageError::Fsync { .. }) => {
+                write!(f, "{error} and will be fetched again by a new process")
+            }
             Self::Storage(error) => error.fmt(f),
             Self::Changed { path } => write!(
                 f,
@@ -181,4 +185,21 @@ impl From<StorageError> for ArchiveError {
 /// The system refused `operation` on `path`.
 pub(crate) fn io_error(operation: &'static str, path: PathBuf, source: impl Into<io::Error>) -> ArchiveError {
     StorageError::io(operation, path, source).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString as _;
+
+    #[test]
+    fn what_storage_cannot_do_is_told_as_it_concerns_an_archive() {
+        let locked = StorageError::Locked { path: "/wal".into(), holder: Some(7) };
+        assert_eq!(ArchiveError::from(locked).to_string(), "archive \"/wal\" is in use by process 7");
+        let fsync = StorageError::Fsync { path: "/wal/a".into(), source: None };
+        assert_eq!(
+            ArchiveError::from(fsync).to_string(),
+            "could not fsync \"/wal/a\"; what was written to it is in doubt and will be fetched again by a new process"
+        );
+    }
 }

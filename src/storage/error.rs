@@ -78,17 +78,14 @@ impl fmt::Display for StorageError {
                     _ => "",
                 })
             }
-            Self::Fsync { path, .. } => write!(
-                f,
-                "could not fsync \"{}\"; what was written to it is in doubt and will be fetched again by a new \
-                 process",
-                path.display()
-            ),
+            Self::Fsync { path, .. } => {
+                write!(f, "could not fsync \"{}\"; what was written to it is in doubt", path.display())
+            }
             Self::NotAFile { path } => {
                 write!(f, "\"{}\" is not a regular file and is left alone; move it away", path.display())
             }
             Self::Locked { path, holder } => {
-                write!(f, "archive \"{}\" is in use by ", path.display())?;
+                write!(f, "\"{}\" is in use by ", path.display())?;
                 match holder {
                     Some(pid) => write!(f, "process {pid}"),
                     None => f.write_str("another process"),

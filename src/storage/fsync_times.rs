@@ -13,7 +13,7 @@ pub struct FsyncTimes {
     longest_us: AtomicU64,
 }
 
-/// How long it took to make data durable: the calls of fsync and fdatasync on segments.
+/// How long it took to make data durable: the calls of fsync and fdatasync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FsyncFigures {
