@@ -23,9 +23,10 @@ use super::{
 /// # use tapster::auth::{ScramServer, ScramVerifier};
 /// # let verifier = ScramVerifier::from_password(b"pencil", b"salt", NonZeroU32::new(4096).unwrap());
 /// # let server = ScramServer::new(verifier, Nonce::from_random([1; 18]), None);
-/// let secret = ScramSecret::from_password(b"pencil"); // In production the 18 bytes come from the operating
-/// system. let nonce = Nonce::from_random([7; 18]); let client = ScramClient::new(&secret, nonce,
-/// ChannelBinding::NotSupported, 1_000_000, None);
+/// let secret = ScramSecret::from_password(b"pencil");
+/// // In production the 18 bytes come from the operating system.
+/// let nonce = Nonce::from_random([7; 18]);
+/// let client = ScramClient::new(&secret, nonce, ChannelBinding::NotSupported, 1_000_000, None);
 ///
 /// let mut out = Vec::new();
 /// client.client_first(&mut out); // into SASLInitialResponse, with client.mechanism()
