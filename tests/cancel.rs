@@ -1,4 +1,4 @@
-//! Statements that are stopped: by a cancel token, or by a timeout of ours.
+//! Statements that are stopped: by a cancel token, or by the client's read timeout.
 #![cfg(feature = "client")]
 
 mod support;
@@ -14,7 +14,7 @@ use support::{Cluster, servers, wait_until};
 use tapster::Error;
 use tapster::client::Connection;
 
-/// Runs a statement that takes a minute, cancels it, and shows that the connection is in step.
+/// Runs a statement that takes a minute, cancels it, and checks that the connection is in step.
 async fn cancel_one(cluster: &Cluster, connection: &mut Connection) {
     let token = connection.cancel_token().expect("the server gave a key");
     let mut query = Box::pin(connection.simple_query("SELECT pg_sleep(60)"));
@@ -28,13 +28,13 @@ async fn cancel_one(cluster: &Cluster, connection: &mut Connection) {
     assert_eq!(error.sqlstate().unwrap().to_string(), "57014");
     assert!(!error.is_connection_lost());
     works(connection).await;
-    // Now there is nothing to cancel.
+    // Now no statement is running that could be cancelled.
     token.cancel().await.unwrap();
     works(connection).await;
 }
 
 async fn works(connection: &mut Connection) {
-    // A cancel that came late hits one statement at most.
+    // A late cancel request stops one statement at most.
     for last in [false, true] {
         match connection.simple_query("SELECT 7").await {
             Ok(sets) => assert_eq!(sets[0].row(0).unwrap().text(0), Ok("7")),
@@ -75,7 +75,7 @@ fn a_cancel_that_cannot_be_delivered_is_an_error_in_time() {
         assert!(start.elapsed() >= Duration::from_secs(2));
         let text = format!("{error} {error:?} {:?}", connection.cancel_token());
         assert!(text.contains(&format!("port {}", proxy.port())), "{text}");
-        // The key went out, and is shown nowhere.
+        // The key was sent, and no text shows it.
         let heard = proxy.heard();
         let key = connection.cancel_key().unwrap();
         assert_eq!(heard[1][4..8], 80_877_102_u32.to_be_bytes());
@@ -133,7 +133,7 @@ fn silence_ends_at_the_read_timeout() {
             assert!(matches!(connection.simple_query("SELECT 1").await, Err(Error::Closed)));
         }
 
-        // Whoever says something now and then is not silent.
+        // A server that sends a notice now and then is not silent.
         let mut connection = connect(&cluster.conninfo("postgres")).await;
         connection.set_read_timeout(Some(Duration::from_secs(2)));
         let talkative =
@@ -142,9 +142,9 @@ fn silence_ends_at_the_read_timeout() {
     });
 }
 
-/// The server takes nothing, so that the data cannot be sent.
+/// The server reads nothing, so that the data cannot be sent.
 #[test]
-fn a_server_that_does_not_listen_ends_at_the_read_timeout() {
+fn sending_to_a_server_that_does_not_read_ends_at_the_read_timeout() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     cluster.sql("CREATE TABLE t (s text)").unwrap();
     block_on(async {
@@ -165,9 +165,9 @@ fn a_server_that_does_not_listen_ends_at_the_read_timeout() {
     });
 }
 
-/// What the server says before it goes is told, and not that writing failed.
+/// The error is the server's last message, and not that writing failed.
 #[test]
-fn a_session_ended_by_the_server_says_so() {
+fn the_error_of_an_ended_session_is_the_servers() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     cluster.sql("CREATE TABLE t (s text)").unwrap();
     let terminate = |connection: &Connection| {

@@ -1,7 +1,7 @@
-//! A future may be dropped at any point: afterwards the connection gives right answers or is closed.
+//! A future may be dropped at any point: afterwards the connection gives the right answers or is closed.
 //!
-//! Each test gives futures up after a random number of polls, against a real server, directly and through a
-//! proxy that relays a few bytes at a time, so that there are many points at which to give up. The seed is
+//! Each test drops futures after a random number of polls, against a real server, directly and through a
+//! proxy that relays a few bytes at a time, so that a future can be dropped at many points. The seed is
 //! printed; `TAPSTER_TEST_SEED` sets it.
 #![cfg(feature = "replication")]
 
@@ -51,8 +51,8 @@ impl Random {
     }
 }
 
-/// Polls a future at most so many times, then drops it.
-async fn give_up_after<T>(polls: u64, future: impl Future<Output = T>) -> Option<T> {
+/// Polls a future at most `polls` times, then drops it.
+async fn drop_after<T>(polls: u64, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut left = polls;
     core::future::poll_fn(|cx| {
@@ -67,7 +67,7 @@ async fn give_up_after<T>(polls: u64, future: impl Future<Output = T>) -> Option
     .await
 }
 
-/// The configurations for the direct way and the bad one.
+/// The configurations for the direct connection and for the one through the proxy.
 fn ways(cluster: &Cluster, user: &str, options: &str) -> [Config; 2] {
     let conninfo = cluster.conninfo(user);
     let proxy = Proxy::dribbling(cluster.port());
@@ -75,22 +75,22 @@ fn ways(cluster: &Cluster, user: &str, options: &str) -> [Config; 2] {
 }
 
 #[test]
-fn connecting_can_be_given_up_at_any_point() {
+fn connecting_can_be_dropped_at_any_point() {
     let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
     let mut random = Random::new();
     let ways = ways(&cluster, "repl", "");
-    let mut given_up = 0;
+    let mut dropped = 0;
     block_on(async {
         for turn in 0..100 {
             let connect = Connection::connect(&ways[turn % 2]);
-            match give_up_after(random.polls(), connect).await {
+            match drop_after(random.polls(), connect).await {
                 Some(connection) => assert!(connection.unwrap().simple_query("SELECT 1").await.is_ok()),
-                None => given_up += 1,
+                None => dropped += 1,
             }
         }
         Connection::connect(&ways[0]).await.unwrap().close().await.unwrap();
     });
-    assert!(given_up >= 30, "{given_up}");
+    assert!(dropped >= 30, "{dropped}");
     wait_until(PATIENCE, "no session is left behind", || {
         cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'repl'").as_deref() == Ok("0")
     });
@@ -101,47 +101,47 @@ const SESSIONS: usize = 8;
 const ROWS: &str = "SELECT i, md5(i::text) FROM generate_series(1, 90) AS i";
 
 #[test]
-fn statements_can_be_given_up_at_any_point() {
+fn statements_can_be_dropped_at_any_point() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let mut random = Random::new();
     let ways = ways(&cluster, "postgres", "");
-    // At the same time, as most of the time goes into waiting.
-    let given_up: usize = thread::scope(|scope| {
+    // All sessions run at the same time, because they mostly wait.
+    let dropped: usize = thread::scope(|scope| {
         let sessions: Vec<_> = ways
             .iter()
             .cycle()
             .take(SESSIONS)
             .map(|way| {
                 let random = Random(random.below(u64::MAX));
-                scope.spawn(|| block_on(give_statements_up(way, random)))
+                scope.spawn(|| block_on(drop_statements(way, random)))
             })
             .collect();
         sessions.into_iter().map(|session| session.join().unwrap()).sum()
     });
-    assert!(given_up >= QUERIES / 3, "{given_up}");
+    assert!(dropped >= QUERIES / 3, "{dropped}");
 }
 
-/// One session's share. Gives how many futures were given up.
-async fn give_statements_up(way: &Config, mut random: Random) -> usize {
+/// Runs one session's share of the statements. Gives how many futures were dropped.
+async fn drop_statements(way: &Config, mut random: Random) -> usize {
     let mut connection = Connection::connect(way).await.unwrap();
     connection.simple_query("CREATE TEMPORARY TABLE t (i int, s text)").await.unwrap();
-    let (mut stored, mut given_up) = (0, 0);
+    let (mut stored, mut dropped) = (0, 0);
     for turn in 0..QUERIES / SESSIONS {
         let (kind, polls) = (random.below(10), random.polls());
-        if give_up_after(polls, statement(kind, &mut connection)).await.is_none() {
-            given_up += 1;
+        if drop_after(polls, statement(kind, &mut connection)).await.is_none() {
+            dropped += 1;
         }
-        // A cascade: giving up while the rest of the last answer is read.
+        // A cascade: the next future is dropped while it reads the rest of the last answer.
         while random.below(3) == 0 {
             let polls = random.polls();
-            if give_up_after(polls, connection.simple_query("SELECT 'given up'")).await.is_none() {
-                given_up += 1;
+            if drop_after(polls, connection.simple_query("SELECT 'given up'")).await.is_none() {
+                dropped += 1;
             }
         }
         let what = format!("turn {turn}: statement {kind} after {polls} polls");
-        stored = in_step(&mut connection, &turn.to_string(), stored, &what).await;
+        stored = check_in_step(&mut connection, &turn.to_string(), stored, &what).await;
     }
-    given_up
+    dropped
 }
 
 /// The rows that one COPY stores.
@@ -196,7 +196,7 @@ async fn statement(kind: u64, connection: &mut Connection) {
             }
             assert_eq!(copy.finish().await.unwrap(), COPIED as u64);
         }
-        // More than fits on the way at once.
+        // More than the buffers of the connection hold.
         7 => {
             let sql = format!("SELECT length('{}')", "x".repeat(LARGE));
             let sets = connection.simple_query(&sql).await.unwrap();
@@ -214,9 +214,8 @@ async fn statement(kind: u64, connection: &mut Connection) {
     }
 }
 
-/// Shows that the connection gives the answers to its questions, and that COPY has stored all of its rows or
-/// none.
-async fn in_step(connection: &mut Connection, token: &str, stored: usize, what: &str) -> usize {
+/// Checks that each answer belongs to its statement, and that COPY has stored all of its rows or none.
+async fn check_in_step(connection: &mut Connection, token: &str, stored: usize, what: &str) -> usize {
     let set = connection.query_params("SELECT $1, count(*) FROM t", &[Some(token)]).await;
     let set = set.unwrap_or_else(|error| panic!("{what}: {error:?}"));
     let row = set.row(0).unwrap();
@@ -236,11 +235,11 @@ async fn in_step(connection: &mut Connection, token: &str, stored: usize, what: 
 }
 
 #[test]
-fn streaming_can_be_given_up_at_any_point() {
+fn streaming_can_be_dropped_at_any_point() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let mut random = Random::new();
     let ways = ways(&cluster, "repl", "replication=true");
-    let mut given_up = 0;
+    let mut dropped = 0;
     block_on(async {
         let mut connection = ReplicationConnection::connect(&ways[0]).await.unwrap();
         let system = connection.identify_system().await.unwrap();
@@ -252,51 +251,50 @@ fn streaming_can_be_given_up_at_any_point() {
 
         for turn in 0..100 {
             let connection = ReplicationConnection::connect(&ways[turn % 2]).await.unwrap();
-            let started = give_up_after(random.polls(), connection.start_physical(&start)).await;
+            let started = drop_after(random.polls(), connection.start_physical(&start)).await;
             let Some(started) = started else {
-                given_up += 1;
+                dropped += 1;
                 continue;
             };
             let StartedStream::Streaming(mut stream) = started.unwrap() else { panic!("WAL follows") };
             let mut received = Vec::new();
             for _ in 0..random.below(40) {
                 if stream.received() >= end {
-                    // There is nothing more to wait for.
+                    // No more WAL will come.
                     break;
                 }
                 if random.below(4) == 0 {
                     stream.report(stream.received(), stream.received()).unwrap();
-                    given_up +=
-                        u64::from(give_up_after(random.polls(), stream.send_status()).await.is_none());
+                    dropped += u64::from(drop_after(random.polls(), stream.send_status()).await.is_none());
                 }
-                match give_up_after(random.polls(), stream.next()).await {
+                match drop_after(random.polls(), stream.next()).await {
                     Some(event) => {
                         if let Some(WalEvent::Data(wal)) = event.unwrap() {
                             received.extend_from_slice(wal.data);
                         }
                     }
-                    None => given_up += 1,
+                    None => dropped += 1,
                 }
             }
             let common = received.len().min(reference.len());
             assert!(received[..common] == reference[..common], "turn {turn}: other WAL");
-            match give_up_after(random.polls(), stream.finish()).await {
+            match drop_after(random.polls(), stream.finish()).await {
                 Some(Ok(StreamEnd::Stopped(mut connection))) => {
                     let again = connection.identify_system().await.unwrap();
                     assert_eq!(again.system_id, system.system_id);
                 }
                 Some(other) => panic!("turn {turn}: {other:?}"),
-                None => given_up += 1,
+                None => dropped += 1,
             }
         }
     });
-    assert!(given_up >= 100, "{given_up}");
+    assert!(dropped >= 100, "{dropped}");
     wait_until(PATIENCE, "no walsender is left behind", || {
         cluster.sql("SELECT count(*) FROM pg_stat_replication").as_deref() == Ok("0")
     });
 }
 
-/// The WAL from the start up to a position, at least.
+/// Receives the WAL from the start up to at least a position.
 async fn uninterrupted(connection: ReplicationConnection, start: &StartPhysical, end: Lsn) -> Vec<u8> {
     let StartedStream::Streaming(mut stream) = connection.start_physical(start).await.unwrap() else {
         panic!("WAL follows")

@@ -39,7 +39,7 @@ fn a_query_has_a_result_for_each_of_its_statements() {
 }
 
 #[test]
-fn the_next_host_is_tried_and_every_attempt_is_told() {
+fn the_next_host_is_tried_and_every_attempt_is_listed() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     let closed = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).unwrap().port();
     let with_ports = |ports: &str| {
@@ -61,7 +61,7 @@ fn the_next_host_is_tried_and_every_attempt_is_told() {
 
 #[test]
 fn target_session_attrs_chooses_among_a_primary_and_its_standby() {
-    // Servers before 14 do not report what they are and have to be asked.
+    // Servers before 14 do not report whether they are a standby; the client has to query them.
     for major in [13, 18] {
         let primary = Cluster::builder(&servers::major(major)).start();
         let standby = primary.standby();
@@ -123,7 +123,7 @@ fn every_major_answers_the_replication_commands() {
             let again = connection.drop_slot("1_tap", false).await.map_err(sqlstate);
             assert_eq!(again, Err(Some(SqlState::UNDEFINED_OBJECT)));
 
-            // The error above would have dropped it: a temporary slot is made last.
+            // The error above would have dropped a temporary slot, so it is made last.
             let temporary = PhysicalSlot { temporary: true, reserve_wal: false };
             connection.create_physical_slot("temporary", temporary).await.unwrap();
             let count = "SELECT count(*) FROM pg_replication_slots";

@@ -11,7 +11,7 @@ use support::cluster::psql;
 use support::{Auth, Cluster, servers};
 use tapster::client::{Connection, Connector};
 
-/// How long it takes to connect.
+/// Measures how long it takes to connect.
 async fn time(connector: &Connector) -> Duration {
     let start = Instant::now();
     connector.connect().await.unwrap().close().await.unwrap();
@@ -21,7 +21,7 @@ async fn time(connector: &Connector) -> Duration {
 #[test]
 fn a_second_login_derives_no_keys() {
     let cluster = Cluster::builder(&servers::major(16)).auth(Auth::Scram).start();
-    // Rounds enough for the difference to be a matter of seconds in a debug build.
+    // So many rounds that the difference is seconds in a debug build.
     let set_password = "SET scram_iterations = 60000; ALTER ROLE repl PASSWORD 'walrus-17'";
     cluster.sql(set_password).unwrap();
     block_on(async {
@@ -30,12 +30,12 @@ fn a_second_login_derives_no_keys() {
         let (first, second) = (time(&connector).await, time(&connector).await);
         assert!(second < first / 4, "{first:?}, then {second:?}");
 
-        // With another salt they are derived anew, and serve from then on.
+        // With another salt the keys are derived anew, and are used from then on.
         cluster.sql(set_password).unwrap();
         let (third, fourth) = (time(&connector).await, time(&connector).await);
         assert!(fourth < third / 4, "{third:?}, then {fourth:?}");
 
-        // The cache is the connector's own.
+        // Every connector has its own cache.
         let start = Instant::now();
         Connection::connect(&config).await.unwrap();
         assert!(fourth < start.elapsed() / 4);
@@ -43,7 +43,7 @@ fn a_second_login_derives_no_keys() {
 }
 
 #[test]
-fn keys_of_an_old_password_open_nothing() {
+fn keys_of_an_old_password_are_refused() {
     let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
     block_on(async {
         let connector = Connector::new(config(&cluster.conninfo("repl")));

@@ -19,7 +19,7 @@ fn sqlstate<T>(result: Result<T, Error>) -> String {
     result.err().and_then(|error| error.sqlstate()).map(|state| state.to_string()).unwrap_or_default()
 }
 
-/// What one value of a query is; it also shows that the connection is in step.
+/// The value of a query; also checks that the connection is in step.
 async fn value(connection: &mut Connection, sql: &str) -> String {
     let sets = connection.simple_query(sql).await.unwrap();
     assert_eq!(connection.transaction_status(), TransactionStatus::Idle);
@@ -83,7 +83,7 @@ fn many_megabytes_go_in_and_come_out() {
 }
 
 #[test]
-fn what_is_not_finished_is_not_stored() {
+fn a_copy_that_is_not_finished_stores_nothing() {
     with_table(&servers::packaged(), async |connection| {
         let mut copy = connection.copy_in("COPY t FROM STDIN").await.unwrap();
         copy.send(b"1\tone\n").await.unwrap();
@@ -93,7 +93,7 @@ fn what_is_not_finished_is_not_stored() {
         for size in [1, 1_000_000] {
             let mut copy = connection.copy_in("COPY t FROM STDIN").await.unwrap();
             copy.send("1\tone\n".repeat(size).as_bytes()).await.unwrap();
-            // Given up: `copy` is not used any more.
+            // The COPY is abandoned: `copy` is not used any more.
             assert_eq!(count(connection).await, "0");
         }
 
@@ -120,7 +120,7 @@ fn errors_leave_the_connection_in_step() {
         assert_eq!(sqlstate(copy.finish().await), "22P02");
         assert_eq!(count(connection).await, "0");
 
-        // The server fails at once; that is told before all data are sent.
+        // The server fails at once, and the client reports that before all data are sent.
         let mut copy = connection.copy_in("COPY t FROM STDIN").await.unwrap();
         let lines = "x\ty\n".repeat(100_000);
         let mut error = None;
@@ -146,7 +146,7 @@ fn errors_leave_the_connection_in_step() {
 }
 
 #[test]
-fn sql_that_is_no_such_copy_is_told() {
+fn sql_without_such_a_copy_is_an_error() {
     with_table(&servers::packaged(), async |connection| {
         for sql in ["SELECT 1", "", "COPY t FROM STDIN"] {
             let error = connection.copy_out(sql).await.err().unwrap();

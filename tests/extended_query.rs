@@ -30,7 +30,7 @@ fn sqlstate<T>(result: Result<T, Error>) -> String {
     result.err().and_then(|error| error.sqlstate()).map(|state| state.to_string()).unwrap_or_default()
 }
 
-/// A statement that runs on, to show that the connection is in step.
+/// Checks with two statements that the connection is in step.
 async fn works(connection: &mut Connection) {
     let set = connection.query_params("SELECT $1", &[Some("in step")]).await.unwrap();
     assert_eq!(lines(&set), ["in step"]);
@@ -72,7 +72,7 @@ fn errors_leave_the_connection_in_step() {
             ("SELECT $1::int", &[Some("x")], "22P02"),
             ("SELECT $1", &[], "08P01"),
             ("SELECT 1; SELECT 2", &[], "42601"),
-            // It fails after rows have come.
+            // This statement fails after rows have arrived.
             ("SELECT 1 / (3 - i) FROM generate_series(1, 5) AS i", &[], "22012"),
             ("COPY pg_class FROM STDIN", &[], "57014"),
         ] {
@@ -92,7 +92,7 @@ fn errors_leave_the_connection_in_step() {
 }
 
 #[test]
-fn rows_come_one_by_one() {
+fn rows_arrive_one_by_one() {
     with_connection(&servers::packaged(), async |connection| {
         let sql = "SELECT i FROM generate_series(1, $1::int) AS i";
         let mut rows = connection.query_params_rows(sql, &[Some("3")]).await.unwrap();
@@ -107,7 +107,7 @@ fn rows_come_one_by_one() {
         assert_eq!(seen, ["1", "2", "3", "SELECT 3"]);
         assert!(rows.next().await.unwrap().is_none());
 
-        // Given up after the first row of many.
+        // The query is dropped after the first row of many.
         let mut rows = connection.query_params_rows(sql, &[Some("100000")]).await.unwrap();
         assert!(matches!(rows.next().await, Ok(Some(QueryEvent::Row(_)))));
         works(connection).await;
@@ -171,10 +171,10 @@ fn a_pipeline_is_one_round_trip() {
     });
 }
 
-/// What is sent and what is answered are both more than fits on the way, so that each side has to read while
-/// it has still something to say.
+/// The statements and their results are both larger than the buffers of the connection, so that each side has
+/// to read while it still has data to send.
 #[test]
-fn a_large_pipeline_does_not_stand_still() {
+fn a_large_pipeline_does_not_deadlock() {
     with_connection(&servers::packaged(), async |connection| {
         let large = "x".repeat(1_000_000);
         let mut pipeline = connection.pipeline();
@@ -188,7 +188,7 @@ fn a_large_pipeline_does_not_stand_still() {
     });
 }
 
-/// What follows a COPY in a pipeline is taken for its data.
+/// The server takes the messages after a COPY in a pipeline for its data.
 #[test]
 fn copy_from_in_a_pipeline_never_loses_step_on_any_major() {
     servers::for_each(|server| {
@@ -200,7 +200,7 @@ fn copy_from_in_a_pipeline_never_loses_step_on_any_major() {
                 statements.iter().take(count).for_each(|sql| pipeline.query(sql, &[]).unwrap());
                 pipeline.run().await
             };
-            // At the end it is refused like elsewhere.
+            // At the end of a pipeline the COPY is refused as in every query.
             let results = run(2).await.unwrap();
             assert_eq!(lines(results[0].as_ref().unwrap()), ["1"]);
             assert!(matches!(results[1], Err(Error::Server(_))), "{:?}", results[1]);
@@ -214,7 +214,8 @@ fn copy_from_in_a_pipeline_never_loses_step_on_any_major() {
             }
             let results = results.unwrap();
             assert!(matches!(results[1], Err(Error::Server(_))), "{:?}", results[1]);
-            // The third statement was the COPY's data, the fourth is itself.
+            // The server took the third statement for the COPY's data, so the third result is that of the
+            // fourth statement.
             assert_eq!(lines(results[2].as_ref().unwrap()), ["3"]);
             assert!(matches!(results[3], Err(Error::Usage(_))), "{:?}", results[3]);
             works(connection).await;
@@ -257,7 +258,7 @@ fn prepared_statements_run_many_times_on_every_major() {
             assert_eq!(connection.query_prepared(&nothing, &[]).await.unwrap(), ResultSet::default());
             assert_eq!(kept(connection).await, 2);
 
-            // Errors are the statement's own.
+            // An error affects only its own statement.
             assert_eq!(sqlstate(connection.query_prepared(&double, &[Some("x")]).await), "22P02");
             assert_eq!(sqlstate(connection.query_prepared(&double, &[]).await), "08P01");
             assert_eq!(sqlstate(connection.prepare("SELEC").await), "42601");
@@ -275,7 +276,7 @@ fn prepared_statements_run_many_times_on_every_major() {
             let line = |text: &str| Some(vec![text.to_owned()]);
             assert_eq!(values, [line("2"), None, line("6"), line("4")]);
 
-            // What is dropped is forgotten with the next one, what is closed at once.
+            // The server forgets a dropped statement with the next statement, and a closed one at once.
             drop(nothing);
             assert_eq!(lines(&connection.query_prepared(&double, &[Some("4")]).await.unwrap()), ["8"]);
             assert_eq!(kept(connection).await, 1);
@@ -287,7 +288,7 @@ fn prepared_statements_run_many_times_on_every_major() {
 }
 
 #[test]
-fn a_statement_is_of_its_connection_and_its_transaction_does_not_matter() {
+fn a_statement_belongs_to_its_connection_not_to_its_transaction() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     block_on(async {
         let (mut one, mut other) =
@@ -298,7 +299,7 @@ fn a_statement_is_of_its_connection_and_its_transaction_does_not_matter() {
         works(&mut other).await;
         assert_eq!(lines(&other.query_prepared(&others, &[]).await.unwrap()), ["2"]);
 
-        // A transaction that has failed takes no statement, but forgets one.
+        // In a failed transaction the server runs no statement, but forgets one.
         one.simple_query("BEGIN").await.unwrap();
         assert_eq!(sqlstate(one.simple_query("SELECT 1/0").await), "22012");
         assert_eq!(sqlstate(one.query_prepared(&statement, &[]).await), "25P02");
@@ -309,7 +310,7 @@ fn a_statement_is_of_its_connection_and_its_transaction_does_not_matter() {
 }
 
 #[test]
-fn a_statement_that_is_given_up_is_forgotten() {
+fn a_statement_whose_preparation_is_dropped_is_forgotten() {
     with_connection(&servers::packaged(), async |connection| {
         let mut context = Context::from_waker(Waker::noop());
         for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! The properties of the fuzz targets, on stable: over the committed seeds, over each seed changed a little,
-//! and over inputs made at random.
+//! The properties of the fuzz targets, on stable: over the committed seeds, over slightly changed seeds, and
+//! over random inputs.
 #![cfg(feature = "receiver")]
 
 use std::fs;
@@ -57,8 +57,8 @@ fn handshakes_with_any_server() {
 }
 
 #[test]
-fn scram_with_somebody_in_between() {
-    // Each is a dozen derivations of keys.
+fn scram_with_an_attacker_in_between() {
+    // Each input derives keys a dozen times.
     check_with("scram", 1_000, scram);
 }
 
@@ -81,7 +81,8 @@ fn check(target: &str, property: fn(&[u8])) {
     check_with(target, RANDOM, property);
 }
 
-/// Runs one property. Seeds found by a fuzzer stand beside the recorded ones and are run first.
+/// Runs one property. Seeds that a fuzzer has found are in the same folder as the recorded ones, and run
+/// first.
 fn check_with(target: &str, random_inputs: usize, property: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
     let mut paths: Vec<_> = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -120,7 +121,7 @@ impl Random {
         usize::try_from(self.next() >> 33).unwrap() % end.max(1)
     }
 
-    /// Any byte, but more often one that means something: ends of strings, small counts, signs.
+    /// Any byte, but more often one with a meaning: ends of strings, small counts, signs.
     fn byte(&mut self) -> u8 {
         const TELLING: [u8; 8] = [0, 1, 2, 4, 8, 0x7f, 0x80, 0xff];
         let byte = self.next().to_be_bytes()[0];
@@ -131,7 +132,7 @@ impl Random {
     fn changed(&mut self, seed: &[u8]) -> Vec<u8> {
         let mut bytes = seed.to_vec();
         for _ in 0..=self.below(4) {
-            // Where messages are decided: mostly near the beginning.
+            // Mostly near the beginning, where the fields are that decide about a message.
             let near = if self.below(2) == 0 { 16 } else { bytes.len() };
             let at = self.below(near.min(bytes.len()));
             match self.below(4) {

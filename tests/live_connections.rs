@@ -1,4 +1,5 @@
-//! The list of open connections, which is the process's: alone in this file, so that no other test is in it.
+//! The list of open connections, which belongs to the whole process. The test is alone in this file, so that
+//! the list has no connection of another test.
 
 #![cfg(feature = "postgres")]
 

@@ -11,7 +11,7 @@ use support::{Cluster, servers};
 use tapster::Error;
 use tapster::client::Notification;
 
-fn said(notification: &Notification) -> (&str, &str) {
+fn channel_and_payload(notification: &Notification) -> (&str, &str) {
     (&notification.channel, &notification.payload)
 }
 
@@ -28,23 +28,23 @@ fn notifications_arrive_in_order_on_every_major() {
             speaker.simple_query("NOTIFY a, 'one'").await.unwrap();
             speaker.simple_query("NOTIFY b").await.unwrap();
             let first = listener.notification().await.unwrap();
-            assert_eq!(said(&first), ("a", "one"));
+            assert_eq!(channel_and_payload(&first), ("a", "one"));
             assert_eq!(first.process_id, speaker.cancel_key().unwrap().process_id);
-            assert_eq!(said(&listener.notification().await.unwrap()), ("b", ""));
+            assert_eq!(channel_and_payload(&listener.notification().await.unwrap()), ("b", ""));
 
-            // Waiting first, and giving up in between.
+            // Waits first, and drops the future in between.
             for payload in ["two", "three"] {
                 let mut waiting = Box::pin(listener.notification());
                 assert!(waiting.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
                 drop(waiting);
                 speaker.query_params("SELECT pg_notify('a', $1)", &[Some(payload)]).await.unwrap();
-                assert_eq!(said(&listener.notification().await.unwrap()), ("a", payload));
+                assert_eq!(channel_and_payload(&listener.notification().await.unwrap()), ("a", payload));
             }
 
-            // Along with the answer to something else, such as one's own NOTIFY.
+            // A notification may arrive with another answer, such as that of one's own NOTIFY.
             let set = listener.simple_query("NOTIFY a, 'self'; SELECT 7").await.unwrap();
             assert_eq!(set[1].row(0).unwrap().text(0), Ok("7"));
-            assert_eq!(said(&listener.queued_notification().unwrap()), ("a", "self"));
+            assert_eq!(channel_and_payload(&listener.queued_notification().unwrap()), ("a", "self"));
             assert_eq!(listener.dropped_notifications(), 0);
         });
     });
@@ -69,7 +69,7 @@ fn a_flood_drops_the_oldest_and_is_counted() {
 }
 
 #[test]
-fn waiting_has_no_timeout_but_hears_the_end() {
+fn waiting_has_no_timeout_but_ends_with_the_session() {
     let cluster = Cluster::builder(&servers::packaged()).start();
     block_on(async {
         let mut connection = connect(&cluster.conninfo("postgres")).await;

@@ -1,4 +1,4 @@
-//! TLS with real servers: who is trusted at which `sslmode`, client certificates, channel binding.
+//! TLS with real servers: which server is trusted at which `sslmode`, client certificates, channel binding.
 #![cfg(feature = "encrypted-key")]
 
 mod support;
@@ -18,7 +18,7 @@ use tapster::session::HandshakeError;
 use tapster::{ConnectFailure, Error, TlsErrorKind};
 use tempfile::TempDir;
 
-/// The name of every server here; `hostaddr` spares its look-up.
+/// The name of every server here; with `hostaddr` it is not looked up.
 const HOST: &str = "db1.example";
 const MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
@@ -45,7 +45,7 @@ impl Home {
         self.put("postgresql.key", &identity.key);
     }
 
-    /// What comes of connecting: `plain`, `tls`, or what kind of failure.
+    /// The outcome of connecting: `plain`, `tls`, or the kind of failure.
     fn outcome(&self, cluster: &Cluster, options: &str) -> String {
         self.outcome_at(cluster.port(), options)
     }
@@ -83,7 +83,7 @@ impl Home {
         })
     }
 
-    /// Whether psql's session is encrypted, or why there is none.
+    /// Whether psql's session is encrypted, or why psql could not connect.
     fn psql(&self, cluster: &Cluster, options: &str) -> Result<String, String> {
         let mut command = Command::new(servers::packaged().bin.join("psql"));
         clean_environment(&mut command).env("HOME", self.0.path()).args(["-XAtq", "-c", IS_ENCRYPTED]);
@@ -91,7 +91,7 @@ impl Home {
         run(command, "")
     }
 
-    /// The message of the failure that has to come.
+    /// Connects, which has to fail, and gives the message.
     fn failure(&self, cluster: &Cluster, options: &str) -> String {
         let result = self.connect(cluster, options, async |_| Ok(()));
         result.expect_err("it should have failed").to_string()
@@ -149,7 +149,7 @@ fn with_tls(server: &Server, identity: &Identity) -> Builder {
 }
 
 #[test]
-fn without_tls_only_the_modes_that_insist_on_it_fail() {
+fn without_tls_only_the_modes_that_require_it_fail() {
     servers::for_each(|server| {
         let cluster = Cluster::builder(server).start();
         let outcomes = Home::new().outcomes(&cluster, "");
@@ -191,7 +191,7 @@ fn a_chain_is_verified_where_there_is_a_root_and_else_nothing_is() {
         let expected = "server certificate for \"db1.example\" does not match host name \"db2.example\"";
         assert!(message.ends_with(expected), "{message}");
 
-        // A verification that fails leads `prefer` to a connection in clear, as with libpq.
+        // After a failed verification, `prefer` connects in the clear, as in libpq.
         let root = home.put("wrong.crt", &wrong);
         let outcomes = home.outcomes(&cluster, &format!("sslrootcert={root}"));
         assert_eq!(outcomes, ["plain", "plain", "plain", "Untrusted", "Untrusted", "Untrusted"]);
@@ -247,7 +247,7 @@ fn a_revoked_certificate_is_refused_where_its_list_is_known() {
         assert_eq!(home.outcomes(&cluster, ""), none_trusts);
         let message = home.failure(&cluster, "sslmode=require");
         assert!(message.ends_with("certificate revoked"), "{message}");
-        // Without the list of its own authority nothing is known of a certificate.
+        // Without the list of its own authority, a certificate cannot be checked.
         home.put("root.crl", &others_list);
         assert_eq!(home.outcomes(&cluster, ""), none_trusts);
         home.put("root.crl", b"no list");
@@ -281,7 +281,7 @@ fn certificates_of_version_1_are_verified_as_openssl_does() {
         home.put("root.crt", &root.certificate());
         assert_eq!(home.outcome(&cluster, "sslmode=verify-full"), "tls");
         assert_eq!(home.outcome(&cluster, "sslmode=verify-full host=db2.example"), "WrongName");
-        // Of the same name, with another key.
+        // An authority of the same name, with another key.
         home.put("root.crt", &wrong);
         assert_eq!(home.outcome(&cluster, "sslmode=verify-ca"), "Untrusted");
         home.put("root.crt", &root.certificate());
@@ -326,7 +326,7 @@ fn allow_uses_tls_only_where_it_has_to() {
 }
 
 #[test]
-fn a_server_without_tls_tells_why_it_refuses_a_session() {
+fn the_refusal_of_a_server_without_tls_is_reported() {
     let cluster = Cluster::builder(&servers::packaged()).auth(Auth::Scram).start();
     let home = Home::new();
     for mode in ["disable", "allow", "prefer"] {
@@ -358,7 +358,7 @@ fn unix_sockets_have_no_tls_whatever_the_mode() {
 }
 
 #[test]
-fn client_certificates_are_shown_to_servers_that_ask() {
+fn client_certificates_are_sent_to_servers_that_ask() {
     let authority = Authority::new("clients", Key::P256);
     let identity = authority.issue(Request::new(HOST));
     let (client, stranger) =
@@ -387,7 +387,7 @@ fn client_certificates_are_shown_to_servers_that_ask() {
 }
 
 #[test]
-fn a_certificate_that_has_to_be_shown_has_to_be_asked_for() {
+fn a_required_client_certificate_has_to_be_requested() {
     let authority = Authority::new("clients", Key::P256);
     let (identity, client) = (authority.issue(Request::new(HOST)), authority.issue(Request::new("repl")));
     let message = |cluster: &Cluster, home: &Home| home.failure(cluster, "sslcertmode=require");
@@ -410,7 +410,7 @@ fn a_certificate_that_has_to_be_shown_has_to_be_asked_for() {
 }
 
 #[test]
-fn keys_come_in_many_forms() {
+fn private_keys_of_every_form_are_read() {
     let authority = Authority::new("clients", Key::P256);
     let server = authority.issue(Request::new(HOST));
     let cluster = with_tls(&servers::packaged(), &server)
@@ -472,7 +472,7 @@ fn keys_come_in_many_forms() {
 }
 
 #[test]
-fn key_files_are_refused_in_libpqs_words() {
+fn key_files_are_refused_with_libpqs_messages() {
     let identity = Identity::self_signed(HOST, Key::P256);
     let cluster = with_tls(&servers::packaged(), &identity).start();
     let home = Home::new();
@@ -509,7 +509,7 @@ fn key_files_are_refused_in_libpqs_words() {
     assert!(failure("").contains(&format!("could not load private key file \"{shown}\": ")));
     home.put("postgresql.crt", b"no certificate");
     assert!(failure("").contains("could not read certificate file"));
-    // Not even looked at.
+    // The client does not even open the file.
     assert_eq!(home.outcome(&cluster, "sslmode=require sslcertmode=disable"), "tls");
     assert_eq!(home.outcome(&cluster, "sslmode=require sslcert=/nonexistent"), "tls");
 }
@@ -564,7 +564,7 @@ fn a_chain_of_keys_for_rsa_pss_is_verified() {
 }
 
 #[test]
-fn without_a_hash_function_there_is_nothing_to_bind_to() {
+fn a_certificate_without_a_hash_function_cannot_be_bound() {
     let identity = Identity::self_signed(HOST, Key::Ed25519);
     let cluster = with_tls(&servers::packaged(), &identity).auth(Auth::Scram).start();
     let home = Home::new();
@@ -597,7 +597,7 @@ fn versions_of_tls_can_be_bounded() {
 }
 
 #[test]
-fn direct_tls_begins_without_a_question() {
+fn direct_tls_begins_without_a_request() {
     let identity = Identity::self_signed(HOST, Key::P256);
     servers::for_each(|server| {
         let cluster = with_tls(server, &identity).auth(Auth::Scram).start();
@@ -612,7 +612,7 @@ fn direct_tls_begins_without_a_question() {
 }
 
 #[test]
-fn the_keys_of_a_session_are_logged_where_that_is_asked_for() {
+fn the_keys_of_a_session_are_logged_on_request() {
     let identity = Identity::self_signed(HOST, Key::P256);
     let cluster = with_tls(&servers::packaged(), &identity).start();
     let home = Home::new();
@@ -625,7 +625,7 @@ fn the_keys_of_a_session_are_logged_where_that_is_asked_for() {
     assert!(lengths[1] == 64 && lengths[2] >= 64, "{secret}");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
-    // As with libpq 18, a file that cannot be written is worth a warning and no more.
+    // As in libpq 18, a file that cannot be written only causes a warning.
     assert_eq!(home.outcome(&cluster, "sslmode=require sslkeylogfile=/no/such/directory/keys"), "tls");
 }
 

@@ -1,4 +1,4 @@
-//! Servers that try to deceive: each is a few lines that play a PostgreSQL server badly on purpose.
+//! Servers that try to deceive the client: each is a few lines that imitate a PostgreSQL server and attack.
 #![cfg(feature = "encrypted-key")]
 
 mod support;
@@ -27,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 const HOST: &str = "db1.example";
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// What came of connecting to a server that is played, and what it noted.
+/// The outcome of connecting to an imitated server, and the server's notes.
 struct Outcome {
     result: Result<(), Error>,
     notes: Vec<&'static str>,
@@ -56,8 +56,8 @@ impl Outcome {
     }
 }
 
-/// Connects with `options` to a server that is played by `serve`, one connection after the other. `serve`
-/// gives what is to be noted of a connection.
+/// Connects with `options` to a server that `serve` plays, one connection after the other. `serve` returns
+/// the note about a connection.
 fn attack(options: &str, home: &Path, serve: impl AsyncFn(TcpStream) -> io::Result<&'static str>) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -100,14 +100,15 @@ fn home_with_root(root: &[u8]) -> tempfile::TempDir {
     home
 }
 
-/// Reads the first packet; whether it asks for TLS.
+/// Reads the first packet, and says whether it asks for TLS.
 async fn asks_for_tls(stream: &mut TcpStream) -> io::Result<bool> {
     let mut start = [0; 8];
     stream.read_exact(&mut start).await?;
     Ok(start == SSL_REQUEST)
 }
 
-/// A server that answers the request for TLS with these bytes and then waits for the client to go.
+/// A server that answers the request for TLS with these bytes and then waits until the client closes the
+/// connection.
 async fn answer(mut stream: TcpStream, bytes: &[u8]) -> io::Result<&'static str> {
     if !asks_for_tls(&mut stream).await? {
         return Ok("asked in clear");
@@ -119,7 +120,7 @@ async fn answer(mut stream: TcpStream, bytes: &[u8]) -> io::Result<&'static str>
     }
 }
 
-/// Refuses a session that comes in clear, as a server does that wants TLS.
+/// Refuses a session without TLS, as a server does that requires TLS.
 async fn refuse_plain(stream: &mut TcpStream) -> io::Result<&'static str> {
     let fields = b"SFATAL\0C28000\0Mno pg_hba.conf entry\0\0";
     let len = u32::try_from(fields.len() + 4).unwrap();
@@ -136,7 +137,7 @@ impl ResolvesServerCert for Shows {
     }
 }
 
-/// A TLS server that shows one's certificate and signs with another's key.
+/// A TLS server that sends one identity's certificate and signs with another's key.
 fn tls_server(
     certificate: &Identity,
     key: &Identity,
@@ -165,7 +166,7 @@ fn a_real_certificate_without_its_key_is_refused_at_every_mode() {
         let thief = Identity::self_signed(HOST, kind);
         for version in VERSIONS {
             for (mode, expected) in [
-                // The plain attempt comes first and is refused; the forged one ends the matter.
+                // The plain attempt comes first and is refused; the forged one ends the search.
                 ("allow", &["asked in clear"][..]),
                 ("prefer", &[]),
                 ("require", &[]),
@@ -219,7 +220,7 @@ fn bytes_before_tls_are_refused() {
 }
 
 #[test]
-fn no_is_an_answer_only_where_tls_is_a_wish() {
+fn a_refusal_of_tls_is_accepted_only_where_tls_is_optional() {
     for (mode, is_refused) in [("prefer", false), ("require", true), ("verify-ca", true)] {
         let home = home_with_root(&Identity::self_signed(HOST, Key::P256).certificate);
         let outcome = attack(&format!("sslmode={mode}"), home.path(), async |mut stream| {
@@ -249,7 +250,7 @@ fn an_error_text_before_tls_is_not_shown() {
 }
 
 #[test]
-fn direct_tls_needs_the_answer_that_it_is_postgresql() {
+fn direct_tls_requires_that_the_server_confirms_postgresql() {
     let identity = Identity::self_signed(HOST, Key::P256);
     for version in VERSIONS {
         for (alpn, is_refused) in [(&[][..], true), (&[&b"postgresql"[..]][..], false)] {
@@ -294,9 +295,9 @@ fn silence_within_tls_is_bounded() {
     assert!(outcome.result.unwrap_err().is_timeout());
 }
 
-/// Somebody sits in between, with TLS to both sides, and passes on every message.
+/// An attacker in between has TLS to both sides and passes on every message.
 #[test]
-fn who_sits_in_between_cannot_pass_on_a_login_that_is_bound_to_the_channel() {
+fn an_attacker_in_between_cannot_pass_on_a_login_that_is_bound_to_the_channel() {
     let identity = Identity::self_signed(HOST, Key::P256);
     let cluster = Cluster::builder(&servers::packaged())
         .setting("ssl", "on")
@@ -338,7 +339,7 @@ async fn connect_upstream(port: u16) -> io::Result<tokio_rustls::client::TlsStre
     tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await
 }
 
-/// Believes everybody, as an attacker may.
+/// Trusts every certificate, as an attacker may.
 #[derive(Debug)]
 struct Gullible(Arc<rustls::crypto::CryptoProvider>);
 

@@ -1,5 +1,5 @@
-//! The handshake as a conversation on a table: what a server may say at each point, and what becomes of one
-//! that says something else. Every conversation is had with reads of every size.
+//! The handshake as a conversation without sockets: what a server may send at each point, and how the client
+//! fails if it sends something else. Every conversation runs with reads of every size.
 #![cfg(feature = "session")]
 
 mod plus;
@@ -15,8 +15,8 @@ use tapster::codec::{
 use tapster::session::{Encryption, HandshakeConfig, HandshakeError, NegotiationFault};
 
 use talk::{
-    End, PASSWORD, Peer, Talk, Word, authentication, error, failure, idle, key, message, negotiate, notice,
-    ok, outcome, parameters, response, sasl, says, scram, settings, status,
+    End, PASSWORD, Peer, ScramMessage, Talk, authentication, error, failure, idle, key, message, negotiate,
+    notice, ok, outcome, parameters, response, sasl, scram, server_answering, settings, status,
 };
 
 fn config() -> HandshakeConfig {
@@ -26,15 +26,15 @@ fn config() -> HandshakeConfig {
     }
 }
 
-/// Protocol 3.2, which no server before 18 speaks.
+/// Protocol 3.2, which no server before 18 supports.
 fn newest() -> HandshakeConfig {
     HandshakeConfig { max_version: ProtocolVersion::V3_2, ..config() }
 }
 
-fn honest(word: Word, text: String) -> Vec<u8> {
+fn honest(word: ScramMessage, text: String) -> Vec<u8> {
     match word {
-        Word::First => text.into_bytes(),
-        Word::Final => [sasl_final(&text), ok(), settings()].concat(),
+        ScramMessage::First => text.into_bytes(),
+        ScramMessage::Final => [sasl_final(&text), ok(), settings()].concat(),
     }
 }
 
@@ -46,9 +46,9 @@ fn sasl_final(text: &str) -> Vec<u8> {
 fn each_method_leads_to_a_session() {
     let end = [ok(), settings()].concat();
     let md5 = Authentication::Md5Password { salt: *b"salt" };
-    let nothing = says([end.clone()]);
-    let cleartext = says([authentication(Authentication::CleartextPassword), end.clone()]);
-    let hashed = says([authentication(md5), end]);
+    let nothing = server_answering([end.clone()]);
+    let cleartext = server_answering([authentication(Authentication::CleartextPassword), end.clone()]);
+    let hashed = server_answering([authentication(md5), end]);
     let scram = scram(honest);
     let methods: [(&str, &dyn Fn() -> Peer); 4] =
         [("None", &nothing), ("Password", &cleartext), ("Md5", &hashed), ("ScramSha256", &scram)];
@@ -89,24 +89,24 @@ fn each_method_leads_to_a_session() {
 #[test]
 fn in_each_state_only_its_messages_are_legal() {
     let cleartext = authentication(Authentication::CleartextPassword);
-    let expects_authentication = says([Vec::new()]);
-    let negotiated = says([negotiate(ProtocolVersion::V3_0, &[])]);
-    let scram_first = says([sasl(&["SCRAM-SHA-256"])]);
+    let expects_authentication = server_answering([Vec::new()]);
+    let negotiated = server_answering([negotiate(ProtocolVersion::V3_0, &[])]);
+    let scram_first = server_answering([sasl(&["SCRAM-SHA-256"])]);
     let scram_final = || {
         let mut peer = scram(honest)();
         let mut flights = 0;
         Box::new(move |flight: &[u8]| {
             flights += 1;
-            // The client's proof is not answered.
+            // The server does not answer the client's proof.
             if flights < 3 { peer(flight) } else { Vec::new() }
         }) as Peer
     };
     let scram_ok = scram(|word, text| match word {
-        Word::First => text.into_bytes(),
-        Word::Final => sasl_final(&text),
+        ScramMessage::First => text.into_bytes(),
+        ScramMessage::Final => sasl_final(&text),
     });
-    let answered = says([cleartext.clone()]);
-    let settled = says([ok()]);
+    let answered = server_answering([cleartext.clone()]);
+    let settled = server_answering([ok()]);
     let states: [State<'_>; 7] = [
         ("authentication", &expects_authentication, &["R Ok", "R Cleartext", "R Md5", "R Sasl", "v"]),
         ("authentication, negotiated", &negotiated, &["R Ok", "R Cleartext", "R Md5", "R Sasl"]),
@@ -127,7 +127,7 @@ fn in_each_state_only_its_messages_are_legal() {
                 End::Failed(HandshakeError::Unsupported(_)) => {
                     assert!(state.starts_with("authentication") && name.starts_with("R "), "{state}: {name}");
                 }
-                // A message of the right kind at the right point, whose content is another matter.
+                // A message of the right kind at the right point, whose content is wrong.
                 End::Failed(HandshakeError::Scram(_)) => {
                     let its_own = if state == "SCRAM, first" { "R SaslContinue" } else { "R SaslFinal" };
                     assert!(state.starts_with("SCRAM") && name == its_own, "{state}: {name}");
@@ -152,7 +152,7 @@ fn in_each_state_only_its_messages_are_legal() {
     }
 }
 
-/// Its name, a server that leads there, and the messages that lead on.
+/// The state's name, a server that leads there, and the messages that are legal there.
 type State<'a> = (&'a str, &'a dyn Fn() -> Peer, &'a [&'a str]);
 
 /// A message of every kind; an `Authentication` of every kind.
@@ -205,7 +205,7 @@ fn every_message() -> Vec<(&'static str, Vec<u8>)> {
 fn tls_begins_only_after_a_bare_consent() {
     let reply = |encryption, bytes: &[u8]| {
         let config = HandshakeConfig { encryption, ..config() };
-        let mut talk = Talk::new(&config, says([bytes.to_vec()])());
+        let mut talk = Talk::new(&config, server_answering([bytes.to_vec()])());
         let end = talk.go_on(usize::MAX);
         assert_eq!(talk.sent[0], [0, 0, 0, 8, 4, 210, 22, 47], "SSLRequest comes first, and alone");
         (end, talk)
@@ -224,11 +224,11 @@ fn tls_begins_only_after_a_bare_consent() {
         talk.say(&[ok(), settings()].concat());
         assert!(matches!(talk.go_on(1), End::Ready(..)));
 
-        // What somebody on the line put behind the consent is not taken for the server's words.
+        // Bytes that an attacker adds after the consent are not taken for the server's.
         for injected in [&b"SE"[..], &[b"S", &ok()[..], &settings()].concat()] {
             assert_eq!(reply(encryption, injected).0, End::Failed(HandshakeError::BytesBeforeTls));
         }
-        // Nor is an error shown that anybody could have sent.
+        // An error that anyone on the network could have sent is not shown either.
         let forged = error("28000", "send your password to evil.example");
         assert_eq!(reply(encryption, &forged).0, End::Failed(HandshakeError::ErrorInsteadOfTls));
         let gss = End::Failed(HandshakeError::Unexpected {
@@ -240,28 +240,28 @@ fn tls_begins_only_after_a_bare_consent() {
     }
     assert_eq!(reply(Encryption::Tls, b"N").0, End::Failed(HandshakeError::TlsRefused));
     let (end, talk) = reply(Encryption::TlsIfOffered, b"N");
-    assert_eq!((end, talk.sent.len()), (End::Waiting, 2), "on in clear, as was allowed");
+    assert_eq!((end, talk.sent.len()), (End::Waiting, 2), "continues in the clear, as the mode allows");
 }
 
 #[test]
 fn direct_tls_sends_nothing_in_clear() {
     let config = HandshakeConfig { encryption: Encryption::DirectTls, ..config() };
-    let mut talk = Talk::new(&config, says([])());
+    let mut talk = Talk::new(&config, server_answering([])());
     assert_eq!((talk.go_on(1), talk.sent.len()), (End::Tls, 0));
-    // A driver that forgot about TLS gets no further.
+    // A driver that forgets TLS gets no further.
     assert!(matches!(talk.go_on(1), End::Failed(HandshakeError::Unexpected { got: "none", .. })));
 }
 
 #[test]
-fn tls_that_nobody_asked_for_is_a_mistake() {
-    let mut talk = Talk::new(&config(), says([])());
+fn tls_that_was_not_asked_for_is_an_error() {
+    let mut talk = Talk::new(&config(), server_answering([])());
     assert_eq!(talk.go_on(1), End::Waiting);
     assert!(talk.handshake.tls_ready(None, &mut Vec::new()).is_err());
 }
 
 #[test]
 fn an_error_is_the_answer_to_every_further_call() {
-    let mut talk = Talk::new(&config(), says([error("28000", "no")])());
+    let mut talk = Talk::new(&config(), server_answering([error("28000", "no")])());
     let end = talk.go_on(usize::MAX);
     assert!(matches!(&end, End::Failed(HandshakeError::Server(error)) if error.sqlstate.as_str() == "28000"));
     for input in [&b""[..], &ok(), b"Z"] {
@@ -274,7 +274,7 @@ fn an_error_is_the_answer_to_every_further_call() {
 
 #[test]
 fn after_the_end_there_is_nothing_more() {
-    let mut talk = Talk::new(&config(), says([[ok(), settings(), b"left".to_vec()].concat()])());
+    let mut talk = Talk::new(&config(), server_answering([[ok(), settings(), b"left".to_vec()].concat()])());
     assert!(matches!(talk.go_on(usize::MAX), End::Ready(..)));
     assert_eq!(talk.input, b"left", "it belongs to the session");
     talk.input.clear();
@@ -287,15 +287,15 @@ fn a_server_that_breaks_scram_is_not_believed() {
         failure(
             &config(),
             scram(move |word, text| match word {
-                Word::First => change(&text).into_bytes(),
-                Word::Final => unreachable!("the client does not get that far"),
+                ScramMessage::First => change(&text).into_bytes(),
+                ScramMessage::Final => unreachable!("the client does not get that far"),
             }),
         )
     };
     let last = |change: fn(&str) -> Vec<u8>| {
         let peer = scram(move |word, text| match word {
-            Word::First => text.into_bytes(),
-            Word::Final => change(&text),
+            ScramMessage::First => text.into_bytes(),
+            ScramMessage::Final => change(&text),
         });
         failure(&config(), peer)
     };
@@ -341,12 +341,12 @@ fn a_server_that_breaks_scram_is_not_believed() {
     assert_eq!(last(|_| sasl_final("e=invalid-proof")), scram_error(refused));
     for text in ["", "v=", "v=AAAA", "x=1"] {
         let peer = scram(move |word, honest| match word {
-            Word::First => honest.into_bytes(),
-            Word::Final => sasl_final(text),
+            ScramMessage::First => honest.into_bytes(),
+            ScramMessage::Final => sasl_final(text),
         });
         assert!(matches!(failure(&config(), peer), HandshakeError::Scram(_)), "{text:?}");
     }
-    // Once is enough.
+    // A second message of SCRAM is not accepted.
     let unexpected = last(|text| [sasl_final(text), sasl_final(text)].concat());
     assert!(matches!(unexpected, HandshakeError::Unexpected { .. }));
     let unexpected = last(|text| [sasl_final(text), sasl(&["SCRAM-SHA-256"])].concat());
@@ -354,7 +354,7 @@ fn a_server_that_breaks_scram_is_not_believed() {
 }
 
 #[test]
-fn a_wrong_password_is_told_in_the_servers_words() {
+fn a_wrong_password_gives_the_servers_message() {
     let config = HandshakeConfig { password: Some(b"other".to_vec().into()), ..config() };
     let error = failure(&config, scram(honest));
     assert_eq!(error.to_string(), "FATAL: no such password (SQLSTATE 28P01)");
@@ -370,7 +370,7 @@ fn without_a_password_none_is_sent() {
     for password in [None, Some(Vec::new().into())] {
         let config = HandshakeConfig { password, ..config() };
         for request in &requests {
-            let (end, sent) = outcome(&config, says([request.clone()]));
+            let (end, sent) = outcome(&config, server_answering([request.clone()]));
             assert_eq!((end, sent.len()), (End::Failed(HandshakeError::NoPassword), 1));
         }
     }
@@ -396,32 +396,34 @@ fn the_policy_is_asked_before_anything_is_sent() {
         (AuthPolicy::default(), sasl(&["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"])),
         (AuthPolicy::default(), sasl(&["SCRAM-SHA-1", "OAUTHBEARER"])),
     ] {
-        let (end, sent) = outcome(&HandshakeConfig { policy, ..config() }, says([request]));
+        let (end, sent) = outcome(&HandshakeConfig { policy, ..config() }, server_answering([request]));
         assert!(matches!(end, End::Failed(HandshakeError::Refused(_))), "{end:?}");
         assert_eq!(sent.len(), 1, "only the startup packet");
     }
 }
 
 #[test]
-fn a_negotiation_leads_down_to_what_both_speak() {
+fn a_negotiation_leads_to_the_version_that_both_support() {
     let peer = || {
         let key_of_3_0 = [ok(), key(b"1234"), idle()].concat();
-        says([[negotiate(ProtocolVersion::V3_0, &[]), key_of_3_0].concat()])
+        server_answering([[negotiate(ProtocolVersion::V3_0, &[]), key_of_3_0].concat()])
     };
     let (End::Ready(session, _), _) = outcome(&newest(), peer()) else { panic!() };
     assert!(session.contains(&format!("version: {:?}", ProtocolVersion::V3_0)), "{session}");
 
-    // A long key is one of 3.2, and a mistake in 3.0.
+    // A long key is legal in 3.2, and an error in 3.0.
     let long_key = || [ok(), key(&[7; 32]), idle()].concat();
-    assert!(matches!(outcome(&newest(), says([long_key()])).0, End::Ready(_, Some(key)) if key == [7; 32]));
-    let negotiated = says([[negotiate(ProtocolVersion::V3_0, &[]), long_key()].concat()]);
-    for error in [failure(&newest(), negotiated), failure(&config(), says([long_key()]))] {
+    assert!(
+        matches!(outcome(&newest(), server_answering([long_key()])).0, End::Ready(_, Some(key)) if key == [7; 32])
+    );
+    let negotiated = server_answering([[negotiate(ProtocolVersion::V3_0, &[]), long_key()].concat()]);
+    for error in [failure(&newest(), negotiated), failure(&config(), server_answering([long_key()]))] {
         assert_eq!(error, HandshakeError::Unexpected { expected: "ReadyForQuery", got: "BackendKeyData" });
     }
 }
 
 #[test]
-fn a_negotiation_that_makes_no_sense_is_refused() {
+fn an_invalid_negotiation_is_refused() {
     let version = ProtocolVersion::new;
     let only_newest = HandshakeConfig { min_version: ProtocolVersion::V3_2, ..newest() };
     let cases = [
@@ -437,12 +439,12 @@ fn a_negotiation_that_makes_no_sense_is_refused() {
         (newest(), negotiate(version(3, 0), &[]).repeat(2), NegotiationFault::Repeated),
     ];
     for (config, bytes, fault) in cases {
-        assert_eq!(failure(&config, says([bytes])), HandshakeError::Negotiation(fault));
+        assert_eq!(failure(&config, server_answering([bytes])), HandshakeError::Negotiation(fault));
     }
 }
 
 #[test]
-fn a_server_that_never_stops_is_stopped() {
+fn a_server_that_never_stops_sending_is_cut_off() {
     let after_ok = |bytes: Vec<u8>| failure_of([ok(), bytes].concat());
     let settings = |count: usize| (0..count).flat_map(|i| status(&format!("p{i}"), "x")).collect::<Vec<_>>();
     assert_eq!(after_ok(settings(10_000)), HandshakeError::TooMuchData, "names");
@@ -455,15 +457,15 @@ fn a_server_that_never_stops_is_stopped() {
     assert_eq!(after_ok(notice(&"x".repeat(1000)).repeat(2000)), HandshakeError::TooMuchData);
     assert_eq!(failure_of(notice(&"x".repeat(1000)).repeat(2000)), HandshakeError::TooMuchData);
 
-    // Some hundred notices are too many to keep, but no reason to fail.
+    // The client keeps only 16 of 500 notices, and does not fail.
     let chatty = [notice("hello").repeat(500), ok(), idle()].concat();
-    let (End::Ready(session, _), _) = outcome(&config(), says([chatty])) else { panic!() };
+    let (End::Ready(session, _), _) = outcome(&config(), server_answering([chatty])) else { panic!() };
     assert_eq!(session.matches("message: \"hello\"").count(), 16);
 }
 
-/// What a handshake fails with to which the server says this at once; split only where that is quick.
+/// The error of a handshake in which the server sends these bytes at once; split only where that is quick.
 fn failure_of(bytes: Vec<u8>) -> HandshakeError {
-    let mut talk = Talk::new(&config(), says([bytes])());
+    let mut talk = Talk::new(&config(), server_answering([bytes])());
     match talk.go_on(64 * 1024) {
         End::Failed(error) => error,
         other => panic!("{other:?}"),
@@ -471,21 +473,24 @@ fn failure_of(bytes: Vec<u8>) -> HandshakeError {
 }
 
 #[test]
-fn a_length_is_refused_before_its_bytes_come() {
+fn a_length_is_refused_before_its_bytes_arrive() {
     let head = |tag: u8, length: i32| [&[tag][..], &length.to_be_bytes()].concat();
     for (tag, limit) in [(b'R', 2_000), (b'v', 2_000), (b'S', 30_000), (b'K', 30_000), (b'N', 30_000)] {
         for length in [limit + 1, i32::MAX, 3, 0, -1, i32::MIN] {
-            let error = failure(&config(), says([head(tag, length)]));
+            let error = failure(&config(), server_answering([head(tag, length)]));
             let HandshakeError::Decode(error) = error else { panic!("{error:?}") };
             let refused = matches!(error.kind, DecodeErrorKind::TooLong { .. } | DecodeErrorKind::Length(_));
             assert!(refused && error.field == "length", "{error}");
         }
     }
     assert!(matches!(
-        failure(&config(), says([b"HTTP/1.1 400 Bad Request".to_vec()])),
+        failure(&config(), server_answering([b"HTTP/1.1 400 Bad Request".to_vec()])),
         HandshakeError::Decode(_)
     ));
-    assert!(matches!(failure(&config(), says([b"\x15\x03\x01".to_vec()])), HandshakeError::Decode(_)));
+    assert!(matches!(
+        failure(&config(), server_answering([b"\x15\x03\x01".to_vec()])),
+        HandshakeError::Decode(_)
+    ));
 }
 
 #[test]
@@ -498,34 +503,37 @@ fn a_message_has_to_be_what_its_type_says() {
         longer
     };
     for bytes in [one_more(ok()), one_more(negotiate(ProtocolVersion::V3_0, &[]))] {
-        assert!(matches!(failure(&newest(), says([bytes])), HandshakeError::Decode(_)));
+        assert!(matches!(failure(&newest(), server_answering([bytes])), HandshakeError::Decode(_)));
     }
     for bytes in [one_more(status("a", "b")), one_more(idle()), b"Z\0\0\0\x05X".to_vec()] {
-        let error = failure(&newest(), says([[ok(), bytes].concat()]));
+        let error = failure(&newest(), server_answering([[ok(), bytes].concat()]));
         assert!(matches!(error, HandshakeError::Decode(_)), "{error:?}");
     }
 }
 
 #[test]
-fn an_error_ends_it_at_any_point() {
+fn an_error_ends_the_handshake_at_any_point() {
     let told = error("57P03", "the database system is starting up");
-    let HandshakeError::Server(server) = failure(&config(), says([told.clone()])) else { panic!() };
+    let HandshakeError::Server(server) = failure(&config(), server_answering([told.clone()])) else {
+        panic!()
+    };
     assert_eq!((server.sqlstate.to_string(), server.severity.ends_connection()), ("57P03".into(), true));
     let after_ok = [ok(), status("a", "b"), told].concat();
-    assert_eq!(failure(&config(), says([after_ok])), HandshakeError::Server(server));
+    assert_eq!(failure(&config(), server_answering([after_ok])), HandshakeError::Server(server));
 
     let old = b"Efork failed: no memory\n\0".to_vec();
     let expected = HandshakeError::OldStyleServer("fork failed: no memory".into());
-    assert_eq!(failure(&config(), says([old])), expected);
-    // It has no length, so it has to end.
+    assert_eq!(failure(&config(), server_answering([old])), expected);
+    // The error has no length, so its text has to end.
     let endless = [b"Eendless ".to_vec(), b"x".repeat(40_000)].concat();
     assert!(matches!(failure_of(endless), HandshakeError::Decode(_)));
 }
 
 #[test]
-fn settings_that_are_no_utf_8_are_kept_readable() {
+fn settings_that_are_not_utf_8_are_kept_readable() {
     let broken = message(&BackendMessage::ParameterStatus(ParameterStatus { name: b"a", value: b"\xff" }));
-    let (End::Ready(session, _), _) = outcome(&config(), says([[ok(), broken, idle()].concat()])) else {
+    let (End::Ready(session, _), _) = outcome(&config(), server_answering([[ok(), broken, idle()].concat()]))
+    else {
         panic!()
     };
     assert!(session.contains("\"a\": \"\u{fffd}\""), "{session}");

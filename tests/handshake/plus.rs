@@ -1,17 +1,19 @@
-//! SCRAM-SHA-256-PLUS: a login that is good for one TLS session and no other.
+//! SCRAM-SHA-256-PLUS: a login that is valid for one TLS session and no other.
 
 use tapster::auth::{AuthPolicy, AuthRefused, ChannelBindingMode, ScramError};
 use tapster::codec::{Authentication, AuthenticationResponse};
 use tapster::session::{Encryption, HandshakeConfig, HandshakeError};
 
-use crate::talk::{End, Peer, Talk, Word, authentication, ok, response, says, scram_offering, settings};
+use crate::talk::{
+    End, Peer, ScramMessage, Talk, authentication, ok, response, scram_offering, server_answering, settings,
+};
 use crate::{config, honest, sasl_final};
 
 const BOTH: &[&str] = &["SCRAM-SHA-256-PLUS", "SCRAM-SHA-256"];
 const PLAIN: &[&str] = &["SCRAM-SHA-256"];
 /// The hash of the server's certificate.
 const REAL: &[u8] = &[7; 32];
-/// The hash of another's.
+/// The hash of another certificate.
 const OTHER: &[u8] = &[8; 32];
 
 fn in_tls(channel_binding: ChannelBindingMode) -> HandshakeConfig {
@@ -19,8 +21,8 @@ fn in_tls(channel_binding: ChannelBindingMode) -> HandshakeConfig {
     HandshakeConfig { encryption: Encryption::DirectTls, policy, ..config() }
 }
 
-/// What comes of a login in a TLS session with this certificate, and what the client said; with reads of
-/// every size.
+/// The result of a login in a TLS session with this certificate, and the bytes that the client sent; checked
+/// with reads of every size.
 #[track_caller]
 fn login(
     channel_binding: ChannelBindingMode,
@@ -57,7 +59,7 @@ fn is_bound(end: &End) -> bool {
     session.contains("channel_bound: true")
 }
 
-/// What the server said as it refused the login.
+/// The message with which the server refused the login.
 #[track_caller]
 fn refusal(end: End) -> String {
     let End::Failed(HandshakeError::Server(error)) = end else { panic!("{end:?}") };
@@ -73,7 +75,7 @@ fn a_channel_is_bound_where_both_sides_can() {
         (Prefer, Some(REAL), BOTH, plus.clone()),
         (Require, Some(REAL), BOTH, plus),
         (Disable, Some(REAL), BOTH, plain("n")),
-        // An older server, which is told that we would have bound the channel.
+        // An older server; the client says that it would have bound the channel.
         (Prefer, Some(REAL), PLAIN, plain("y")),
         (Disable, Some(REAL), PLAIN, plain("n")),
         // Ed25519 has no hash function to bind with.
@@ -88,27 +90,27 @@ fn a_channel_is_bound_where_both_sides_can() {
 }
 
 #[test]
-fn who_sits_in_between_is_found_out() {
+fn an_attacker_in_between_is_detected() {
     use ChannelBindingMode::{Disable, Prefer, Require};
-    // The client's TLS session ends at another's certificate; the messages are passed on as they are.
+    // The client's TLS session ends at another certificate; the attacker passes the messages on unchanged.
     for mode in [Prefer, Require] {
         let (end, _) = login(mode, Some(OTHER), scram_offering(BOTH, Some(REAL), honest));
         assert_eq!(refusal(end), "channel-bindings-dont-match");
     }
-    // The offer is cut down on its way, so that nothing would be bound.
+    // The attacker removes the PLUS mechanism from the offer, so that nothing would be bound.
     let cut = || scram_offering(PLAIN, Some(REAL), honest);
     assert_eq!(refusal(login(Prefer, Some(OTHER), cut()).0), "server-does-support-channel-binding");
     let (end, sent) = login(Require, Some(OTHER), cut());
     assert_eq!(end, End::Failed(HandshakeError::Refused(AuthRefused::BindingNotOffered)));
     assert_eq!(sent.len(), 1, "only the startup packet");
-    // Who switches it off has no such protection.
+    // A client that switches channel binding off has no such protection.
     assert!(!is_bound(&login(Disable, Some(OTHER), cut()).0));
 }
 
 #[test]
 fn a_binding_that_is_required_is_not_given_up() {
     let refused = |certificate: Option<&[u8]>, answer: Vec<u8>| {
-        let (end, sent) = login(ChannelBindingMode::Require, certificate, says([answer]));
+        let (end, sent) = login(ChannelBindingMode::Require, certificate, server_answering([answer]));
         assert_eq!(sent.len(), 1, "only the startup packet");
         match end {
             End::Failed(HandshakeError::Refused(refused)) => refused,
@@ -127,8 +129,8 @@ fn a_binding_that_is_required_is_not_given_up() {
 fn a_bound_login_has_to_be_proven_as_well() {
     let last = |change: fn(&str) -> Vec<u8>| {
         let peer = scram_offering(BOTH, Some(REAL), move |word, text| match word {
-            Word::First => text.into_bytes(),
-            Word::Final => change(&text),
+            ScramMessage::First => text.into_bytes(),
+            ScramMessage::Final => change(&text),
         });
         match login(ChannelBindingMode::Require, Some(REAL), peer).0 {
             End::Failed(error) => error,

@@ -1,4 +1,4 @@
-//! A handshake's two sides on a table: no socket, no clock.
+//! Both sides of a handshake, without socket and clock.
 #![allow(unreachable_pub, reason = "a module of one test")]
 
 use tapster::auth::{Mechanism, Nonce, ScramServer, ScramServerError, ScramServerFinal, ScramVerifier};
@@ -14,13 +14,13 @@ pub const PASSWORD: &[u8] = b"wal\xc3\x9fer";
 /// A server, by its answer to each flight of the client; the first flight is the startup packet.
 pub type Peer = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 
-/// How a conversation came to an end, or to a halt.
+/// How a conversation ended, or why it waits.
 #[derive(Debug, PartialEq)]
 pub enum End {
-    /// The session, as its `Debug` tells it, and its secret.
+    /// The session, as its `Debug` shows it, and its cancel key.
     Ready(String, Option<Vec<u8>>),
     Failed(HandshakeError),
-    /// The client waits for a server that has no more to say.
+    /// The client waits for a server that has nothing left to send.
     Waiting,
     /// The client waits for TLS.
     Tls,
@@ -30,14 +30,14 @@ pub enum End {
 pub struct Talk {
     pub handshake: Handshake,
     peer: Peer,
-    /// What the server said and the client did not read.
+    /// The bytes that the server sent and the client did not read.
     pub unread: Vec<u8>,
-    /// What the client read and did not consume.
+    /// The bytes that the client read and did not consume.
     pub input: Vec<u8>,
-    /// What the client said, by flights.
+    /// The bytes that the client sent, by flights.
     pub sent: Vec<Vec<u8>>,
-    /// The hash of the certificate that TLS shows, or that it has none. Without either, the conversation
-    /// halts where TLS begins.
+    /// The hash of the certificate that TLS shows, or that it has none. `None` stops the conversation where
+    /// TLS begins.
     pub certificate: Option<Option<Vec<u8>>>,
 }
 
@@ -47,12 +47,13 @@ impl Talk {
         Self { handshake, peer, unread: Vec::new(), input: Vec::new(), sent: Vec::new(), certificate: None }
     }
 
-    /// The server says something unasked.
+    /// Lets the server send bytes unasked.
     pub fn say(&mut self, bytes: &[u8]) {
         self.unread.extend_from_slice(bytes);
     }
 
-    /// Goes on as the session's essay on drivers says, reading at most `step` bytes at a time.
+    /// Drives the client as the documentation of `tapster::session` describes, reading at most `step` bytes
+    /// at a time.
     pub fn go_on(&mut self, step: usize) -> End {
         loop {
             if let Some(end) = self.receive(step) {
@@ -89,7 +90,7 @@ impl Talk {
         None
     }
 
-    /// What the client has to send is heard by the server, who may answer.
+    /// Gives the client's output to the server, which may answer.
     pub fn send(&mut self, out: &mut Vec<u8>) {
         if !out.is_empty() {
             let answer = (self.peer)(out);
@@ -104,7 +105,8 @@ fn ready(session: &Session) -> End {
     End::Ready(format!("{session:?}"), key)
 }
 
-/// Has the whole conversation, and has it again with every size of reads: neither outcome nor words differ.
+/// Runs the whole conversation, and again with reads of every size: neither the result nor the sent bytes
+/// differ.
 #[track_caller]
 pub fn outcome(config: &HandshakeConfig, peer: impl Fn() -> Peer) -> (End, Vec<Vec<u8>>) {
     let whole = run(config, peer(), usize::MAX);
@@ -119,7 +121,7 @@ fn run(config: &HandshakeConfig, peer: Peer, step: usize) -> (End, Vec<Vec<u8>>)
     (talk.go_on(step), talk.sent)
 }
 
-/// What the handshake fails with.
+/// The error with which the handshake fails.
 #[track_caller]
 pub fn failure(config: &HandshakeConfig, peer: impl Fn() -> Peer) -> HandshakeError {
     match outcome(config, peer) {
@@ -128,31 +130,32 @@ pub fn failure(config: &HandshakeConfig, peer: impl Fn() -> Peer) -> HandshakeEr
     }
 }
 
-/// A server that says these bytes to the first flight, to the second, ...
-pub fn says<const N: usize>(answers: [Vec<u8>; N]) -> impl Fn() -> Peer {
+/// A server that answers the first flight with the first of these, the second flight with the second, ...
+pub fn server_answering<const N: usize>(answers: [Vec<u8>; N]) -> impl Fn() -> Peer {
     move || {
         let mut answers = answers.clone().into_iter();
         Box::new(move |_| answers.next().unwrap_or_default())
     }
 }
 
-/// The words of a SCRAM server that may be changed on their way.
+/// The messages of a SCRAM server that a test may change on their way.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum ScramMessage {
     First,
     Final,
 }
 
 /// A server that asks for SCRAM and knows [`PASSWORD`].
-pub fn scram(tamper: impl Fn(Word, String) -> Vec<u8> + Clone + 'static) -> impl Fn() -> Peer {
+pub fn scram(tamper: impl Fn(ScramMessage, String) -> Vec<u8> + Clone + 'static) -> impl Fn() -> Peer {
     scram_offering(&["SCRAM-SHA-256"], None, tamper)
 }
 
-/// A server that knows [`PASSWORD`], as the client sees its offer, and which certificate it has.
+/// A server that knows [`PASSWORD`]; with the mechanisms that the client sees offered, and the server's
+/// certificate.
 pub fn scram_offering(
     mechanisms: &'static [&'static str],
     certificate: Option<&'static [u8]>,
-    tamper: impl Fn(Word, String) -> Vec<u8> + Clone + 'static,
+    tamper: impl Fn(ScramMessage, String) -> Vec<u8> + Clone + 'static,
 ) -> impl Fn() -> Peer {
     move || {
         let mut state: Option<ScramServerFinal> = None;
@@ -176,11 +179,11 @@ pub fn scram_offering(
                         Ok(next) => state = Some(next),
                         Err(refusal) => return error("28000", &refusal.to_string()),
                     }
-                    let word = tamper(Word::First, String::from_utf8(word).expect("SCRAM is text"));
+                    let word = tamper(ScramMessage::First, String::from_utf8(word).expect("SCRAM is text"));
                     message(&BackendMessage::Authentication(Authentication::SaslContinue { data: &word }))
                 }
                 Some(server) => match server.client_final(body, &mut word) {
-                    Ok(()) => tamper(Word::Final, String::from_utf8(word).expect("SCRAM is text")),
+                    Ok(()) => tamper(ScramMessage::Final, String::from_utf8(word).expect("SCRAM is text")),
                     Err(ScramServerError::InvalidProof) => error("28P01", "no such password"),
                     Err(refusal) => error("28000", &refusal.to_string()),
                 },
@@ -251,7 +254,7 @@ pub fn idle() -> Vec<u8> {
     message(&BackendMessage::ReadyForQuery(TransactionStatus::Idle))
 }
 
-/// What comes after `AuthenticationOk`.
+/// The messages after `AuthenticationOk`.
 pub fn settings() -> Vec<u8> {
     [status("server_version", "18.4"), key(b"1234"), idle()].concat()
 }
