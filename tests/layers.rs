@@ -60,8 +60,8 @@ const PRIVATE: [&str; 2] = ["deadline", "random"];
 /// `no_std`: no clock, randomness, I/O, environment or log in them.
 const NO_STD: [&str; 5] = ["types", "codec", "wal", "auth", "session"];
 
-/// No module may hold more of the source than this, in percent. A larger one is several.
-const LARGEST_SHARE: usize = 20;
+/// No module may hold this many percent of the source, tests included. A larger one is several.
+const LARGEST_SHARE: usize = 17;
 
 #[test]
 fn every_module_imports_only_what_the_table_allows() {
@@ -142,7 +142,7 @@ fn only_the_command_line_prints_and_only_main_ends_the_process() {
 fn no_module_is_a_house_of_its_own() {
     let mut lines = BTreeMap::<String, usize>::new();
     for file in sources() {
-        *lines.entry(file.module.clone()).or_default() += file.lines().count();
+        *lines.entry(file.module.clone()).or_default() += file.text.lines().count();
     }
     let all: usize = lines.values().sum();
     for (module, lines) in lines {
