@@ -3,11 +3,11 @@ use std::vec::Vec;
 use super::BLOCK_LEN;
 use crate::types::Lsn;
 
-/// A run of bytes of a log on its way to the disk.
+/// Bytes with a position, aligned in memory as in their file.
 ///
-/// A byte that belongs at the start of a block of its file is at the start of a block in memory, so that a
-/// [`DirectWriter`](super::DirectWriter) can write it past the page cache. Only a buffer that outgrows its capacity
-/// loses that alignment.
+/// A byte at the start of a block of the file is at the start of a block in memory, so that a
+/// [`DirectWriter`](super::DirectWriter) can write past the page cache. Only a buffer that outgrows its capacity loses
+/// that alignment. The position is that of a log whose files have a whole number of blocks.
 #[derive(Debug, Default)]
 pub struct AlignedBuffer {
     start: Lsn,
@@ -16,7 +16,7 @@ pub struct AlignedBuffer {
     begin: usize,
 }
 
-/// What is before the first byte, up to the start of a block.
+/// The padding before the first byte.
 const ZEROS: &[u8] = &[0; BLOCK_LEN];
 
 impl AlignedBuffer {
@@ -26,7 +26,7 @@ impl AlignedBuffer {
         self.start
     }
 
-    /// What it holds.
+    /// The bytes that it holds.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.memory.get(self.begin..).unwrap_or_default()
@@ -38,13 +38,13 @@ impl AlignedBuffer {
         self.bytes().len()
     }
 
-    /// Whether it holds none.
+    /// Whether it holds no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bytes().is_empty()
     }
 
-    /// Begins anew at `start`, with room for `capacity` bytes.
+    /// Drops all bytes; the next ones begin at `start`, and there is room for `capacity` of them.
     pub fn begin(&mut self, start: Lsn, capacity: usize) {
         self.clear();
         self.memory.reserve_exact(capacity + BLOCK_LEN);
@@ -54,7 +54,7 @@ impl AlignedBuffer {
         (self.start, self.begin) = (start, begin);
     }
 
-    /// The memory behind which more bytes go.
+    /// The memory, for a reader that appends to it.
     pub fn memory(&mut self) -> &mut Vec<u8> {
         &mut self.memory
     }

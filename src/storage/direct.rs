@@ -7,15 +7,15 @@ use std::os::unix::fs::FileExt;
 pub const BLOCK_LEN: usize = 4096;
 /// A shorter run is left to the page cache: the disk can have it together with what follows.
 const MIN_RUN_LEN: usize = 128 << 10;
-/// Bytes that are given to the page cache at a time. File systems take memory for a larger write in larger blocks,
-/// which are those that nobody has used for long: in a virtual machine writing took five times the processor time
-/// then, depending on the size (ext4, Linux 6.18), where small blocks are used again and again.
+/// Bytes that are given to the page cache at a time. For a larger write the kernel allocates larger blocks of memory,
+/// which were not used for long and are in no processor cache: in a virtual machine that took up to five times the
+/// processor time (ext4, Linux 6.18). Small blocks are reused again and again.
 const CACHED_LEN: usize = 32 << 10;
 
 /// Writes into one file: long runs straight to the disk, and everything else through the page cache.
 ///
-/// To allocate pages, to copy into them and to write them back later takes several times the processor time of a
-/// direct write, and makes others lose what they have in the cache.
+/// The page cache costs several times the processor time of a direct write: the kernel allocates pages, copies into
+/// them and writes them back later. It also evicts the pages of other programs.
 #[derive(Debug)]
 pub struct DirectWriter {
     /// Whether direct writes are worth a try.

@@ -12,15 +12,15 @@ use super::{FileStatus, NewFile, StorageError};
 
 /// A directory, held open: its files are reached through it.
 ///
-/// So the lock, the files and the directory that is synced are always of one directory, also after another one
-/// took over the path.
+/// The lock, the files and the syncs therefore always concern the same directory, even after another one has taken its
+/// path.
 #[derive(Debug)]
 pub struct Directory {
     file: File,
     path: PathBuf,
 }
 
-/// What a name in a directory leads to.
+/// What a name in a directory stands for.
 pub enum Entry {
     /// A regular file of this many bytes.
     File(u64),
@@ -29,7 +29,7 @@ pub enum Entry {
 }
 
 impl Directory {
-    /// What [`StorageError::Io`] calls the opening of the directory itself.
+    /// The operation in [`StorageError::Io`] when the directory itself cannot be opened.
     pub const OPEN: &str = "open directory";
 
     /// Opens the directory at `path`; a symbolic link is followed.
@@ -64,7 +64,7 @@ impl Directory {
         &self.path
     }
 
-    /// That path with a name in it, for messages.
+    /// The path of a name in it, for messages.
     #[must_use]
     pub fn path_of(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path.join(name)
@@ -82,13 +82,13 @@ impl Directory {
         Ok(())
     }
 
-    /// What `name` leads to, through symbolic links; `None` if nothing has that name.
+    /// What `name` stands for; symbolic links are followed. `None` if the name does not exist.
     pub fn entry(&self, name: &str) -> Result<Option<Entry>, StorageError> {
         let status = self.status(name)?;
         Ok(status.map(|status| if status.is_file { Entry::File(status.len) } else { Entry::Other }))
     }
 
-    /// As [`Directory::entry`], with which file it is.
+    /// Like [`Directory::entry`], and also tells files apart.
     pub fn status(&self, name: &str) -> Result<Option<FileStatus>, StorageError> {
         FileStatus::of_name(&self.file, name)
             .map_err(|source| StorageError::io("look up", self.path_of(name), source))
@@ -105,7 +105,7 @@ impl Directory {
     /// [`StorageError::NotAFile`] for a symbolic link, which is not followed, and for everything else that is no
     /// regular file: nothing is written to it, and nothing waits for it.
     pub fn open_or_create(&self, name: &str, mode: u32) -> Result<File, StorageError> {
-        // Asked first, as a device may act on being opened; and again of what was opened.
+        // Checked before opening, as opening a device can have an effect, and again afterwards.
         if let Some(status) = self.status_of_link(name)?
             && !status.is_file
         {
@@ -165,7 +165,7 @@ impl Directory {
     }
 
     fn open_with(&self, name: &str, flags: OFlags, mode: Mode) -> Result<File, StorageError> {
-        // A pipe in a file's place would be waited for. Files and directories do not mind.
+        // Without NONBLOCK, opening a pipe waits for its other end. It has no effect on files and directories.
         let flags = flags | OFlags::CLOEXEC | OFlags::NONBLOCK;
         rustix::fs::openat(&self.file, name, flags, mode)
             .map(File::from)
@@ -208,13 +208,13 @@ impl Directory {
     /// Makes the names in it durable.
     pub fn sync(&self) -> Result<(), StorageError> {
         match rustix::fs::fsync(&self.file) {
-            // Some file systems keep their directories by themselves and refuse this.
+            // Some file systems make names durable by themselves and refuse this call.
             Ok(()) | Err(Errno::INVAL | Errno::BADF) => Ok(()),
             Err(source) => Err(StorageError::Fsync { path: self.path.clone(), source: Some(source.into()) }),
         }
     }
 
-    /// Makes the content of a file durable, whoever wrote it.
+    /// Makes the content of a file durable, also if another process wrote it.
     pub fn sync_file(&self, name: &str) -> Result<(), StorageError> {
         let synced = self.open_file(name)?.sync_all();
         synced.map_err(|source| StorageError::Fsync { path: self.path_of(name), source: Some(source) })
@@ -222,14 +222,14 @@ impl Directory {
 
     /// Locks the directory itself, so that no lock file lies in it, until the returned file is closed.
     pub fn lock(&self) -> Result<File, StorageError> {
-        // A lock belongs to one opening of a file, and so has to be on one of its own to end with its guard.
+        // A lock belongs to one open file description: this one is opened for the lock alone, which ends with it.
         let file = self.open_with(".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty())?;
         match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(file),
             Err(Errno::WOULDBLOCK) => {
                 Err(StorageError::Locked { path: self.path.clone(), holder: lock_holder(&file) })
             }
-            // NFS and some others map flock to locks of file ranges, which directories do not have.
+            // NFS and some others map flock to byte-range locks, which directories cannot have.
             Err(source @ (Errno::BADF | Errno::INVAL | Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS)) => {
                 Err(StorageError::LockUnsupported { path: self.path.clone(), source: source.into() })
             }

@@ -2,10 +2,9 @@ use core::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// What the system could not do with a file or directory.
+/// An operation on a file or directory failed.
 ///
-/// Display tells the operation, the file and - where there is one - the way out; `source()` tells what the
-/// system said.
+/// Display gives the operation, the file and, if there is one, a remedy; `source()` gives the system's error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StorageError {
@@ -36,7 +35,7 @@ pub enum StorageError {
     Locked {
         /// The directory.
         path: PathBuf,
-        /// Its process, if the system tells.
+        /// The other process, if the system says.
         holder: Option<u32>,
     },
     /// The file system has no locks, as some network file systems.
@@ -54,7 +53,7 @@ impl StorageError {
         Self::Io { operation, path, source: source.into() }
     }
 
-    /// Whether there is no room or none in the quota: the same call may succeed later.
+    /// Whether the disk or the quota is full: the same call may succeed later.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         matches!(self, Self::Io { source, .. } if is_full(source))
@@ -120,7 +119,7 @@ impl From<StorageError> for io::Error {
     }
 }
 
-/// Whether the system says that there is no room.
+/// Whether the error means that the disk or the quota is full.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -18,12 +18,12 @@ pub const TEMPORARY: &str = ".tmp";
 
 /// A file in the making: it gets its name only when it is complete.
 ///
-/// Until then it has a temporary name in the same directory, `NAME.RANDOM.tmp`. It is always a new regular file of
-/// our own: it is made exclusively, so that no symbolic link is followed and nothing existing is written to, and
-/// nobody can take a name away that they cannot guess. Dropped before it is published, it is removed.
+/// Until then it has a temporary name in the same directory, `NAME.RANDOM.tmp`. It is always a new regular file: it is
+/// created exclusively, so that no symbolic link is followed and no existing file is written to. The name cannot be
+/// guessed, so that nobody can occupy it beforehand. If it is dropped before it is published, it is removed.
 ///
-/// The file is locked as long as it is open, which tells what a crash has left from what another process or thread is
-/// making at this moment; see [`Directory::remove_left_over`].
+/// The file is locked while it is open. The lock tells a file that a crash has left from one that another process or
+/// thread is making; see [`Directory::remove_left_over`].
 #[derive(Debug)]
 #[must_use = "it is removed when it is dropped"]
 pub struct NewFile<'a> {
@@ -48,10 +48,10 @@ impl<'a> NewFile<'a> {
                     Err(source) => return Err(err(source)),
                 };
             let new = Self { directory, file, temporary: Some(temporary), name: name.into() };
-            // Between the two calls another process may have taken it for left over.
+            // Between the two calls another process may have removed the file as left over.
             match flock(&new.file, FlockOperation::NonBlockingLockExclusive) {
                 Err(Errno::WOULDBLOCK) => {}
-                // Without locks the file's age tells.
+                // Where locks are not supported, the age of a file decides.
                 Err(_) => return Ok(new),
                 Ok(()) if FileStatus::of(&new.file).is_ok_and(|status| status.has_name) => return Ok(new),
                 Ok(()) => {}
@@ -65,17 +65,16 @@ impl<'a> NewFile<'a> {
         &self.file
     }
 
-    /// The path that it is to have, for messages.
+    /// The path that the file will have, for messages.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.directory.path_of(&self.name)
     }
 
-    /// Makes the content durable, gives the file its name in the place of what has that name, and makes the name
-    /// durable.
+    /// Makes the content durable, gives the file its name, and makes the name durable. What had the name is replaced.
     ///
     /// # Errors
-    /// If one of these fails. What had the name keeps it, unless only the last step failed.
+    /// If one of these steps fails. What had the name keeps it, unless only the last step failed.
     pub fn commit(self) -> Result<(), StorageError> {
         self.sync()?;
         let directory = self.directory;
@@ -91,8 +90,8 @@ impl<'a> NewFile<'a> {
         self.file.sync_all().map_err(|source| StorageError::Fsync { path: self.path(), source: Some(source) })
     }
 
-    /// Gives the file its name, in the place of what has that name. After a crash it may be gone again, or be empty:
-    /// what has to last is [committed](Self::commit).
+    /// Gives the file its name and replaces what has that name. After a crash the file may be gone or empty: a file
+    /// that has to last is [committed](Self::commit).
     ///
     /// # Errors
     /// If it cannot be renamed. What had the name keeps it.
@@ -109,18 +108,18 @@ impl<'a> NewFile<'a> {
 impl Drop for NewFile<'_> {
     fn drop(&mut self) {
         if let Some(temporary) = &self.temporary {
-            // What cannot be removed now is removed as left over.
+            // If this fails, a later `remove_left_over` removes it.
             let _ = rustix::fs::unlinkat(self.directory.file(), temporary, AtFlags::empty());
         }
     }
 }
 
 impl Directory {
-    /// Removes the temporary files of names for which `is_ours`, as far as no process is making them: crashes have
-    /// left them. Durable with the next [`Directory::sync`].
+    /// Removes the temporary files that crashes have left: those that no process is making, and whose later name
+    /// satisfies `is_ours`. The removal is durable with the next [`Directory::sync`].
     ///
-    /// Whoever makes new files in a directory calls this once before, so that a process that crashes again and again
-    /// does not fill the disk.
+    /// Call this once before making new files in a directory: otherwise a program that crashes again and again fills
+    /// the disk.
     ///
     /// # Errors
     /// If the directory cannot be read, or a file cannot be removed.
@@ -135,13 +134,13 @@ impl Directory {
         left_over.iter().try_for_each(|name| self.remove(name))
     }
 
-    /// Whether this is a temporary file that no process is making. One that is gone meanwhile is not.
+    /// Whether no process is making this temporary file any more. False if it is gone meanwhile.
     fn is_abandoned(&self, name: &str) -> bool {
         let Ok(file) = self.open_existing(name) else { return false };
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => true,
             Err(Errno::WOULDBLOCK) => false,
-            // The file system has no locks.
+            // The file system does not support locks.
             Err(_) => {
                 let modified = file.metadata().and_then(|metadata| metadata.modified());
                 modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
@@ -150,15 +149,15 @@ impl Directory {
     }
 }
 
-/// Where files cannot be locked, nobody is making one any more that was not written to for so long.
+/// Where locks are not supported, a temporary file that was not written to for this long is left over.
 const ABANDONED: Duration = Duration::from_secs(60 * 60);
 /// Digits of the random part of a temporary name.
 const RANDOM_DIGITS: usize = 16;
 
 /// `NAME.RANDOM.tmp`.
 ///
-/// The keys of a `HashMap` are random numbers of the system, and kept secret against those who choose what is hashed.
-/// So nobody can guess what they make of nothing, and no further crate is needed.
+/// A `HashMap` takes its keys from the system's random numbers, as an attacker who knows them could choose colliding
+/// keys. The hash of nothing under such keys cannot be guessed either, and needs no further crate.
 fn temporary_name(name: &OsStr) -> OsString {
     let mut temporary = name.to_owned();
     let random = RandomState::new().build_hasher().finish();

@@ -40,20 +40,20 @@ pub fn preallocate(file: &File, len: u64, fill: Fill) -> io::Result<()> {
     })
 }
 
-/// Brings `file` to `len` with `allocate`, which is told the size that it has.
+/// Brings `file` to `len` by `allocate`, which gets the current size.
 fn extend(file: &File, len: u64, allocate: impl FnOnce(u64) -> io::Result<()>) -> io::Result<()> {
     let old_len = file.metadata()?.len();
     if old_len > len {
         file.set_len(len)?;
     }
-    // What failed may have gone some way. Other tools insist on an empty or a full file, so that a new one
-    // becomes empty again.
+    // A failed allocation may have extended the file part of the way. Other tools refuse a file that is neither
+    // empty nor full, so the old size is restored.
     allocate(old_len).inspect_err(|_| drop(file.set_len(old_len.min(len))))
 }
 
 /// Writes zeros from `start` to `end`.
 fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
-    // They are in the program.
+    // This constant is stored in the binary.
     const ZEROS: &[u8] = &[0; 16 << 10];
     let mut at = start;
     while at < end {
