@@ -107,7 +107,7 @@ impl TimelineHistory {
         child
     }
 
-    /// Whether one who holds `timeline` up to `end` (last byte + 1) can go on along this history.
+    /// Whether an archive that has `timeline` up to `end` (last byte + 1) can continue along this history.
     ///
     /// False means that what was received beyond the switchpoint is not part of this history, or that
     /// `timeline` is unknown to it.

@@ -1,7 +1,7 @@
 //! The format of the write-ahead log: segment names and arithmetic, timeline histories, the check of pages and
 //! records. `no_std`.
 //!
-//! [`WalChecker`] tells whether bytes are the log that a server wrote, before they are trusted. It is pure
+//! [`WalChecker`] checks that bytes are the log that a server wrote, before they are trusted. It is pure
 //! computation and serves streams and files alike.
 
 mod check;

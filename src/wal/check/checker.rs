@@ -13,7 +13,7 @@ use crate::wal::header::{PageHeader, SegmentHeader};
 /// It knows the WAL of PostgreSQL 10 to 18 from machines that are little-endian with 8-byte alignment, as all
 /// but a few are. See [`WalDamageKind::UnknownMagic`] for other WAL.
 ///
-/// # What passes
+/// # What counts as right
 /// A false alarm would be worse than a miss, so whatever a healthy server writes is right:
 /// - of the record that crosses into the first segment only the end is seen, and its checksum is unknown;
 /// - after a WAL switch the rest of the segment is zero, with page headers (10) or without;
@@ -67,8 +67,8 @@ impl WalChecker {
         }
     }
 
-    /// Tells where the timeline began, which is its parent's switchpoint. So the timeline of every page is
-    /// known; otherwise one of an earlier timeline passes as long as they never go back.
+    /// Sets where the timeline began, its parent's switchpoint. The timeline of every page is known then; without it,
+    /// pages of an earlier timeline are right as long as timelines never go back.
     #[must_use]
     pub fn with_switchpoint(mut self, switchpoint: Lsn) -> Self {
         self.pages.switchpoint = Some(switchpoint);
@@ -81,8 +81,7 @@ impl WalChecker {
         self.position
     }
 
-    /// The position up to which every byte was found right, as far as that can be told: what may be
-    /// acknowledged. It is behind [`WalChecker::position`] while a record or page header is under way.
+    /// The position up to which every byte was checked and found right: it may be acknowledged. It is behind [`WalChecker::position`] while a record or page header is under way.
     #[must_use]
     pub fn checked_up_to(&self) -> Lsn {
         let page = self.pages.page_of(self.position);

@@ -22,7 +22,7 @@ pub enum WalDamageKind {
     },
     /// The bytes are not those that came before and were found right.
     NotAsBefore,
-    /// The first page's magic is none of PostgreSQL 10 to 18 on a little-endian machine: another version's
+    /// The first page's magic is not one of PostgreSQL 10 to 18 on a little-endian machine: another version's
     /// format, or damage.
     UnknownMagic {
         /// What it is.

@@ -13,14 +13,14 @@ pub(super) struct Pages {
     pub(super) system_id: Option<SystemId>,
     /// The magic of all pages and their size in bytes, as the first one says.
     format: Option<(u16, u32)>,
-    /// That of the last page: they never go back.
+    /// The timeline of the last page: timelines never go back.
     last_timeline: u32,
 }
 
 /// How a page begins, as far as records go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PageBegin {
-    /// Bytes to come, from this page on, of the record that crosses into it; 0 if none does.
+    /// Bytes to come, from this page on, of the record that crosses into it; 0 without such a record.
     pub(super) remaining: u32,
     /// Whether a record from the page before may be without its rest.
     pub(super) cut_off: CutOff,
@@ -31,11 +31,11 @@ pub(super) struct PageBegin {
 /// What a page says about a record that a crash cut off.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CutOff {
-    /// There is none.
+    /// No record was cut off.
     None,
-    /// There may be one at the end of the segment before: servers before 14 did not always say so.
+    /// A record may be cut off at the end of the segment before: servers before 14 did not always mark it.
     Possible,
-    /// There is one.
+    /// A record was cut off.
     Certain,
 }
 
@@ -70,8 +70,8 @@ impl Pages {
         page.get().is_multiple_of(self.segment_size.bytes().into())
     }
 
-    /// Checks the header of the page at `page`: 24 bytes, or 40 of a segment's first page. `None` is that of an
-    /// empty page, which has none, and passes only where the log `may_end`.
+    /// Checks the header of the page at `page`: 24 bytes, or 40 of a segment's first page. `None` for
+    /// an empty page, which has no header and is right only where the log `may_end`.
     pub(super) fn check(
         &mut self,
         page: Lsn,
