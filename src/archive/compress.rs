@@ -14,7 +14,7 @@ use crate::wal::WalSegment;
 
 impl Archive {
     /// Replaces a complete plain segment by a compressed one, and says whether it did: not if the segment is gone
-    /// because somebody took it away, nor once `stop` is true.
+    /// because another process moved it away, nor once `stop` is true.
     ///
     /// The plain file is removed when the compressed one has been read back, is the same, and is durable. So at
     /// every moment, also after a crash, one of the two is here and complete.

@@ -89,7 +89,8 @@ impl Archive {
     ///
     /// The newest segment has the highest number, then the highest timeline; a complete one counts before a
     /// partial one. Files with the name of a complete segment but another size are passed over with a warning;
-    /// those that tell their size only when they are decompressed, if none newer is sound. What this returns is durable, also if a crash came between a rename and its fsync.
+    /// compressed files whose size is only known after decompression, only if no newer segment is sound. What this
+    /// returns is durable, also if a crash came between a rename and its fsync.
     ///
     /// # Errors
     /// If the directory or a file in it cannot be read or synced.
@@ -108,12 +109,12 @@ impl Archive {
             _ => {}
         })?;
         candidates.sort_by_key(|candidate| Reverse(*candidate));
-        // All of them are looked at, not only the newest, so that each broken one is told.
+        // All of them are examined, not only the newest, so that every broken one is reported.
         let mut newest: Option<SegmentFile> = None;
         let (mut broken, mut sound) = (Vec::new(), Vec::new());
         for candidate in candidates {
             let name = candidate.to_string();
-            // Whoever ships finished segments away may do so at any moment.
+            // Another process may move finished segments away at any moment.
             let Some(entry) = directory.entry(&name)? else { continue };
             match self.examine(candidate, &entry, newest.is_none())? {
                 Some(kind) => {

@@ -6,10 +6,9 @@ use crate::storage::StorageError;
 use crate::types::Lsn;
 use crate::wal::HistoryError;
 
-/// What an archive directory could not do, or must not do.
+/// An operation on an archive failed, or was refused so that no WAL is lost.
 ///
-/// Display tells the operation, the file and - where there is one - the way out; `source()` tells what the
-/// system said.
+/// Display gives the operation, the file and, if there is one, a remedy; `source()` gives the system's error.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ArchiveError {
@@ -20,7 +19,7 @@ pub enum ArchiveError {
         /// The file, which was left as it is.
         path: PathBuf,
     },
-    /// Somebody else removed, replaced or cut a file while it was written. It has to be written again.
+    /// Another process removed, replaced or cut a file while it was written. It has to be written again.
     Changed {
         /// The file.
         path: PathBuf,
@@ -88,7 +87,7 @@ impl ArchiveError {
         matches!(self, Self::Storage(StorageError::Fsync { .. }))
     }
 
-    /// Whether there is no room, none in the quota, or none to be used: the same call may succeed later.
+    /// Whether the disk or the quota is full, or the space to be left free is reached: the same call may succeed later.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         match self {
@@ -193,7 +192,7 @@ mod tests {
     use alloc::string::ToString as _;
 
     #[test]
-    fn what_storage_cannot_do_is_told_as_it_concerns_an_archive() {
+    fn a_storage_error_says_what_it_means_for_the_archive() {
         let locked = StorageError::Locked { path: "/wal".into(), holder: Some(7) };
         assert_eq!(ArchiveError::from(locked).to_string(), "archive \"/wal\" is in use by process 7");
         let fsync = StorageError::Fsync { path: "/wal/a".into(), source: None };

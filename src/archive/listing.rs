@@ -10,11 +10,11 @@ use crate::storage::{Directory, Entry};
 use crate::types::{SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{TimelineHistory, WalSegment};
 
-/// What an archive has, by names and sizes; see [`list`].
+/// The contents of an archive, by name and size; see [`list`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Listing {
-    /// The cluster and the size of its segments, as the first segment that can be read tells.
+    /// The cluster and the size of its segments, by the first segment that can be read.
     pub cluster: Option<(SystemId, WalSegmentSize)>,
     /// Oldest first.
     pub timelines: Vec<ListedTimeline>,
@@ -73,8 +73,8 @@ impl ListedTimeline {
     }
 }
 
-/// Lists an archive. Nothing is changed, and of segments only the first page of one is looked at, which tells
-/// the segment size; [`verify`](super::verify()) looks at everything. All calls block.
+/// Lists an archive. Nothing is changed, and only the header of one segment is read, for the segment size;
+/// [`verify`](super::verify()) reads everything. All calls block.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -94,7 +94,7 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
         let entry = |timeline| (timeline, ListedTimeline::new(timeline));
         match ArchiveFileName::parse(&name, segment_size) {
             Some(ArchiveFileName::Segment(file)) => {
-                // Whoever ships finished segments away may do so at any moment.
+                // Another process may move finished segments away at any moment.
                 let Some(Entry::File(len_bytes)) = directory.entry(&name)? else { continue };
                 let (timeline, new) = entry(file.segment.timeline());
                 let listed = timelines.entry(timeline).or_insert(new);

@@ -7,7 +7,7 @@
 //! | `<segment>` | a complete segment: 24 upper-case hexadecimal digits, exactly the cluster's segment size |
 //! | `<segment>.partial` | the segment in progress, or where a timeline was left; it has the full size from the beginning, with zeros for what never came |
 //! | `<timeline>.history` | the ancestors of a timeline, as the server sent them |
-//! | `tapster.state` | what [`ArchiveState`] says; only where the receiver is told to keep one |
+//! | `tapster.state` | see [`ArchiveState`]; only where the receiver keeps one |
 //! | `*.tmp` | a file in the making; of no meaning after a crash, and then [removed](Archive::remove_left_over) |
 //!
 //! A complete segment may be compressed, and then has `.gz`, `.lz4` or `.zst` appended; pg_receivewal also compresses
@@ -128,10 +128,9 @@ impl Archive {
         Ok(ArchiveLock(self.directory.lock()?))
     }
 
-    /// Removes the half-made files that crashes have left, but for those that another process is making.
+    /// Removes the incomplete files that crashes have left; files that another process is making stay.
     ///
-    /// Whoever writes into the archive calls this once, so that a process that crashes again and again does not fill
-    /// the disk.
+    /// Call this once before writing into the archive: otherwise a program that crashes again and again fills the disk.
     ///
     /// # Errors
     /// If the directory cannot be read, or a file cannot be removed.

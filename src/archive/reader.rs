@@ -11,16 +11,16 @@ use crate::compression::{Compression, Decoder};
 use crate::storage::Directory;
 use crate::wal::{SegmentIdentity, TimelineHistory};
 
-/// What a file of an archive stands for: its bytes, decompressed as the suffix of its name says.
+/// Reads a file of an archive, decompressed as the suffix of its name says.
 ///
-/// It gives no more than a limit and fails where there is more, so that no file, however small it is stored, can
-/// fill memory or a disk. What follows the end of the compressed stream is passed over: pg_receivewal leaves such
-/// a tail where it has written over a longer partial file.
+/// It gives no more bytes than a limit and fails where there are more, so that no file, however well it is compressed,
+/// can fill memory or a disk. Bytes behind the end of the compressed stream are ignored: pg_receivewal leaves them
+/// where it overwrites a longer partial file.
 ///
 /// # Errors
 /// Of [`Read`]: those of the file; [`io::ErrorKind::InvalidData`] or `InvalidInput` where it is not what its name
 /// says or is damaged, as far as its format tells, or holds more than the limit; `UnexpectedEof` where it was cut
-/// off. An end before the limit is none: a file may be too short.
+/// off. An end before the limit is no error: a file may be too short.
 pub struct SegmentReader {
     decoder: Decoder<File>,
     path: PathBuf,

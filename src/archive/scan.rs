@@ -17,11 +17,11 @@ use crate::wal::{WalChecker, WalDamage};
 pub(crate) const READ_LEN: usize = 128 << 10;
 
 impl Archive {
-    /// Opens the directory at `path` as an archive of segments of the size that the first readable one tells of
-    /// itself; `None` if there is none.
+    /// Opens the directory at `path` as an archive. The first segment with a header gives the segment size; `None` if
+    /// no segment has one.
     ///
     /// # Errors
-    /// If the directory, or a segment before one that tells, cannot be read.
+    /// If the directory cannot be read, or a segment before the first one with a header.
     pub fn discover(path: &Path) -> Result<Option<Self>, ArchiveError> {
         let directory = Directory::open(path)?;
         for name in segment_names(&directory)? {
@@ -32,12 +32,12 @@ impl Archive {
         Ok(None)
     }
 
-    /// The cluster that the newest segments are of, if one of them tells.
+    /// The cluster that the newest segments are of, by their headers; `None` if they have none.
     ///
     /// # Errors
     /// If a file cannot be read.
     pub fn system_id(&self, newest: SegmentFile) -> Result<Option<SystemId>, ArchiveError> {
-        // A partial one may have been begun and never written to; then the one before it tells.
+        // A partial segment may be empty; then the one before it names the cluster.
         let before = newest.segment.previous().into_iter().flat_map(SegmentFile::all_complete);
         for candidate in core::iter::once(newest).chain(before) {
             let name = candidate.to_string();
@@ -71,7 +71,7 @@ pub(super) fn is_segment_name(name: &str) -> bool {
     SegmentFile::parse(name, WalSegmentSize::MIN).is_some()
 }
 
-/// The cluster and the size of its segments, as the first page of this segment tells; `None` if it has none.
+/// The cluster and the size of its segments, by the header of this segment; `None` if it has none.
 ///
 /// # Errors
 /// If the file cannot be opened or read.
@@ -83,8 +83,8 @@ pub(super) fn cluster_of(
     Ok(identity.and_then(|identity| Some((identity.system_id, identity.size()?))))
 }
 
-/// Checks everything that `from` holds, as the WAL that the checker expects next: how many bytes there were, or the
-/// damage at which the check ended.
+/// Checks all bytes of `from`, which are the WAL that the checker expects next. Returns their number, or the damage at
+/// which the check ended.
 ///
 /// # Errors
 /// Those of reading.

@@ -11,7 +11,7 @@ use crate::types::{Lsn, PgTimestamp, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::WalSegment;
 
 /// What an archive says of itself beyond its segments: the cluster, how far it once was durable, and which gaps
-/// somebody accepted.
+/// the operator accepted.
 ///
 /// It lies in the archive as `tapster.state`, a text of one fact a line. The segments are what counts; the
 /// state is asked for what they cannot tell when they were shipped away or never came.
@@ -30,7 +30,7 @@ pub struct ArchiveState {
     pub gaps: Vec<AcceptedGap>,
 }
 
-/// WAL that is missing in an archive, as somebody knows and has accepted.
+/// Missing WAL that the operator has accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AcceptedGap {
     /// The first missing byte.
@@ -60,7 +60,7 @@ impl ArchiveState {
         WalSegment::containing(self.flushed, self.timeline, self.segment_size)
     }
 
-    /// Whether somebody accepted that this segment is missing.
+    /// Whether this segment lies in an accepted gap.
     pub fn has_accepted_without(&self, segment: WalSegment) -> bool {
         self.gaps.iter().any(|gap| gap.from <= segment.start() && segment.end() <= gap.to)
     }
@@ -140,7 +140,7 @@ impl ArchiveState {
                     }
                     _ => false,
                 },
-                // What a later version writes may matter.
+                // A line that only a later version understands may matter.
                 _ => false,
             };
             if !understood {

@@ -9,13 +9,13 @@ use crate::wal::{HistoryError, WalDamage, WalSegment};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verification {
-    /// The cluster, as the first segment tells.
+    /// The cluster that the first segment names.
     pub system_id: Option<SystemId>,
     /// Runs of segments without a hole, by timeline and position.
     pub runs: Vec<SegmentRun>,
     /// What is wrong.
     pub problems: Vec<ArchiveProblem>,
-    /// What is missing as the state file says that somebody knows.
+    /// WAL that is missing and was accepted as missing, by the state file.
     pub accepted: Vec<(ArchiveProblem, AcceptedGap)>,
     /// How many of the complete segments are compressed.
     pub compressed: u64,

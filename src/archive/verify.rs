@@ -105,7 +105,7 @@ impl Verifier {
         Ok(())
     }
 
-    /// Says what is missing before `first`, which does not follow `before`.
+    /// Records the WAL that is missing before `first`, which does not follow `before`.
     fn begin_run(&mut self, before: Option<WalSegment>, first: WalSegment) {
         match before.filter(|before| before.timeline() == first.timeline()) {
             Some(after) => {
@@ -130,7 +130,7 @@ impl Verifier {
         }
     }
 
-    /// Takes down what is missing, and whether somebody knows of it.
+    /// Records missing WAL, as accepted if the state file has it as an accepted gap.
     fn missing(&mut self, from: Lsn, to: Lsn, problem: ArchiveProblem) {
         match self.gaps.iter().find(|gap| gap.explains(from, to, self.segment_size)) {
             Some(gap) => self.found.accepted.push((problem, *gap)),
@@ -174,7 +174,7 @@ impl Verifier {
                 Err(error) => Some(not_decompressed(error)?),
             },
             Some(Entry::Other) => Some(ArchiveProblem::Size { segment, actual: 0 }),
-            // Whoever ships finished segments away was faster.
+            // Another process already moved the segment away.
             None => None,
         };
         self.found.system_id = self.found.system_id.or_else(|| checker.system_id());

@@ -61,7 +61,7 @@ impl SegmentWriter {
     /// As [`SegmentWriter::open`], unless less than `min_free` bytes would be left of the file system.
     ///
     /// # Errors
-    /// [`ArchiveError::LowSpace`], before anything is made; else as there.
+    /// [`ArchiveError::LowSpace`], before a file is made; those of [`SegmentWriter::open`].
     pub fn open_leaving(archive: &Archive, segment: WalSegment, min_free: u64) -> Result<Self, ArchiveError> {
         let size = u64::from(segment.size().bytes());
         let directory = archive.directory();
@@ -76,7 +76,7 @@ impl SegmentWriter {
         Self::open(archive, segment)
     }
 
-    /// Leaves everything in the page cache, for who reads the segment soon.
+    /// Leaves everything in the page cache, because the segment is read again soon.
     #[must_use]
     pub fn cached(mut self) -> Self {
         self.direct = DirectWriter::cached();
@@ -195,8 +195,8 @@ impl SegmentWriter {
         }
     }
 
-    /// Whether the partial file is still the one that was opened, and has its size: whoever removes, replaces or
-    /// empties it would take bytes away that are thought to be safe.
+    /// Checks that the partial file is still the one that was opened, and has its size: another process that removes,
+    /// replaces or empties it takes away bytes that count as durable.
     fn check_is_there(&self) -> Result<(), ArchiveError> {
         let status = self.archive.directory().status(&SegmentFile::partial(self.segment).to_string())?;
         match status.filter(|status| status.is_same_file(&self.file.opened)) {

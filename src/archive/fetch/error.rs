@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::archive::ArchiveError;
 use crate::storage::StorageError;
 
-/// Why a file could not be fetched although it may be there, or why that cannot be told.
+/// Why a file could not be fetched although an archive may have it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FetchError {

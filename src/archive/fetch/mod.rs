@@ -1,4 +1,4 @@
-//! Handing files out to a recovery: what a server's `restore_command` calls for.
+//! Fetches files for a server's `restore_command`.
 
 mod error;
 mod staged;
@@ -18,7 +18,7 @@ use crate::types::{TimelineId, WalSegmentSize};
 use crate::wal::{SegmentIdentity, TimelineHistory, WalSegment};
 use staged::{Destination, Staged, stage};
 
-/// Fetches files from archives, the first of which that has a file gives it.
+/// Fetches files from archives, each from the first archive that has it.
 ///
 /// ```no_run
 /// # fn example() -> Result<(), tapster::archive::FetchError> {
@@ -81,7 +81,7 @@ impl Fetcher {
                 None => archives.push(archive),
             }
         }
-        // Where something is amiss, a partial segment may be the lesser of two.
+        // With a problem in one archive, a partial segment of another may hold less than the damaged file.
         if self.partial && problems.is_empty() && wanted.is_segment {
             let mut best: Option<Staged<'_>> = None;
             for archive in &archives {
@@ -111,7 +111,7 @@ const SIZES: core::ops::RangeInclusive<u32> = 20..=30;
 
 impl<'a> Wanted<'a> {
     fn parse(name: &'a str) -> Option<Self> {
-        // Whether a name is valid depends on the segment size, which only a segment itself tells.
+        // Which names are valid depends on the segment size, which is not known before a segment is read.
         let sizes = SIZES.filter_map(|bits| WalSegmentSize::new(1 << bits).ok());
         let is_segment = match sizes.into_iter().find_map(|size| ArchiveFileName::parse(name, size))? {
             ArchiveFileName::Segment(file) if file == SegmentFile::plain(file.segment) => true,
@@ -164,7 +164,7 @@ impl<'a> Wanted<'a> {
     }
 }
 
-/// The file under its own name, whole. What is wrong with one is told, and the next one tried.
+/// The complete file. A damaged one is added to `problems`, and the next form of storage tried.
 fn complete<'a>(
     archive: &Directory,
     wanted: &Wanted<'_>,
@@ -226,7 +226,7 @@ fn partial<'a>(
     Ok(best)
 }
 
-/// The one with more in it, which a whole one has.
+/// The one with more content; a complete one has most.
 fn fuller<'a>(first: Option<Staged<'a>>, second: Option<Staged<'a>>) -> Option<Staged<'a>> {
     let content =
         |staged: &Option<Staged<'_>>| staged.as_ref().map(|staged| (!staged.is_partial, staged.content));

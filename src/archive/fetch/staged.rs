@@ -55,7 +55,7 @@ pub(super) struct Staged<'a> {
     destination: &'a Destination<'a>,
     /// Its size in bytes, uncompressed.
     pub(super) len: u64,
-    /// Its bytes up to the last that is not zero.
+    /// The bytes up to the last one that is not zero.
     pub(super) content: u64,
     pub(super) is_partial: bool,
 }
@@ -100,7 +100,7 @@ impl Staged<'_> {
         limit: u64,
     ) -> Result<(), FetchError> {
         let mut chunk = vec![0; READ_LEN];
-        // One byte more tells that it is too long.
+        // One byte more shows that the file is too long.
         let reader = SegmentReader::new(stored, self.source.clone(), compression, u64::MAX)?;
         let mut reader = reader.take(limit + 1);
         loop {
