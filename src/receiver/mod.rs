@@ -2,7 +2,7 @@
 //!
 //! One task reads the stream and keeps the connection alive; files are written by jobs on another thread, one
 //! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
-//! into the next job.
+//! into the next job. A synchronous standby whose disk is measured to be quick writes small jobs itself.
 //!
 //! | file | holds |
 //! |---|---|

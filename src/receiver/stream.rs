@@ -134,7 +134,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
         let disk = disk.replacing_before(plan.replace_before).with_tail(tail);
         let lock = self.archive.as_ref().and_then(|open| open.lock.clone());
-        let disk = DiskThread::start((self.make_files)(disk), plan.archive.path(), lock)?;
+        let mut disk = DiskThread::start((self.make_files)(disk), plan.archive.path(), lock)?;
+        if self.options.synchronous {
+            disk = disk.waiting_for_short_syncs(segment.size());
+        }
         Ok((started, WriteQueue::new(disk, checker, start, &self.options)))
     }
 
