@@ -186,7 +186,7 @@ impl Disk {
         };
         if !writer.is_full() {
             self.written = writer.position();
-            // In time, and not for a server that writes next to nothing.
+            // Early enough for the next segment, and not at all for a server that writes next to nothing.
             if self.archive.fill() == Fill::Zeros
                 && self.next.is_none()
                 && writer.remaining() < writer.segment().size().bytes() / 2
@@ -210,8 +210,8 @@ impl Disk {
         self.written = self.flushed;
         self.finished.push(segment);
         self.unproven.push(segment);
-        // The next partial file appears at once: whoever watches the directory knows by it that the segment
-        // before is complete. Without space for it now there may be some when its first byte comes.
+        // The next partial file appears at once: programs that watch the directory take it as the sign that the
+        // segment before is complete. If there is no space for it now, its first byte is the next attempt.
         if let Some(next) = segment.next() {
             self.writer = match self.open(next) {
                 Ok(writer) => Some(writer),
@@ -228,7 +228,7 @@ impl Disk {
             None => NextSegmentFile::remove_leftover(&self.archive)?,
         }
         let writer = match self.min_free {
-            // Not every file system tells what is free, and then only one that is full says so.
+            // Some file systems report no free space; there only ENOSPC tells.
             0 => SegmentWriter::open(&self.archive, segment),
             min_free => SegmentWriter::open_leaving(&self.archive, segment, min_free),
         }?;

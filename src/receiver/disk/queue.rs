@@ -16,12 +16,12 @@ use crate::wal::{WalChecker, WalDamage, WalSegment};
 
 /// The least that may gather, which is what a walsender sends at once.
 const MIN_BATCH: usize = 128 * 1024;
-/// What is read with the header of a message goes where there may be no room for it any more.
+/// Bytes that are read together with a message's header are appended even where the batch is full.
 const READ_AHEAD: usize = 8 * 1024;
-/// How long it gathers if nobody waits for it: a job for each message costs more in switching threads than in
-/// writing.
+/// How long WAL gathers if the server does not wait for it: a job for each message costs more in switching threads
+/// than in writing.
 const GATHER_TIME: Duration = Duration::from_millis(10);
-/// How long to wait for space.
+/// How long a full disk is left alone before the next attempt.
 const SPACE_RETRY: Duration = Duration::from_secs(5);
 
 /// At most one job writes; what arrives meanwhile gathers for the next one, so that with a slow disk each job
@@ -30,10 +30,10 @@ pub(crate) struct WriteQueue {
     /// None after an error.
     disk: Option<DiskThread>,
     batch: AlignedBuffer,
-    /// How much gathers for one job, in bytes. When it is there, the stream is not read any more and the
-    /// server has to wait.
+    /// How many bytes gather for one job. Once they have, the stream is not read any more and the server has to
+    /// wait.
     batch_len: usize,
-    /// The memory of the batch before, to be used again.
+    /// The buffer of the batch before, to be used again.
     used_buffer: AlignedBuffer,
     /// The first byte of this stream.
     start: Lsn,
@@ -47,7 +47,7 @@ pub(crate) struct WriteQueue {
     proven: Lsn,
     synchronous: bool,
     reports_flush: bool,
-    /// The server waits to hear that we have everything.
+    /// The server asked for a status that is to be sent once everything received is stored.
     reply_wanted: bool,
     /// The position to be reported as flushed has moved since it was last sent.
     flush_moved: bool,
@@ -119,7 +119,7 @@ impl WriteQueue {
     /// The running job, and the room for what comes next: both are waited for at the same time.
     pub(crate) fn job_and_room(&mut self) -> (Job<'_>, Room<'_>) {
         if self.batch.is_empty() {
-            // Memory that nothing is written to is none.
+            // Untouched pages are never backed by the kernel, so to reserve too much is free.
             self.batch.begin(self.received, self.batch_len + READ_AHEAD);
         }
         let room = self.room();

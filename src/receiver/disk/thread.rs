@@ -17,7 +17,7 @@ use crate::storage::AlignedBuffer;
 use crate::types::{Lsn, WalSegmentSize};
 use crate::wal::WalSegment;
 
-/// The thread on which a stream's files are written, so that nobody else waits for the disk.
+/// The thread on which a stream's files are written, so that the stream does not wait for the disk.
 ///
 /// It does one thing at a time, and ends after its first error or when this is dropped. A pool of threads would do
 /// the same with twice the calls into the kernel to hand a batch over.
