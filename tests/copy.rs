@@ -162,7 +162,7 @@ fn sql_without_such_a_copy_is_an_error() {
 }
 
 #[test]
-fn of_several_statements_the_first_copy_counts() {
+fn the_first_copy_of_several_statements_counts() {
     with_table(&servers::packaged(), async |connection| {
         let sql = "SELECT 1; COPY (SELECT 2) TO STDOUT; SELECT 3; COPY (SELECT 4) TO STDOUT";
         let mut copy = connection.copy_out(sql).await.unwrap();

@@ -271,7 +271,7 @@ fn direct_tls_requires_that_the_server_confirms_postgresql() {
 }
 
 #[test]
-fn in_negotiated_tls_no_alpn_is_fine_and_another_protocol_is_not() {
+fn negotiated_tls_works_without_alpn_but_not_with_another_protocol() {
     let identity = Identity::self_signed(HOST, Key::P256);
     for (alpn, is_refused) in [(&[][..], false), (&[&b"h2"[..]][..], true)] {
         let server = tls_server(&identity, &identity, &rustls::version::TLS13, alpn);

@@ -68,7 +68,7 @@ impl Meter {
 
 /// The time that this thread, the only one that works, has been on a processor.
 fn cpu_ns() -> u64 {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux tells");
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux reports it");
     stat.split(' ').next().and_then(|ns| ns.parse().ok()).expect("a number")
 }
 

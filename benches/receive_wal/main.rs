@@ -186,7 +186,7 @@ fn commits(subjects: &[PathBuf]) {
             let said = pgbench(&["-n", "-N", "-c", "8", "-T", "8"]);
             let rate =
                 said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-            rates.push(rate.expect("pgbench tells the rate"));
+            rates.push(rate.expect("pgbench prints the rate"));
             cluster.sql("ALTER SYSTEM RESET synchronous_standby_names").expect("a setting");
             cluster.reload();
             child.kill().expect("it runs");

@@ -25,7 +25,7 @@ pub(crate) fn measure(command: &mut Command) -> Measured {
     let mut memory_kib = 0;
     // Until `wait`, an ended process stays as a zombie, which has its times but no longer its memory.
     loop {
-        let status = fs::read_to_string(proc.join("status")).expect("Linux tells");
+        let status = fs::read_to_string(proc.join("status")).expect("Linux reports it");
         let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         if field("State:").is_some_and(|state| state.starts_with('Z')) {
             break;
@@ -35,7 +35,7 @@ pub(crate) fn measure(command: &mut Command) -> Measured {
         sleep(Duration::from_millis(2));
     }
     let seconds = start.elapsed().as_secs_f64();
-    let stat = fs::read_to_string(proc.join("stat")).expect("Linux tells");
+    let stat = fs::read_to_string(proc.join("stat")).expect("Linux reports it");
     // The name in parentheses may have spaces; the times in user and kernel mode are the 12th and 13th field
     // after it.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11);

@@ -180,7 +180,7 @@ pub(crate) fn framed_backend() -> Vec<BackendMessage<'static>> {
     messages
 }
 
-/// The first word of each message's `Debug`, which tells the variants of a family apart.
+/// The first word of each message's `Debug`, which differs between the variants of a family.
 pub(crate) fn debug_words<M: Debug>(messages: impl IntoIterator<Item = M>) -> BTreeSet<String> {
     let word = |message: M| {
         let shown = alloc::format!("{message:?}");

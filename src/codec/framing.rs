@@ -173,16 +173,16 @@ fn split(
 /// Whether a length word is the length of itself and the body.
 #[inline]
 fn agrees(length: [u8; 4], body: usize) -> bool {
-    usize::try_from(i32::from_be_bytes(length)).is_ok_and(|told| told == body.saturating_add(4))
+    usize::try_from(i32::from_be_bytes(length)).is_ok_and(|claimed| claimed == body.saturating_add(4))
 }
 
 /// The error for a length word that differs from the bytes that follow it.
 #[cold]
 fn disagreement(length: [u8; 4], body: usize) -> DecodeErrorKind {
-    let told = i32::from_be_bytes(length);
-    match usize::try_from(told).ok().and_then(|told| told.checked_sub(4)) {
-        None => DecodeErrorKind::Length(i64::from(told)),
-        Some(told) if told < body => DecodeErrorKind::Trailing(body.saturating_sub(told)),
+    let claimed = i32::from_be_bytes(length);
+    match usize::try_from(claimed).ok().and_then(|claimed| claimed.checked_sub(4)) {
+        None => DecodeErrorKind::Length(i64::from(claimed)),
+        Some(claimed) if claimed < body => DecodeErrorKind::Trailing(body.saturating_sub(claimed)),
         Some(_) => DecodeErrorKind::Truncated,
     }
 }
@@ -305,7 +305,9 @@ mod tests {
         for (input, need, len) in cases {
             for have in 0..=input.len() {
                 match need(&input[..have]).unwrap() {
-                    Frame(told) => assert_eq!((told, have >= len), (len, true), "{}", input.escape_ascii()),
+                    Frame(len_found) => {
+                        assert_eq!((len_found, have >= len), (len, true), "{}", input.escape_ascii())
+                    }
                     More(more) => assert!(more > 0 && have + more <= len, "{}", input.escape_ascii()),
                 }
             }

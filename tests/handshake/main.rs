@@ -87,7 +87,7 @@ fn each_method_leads_to_a_session() {
 
 /// Leads a handshake into each of its states, and offers it every message there.
 #[test]
-fn in_each_state_only_its_messages_are_legal() {
+fn each_state_accepts_only_its_own_messages() {
     let cleartext = authentication(Authentication::CleartextPassword);
     let expects_authentication = server_answering([Vec::new()]);
     let negotiated = server_answering([negotiate(ProtocolVersion::V3_0, &[])]);
