@@ -122,7 +122,7 @@ impl Archive {
     /// The lock is on the directory itself: it leaves no file there and ends with the process.
     ///
     /// # Errors
-    /// [`ArchiveError::Locked`] names the process that was first. [`ArchiveError::LockUnsupported`] leaves it
+    /// [`StorageError::Locked`](crate::storage::StorageError::Locked) names the process that was first. [`StorageError::LockUnsupported`](crate::storage::StorageError::LockUnsupported) leaves it
     /// to the caller whether to go on without.
     pub fn lock(&self) -> Result<ArchiveLock, ArchiveError> {
         Ok(ArchiveLock(self.directory.lock()?))

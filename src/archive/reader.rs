@@ -135,7 +135,7 @@ impl Archive {
     /// holds, decompressed: a segment's size at most, of which a partial or damaged file may have less.
     ///
     /// # Errors
-    /// If it cannot be opened; [`ArchiveError::Io`] with [`io::ErrorKind::NotFound`] if it does not exist.
+    /// If it cannot be opened; [`StorageError::Io`](crate::storage::StorageError::Io) with [`io::ErrorKind::NotFound`] if it does not exist.
     pub fn open_segment(&self, name: &str) -> Result<SegmentReader, ArchiveError> {
         let limit = match ArchiveFileName::parse(name, self.segment_size()) {
             Some(ArchiveFileName::History { .. }) => TimelineHistory::MAX_LEN as u64 + 1,

@@ -147,7 +147,7 @@ impl SegmentWriter {
     /// Makes what is written durable and returns the position up to which it is.
     ///
     /// # Errors
-    /// [`ArchiveError::Fsync`], and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
+    /// [`StorageError::Fsync`](crate::storage::StorageError::Fsync), and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
     pub fn sync(&self) -> Result<Lsn, ArchiveError> {
         self.file.sync(File::sync_data)?;
         self.check_is_there()?;
@@ -231,7 +231,7 @@ impl SegmentWriter {
     /// the position up to which it is filled.
     ///
     /// # Errors
-    /// [`ArchiveError::Fsync`].
+    /// [`StorageError::Fsync`](crate::storage::StorageError::Fsync).
     pub fn close(self) -> Result<Lsn, ArchiveError> {
         self.sync()
     }

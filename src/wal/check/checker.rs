@@ -81,7 +81,8 @@ impl WalChecker {
         self.position
     }
 
-    /// The position up to which every byte was checked and found right: it may be acknowledged. It is behind [`WalChecker::position`] while a record or page header is under way.
+    /// The position up to which every byte was checked and found right: it may be acknowledged.
+    /// It is behind [`WalChecker::position`] while a record or page header is under way.
     #[must_use]
     pub fn checked_up_to(&self) -> Lsn {
         let page = self.pages.page_of(self.position);
