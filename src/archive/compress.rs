@@ -1,9 +1,9 @@
-use alloc::string::ToString;
-use alloc::vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::FileExt;
+use std::prelude::v1::*;
+use std::vec;
 
 use super::scan::{CompareError, READ_LEN, ReadAt, first_difference};
 use super::{Archive, ArchiveError, SegmentFile, SegmentReader};
@@ -139,9 +139,7 @@ enum Comparison {
 mod tests {
     use super::*;
     use crate::types::WalSegmentSize;
-    use alloc::format;
-    use alloc::string::String;
-    use alloc::vec::Vec;
+    use std::format;
     use std::fs;
 
     const SIZE: usize = 1 << 20;

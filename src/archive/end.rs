@@ -1,8 +1,7 @@
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::cmp::Reverse;
 use core::fmt;
 use std::os::unix::fs::FileExt;
+use std::prelude::v1::*;
 
 use super::scan::is_segment_name;
 use super::{Archive, ArchiveError, SegmentFile};
@@ -279,7 +278,7 @@ mod tests {
     fn the_content_of_a_compressed_segment_has_to_have_its_size() {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::open(dir.path(), WalSegmentSize::new(1 << 20).unwrap()).unwrap();
-        let (segment, short) = (alloc::vec![0; 1 << 20], [0; 9]);
+        let (segment, short) = (std::vec![0; 1 << 20], [0; 9]);
         let gzip = |content: &[u8]| {
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(content).unwrap();

@@ -87,7 +87,8 @@ impl ArchiveError {
         matches!(self, Self::Storage(StorageError::Fsync { .. }))
     }
 
-    /// Whether the disk or the quota is full, or the space to be left free is reached: the same call may succeed later.
+    /// Whether the disk or the quota is full, or only the space that is to stay free is left: the same call may
+    /// succeed later.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
         match self {
@@ -189,7 +190,7 @@ pub(crate) fn io_error(operation: &'static str, path: PathBuf, source: impl Into
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString as _;
+    use std::prelude::v1::*;
 
     #[test]
     fn a_storage_error_says_what_it_means_for_the_archive() {

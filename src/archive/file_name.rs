@@ -78,7 +78,7 @@ const HISTORY: &str = ".history";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
+    use std::prelude::v1::*;
 
     fn parse(name: &str) -> Option<ArchiveFileName> {
         ArchiveFileName::parse(name, WalSegmentSize::DEFAULT)

@@ -1,8 +1,7 @@
-use alloc::collections::BTreeMap;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
+use std::prelude::v1::*;
 
 use super::scan::{cluster_of, is_segment_name};
 use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader};
@@ -125,6 +124,7 @@ fn read_history(directory: &Directory, name: &str, timeline: TimelineId) -> Opti
 mod tests {
     use super::*;
     use std::fs;
+    use std::panic;
 
     #[test]
     fn runs_end_at_gaps_and_count_a_segment_once() {
@@ -145,7 +145,7 @@ mod tests {
         let listing = list(dir.path()).unwrap();
         assert_eq!(listing.others, ["notes"]);
         let [first, second] = &listing.timelines[..] else { panic!("{listing:?}") };
-        let runs: Vec<String> = first.runs().iter().map(|(a, b)| alloc::format!("{a}-{b}")).collect();
+        let runs: Vec<String> = first.runs().iter().map(|(a, b)| std::format!("{a}-{b}")).collect();
         assert_eq!(
             runs,
             [

@@ -36,12 +36,11 @@ mod verification;
 mod verify;
 mod writer;
 
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::prelude::v1::*;
+use std::sync::Arc;
 
 use crate::compression::Compression;
 use crate::storage::{Directory, Fill, FsyncTimes};
@@ -122,15 +121,19 @@ impl Archive {
     /// The lock is on the directory itself: it leaves no file there and ends with the process.
     ///
     /// # Errors
-    /// [`StorageError::Locked`](crate::storage::StorageError::Locked) names the process that was first. [`StorageError::LockUnsupported`](crate::storage::StorageError::LockUnsupported) leaves it
-    /// to the caller whether to go on without.
+    /// [`StorageError::Locked`] names the process that was first. [`StorageError::LockUnsupported`] leaves it to the
+    /// caller whether to go on without.
+    ///
+    /// [`StorageError::Locked`]: crate::storage::StorageError::Locked
+    /// [`StorageError::LockUnsupported`]: crate::storage::StorageError::LockUnsupported
     pub fn lock(&self) -> Result<ArchiveLock, ArchiveError> {
         Ok(ArchiveLock(self.directory.lock()?))
     }
 
     /// Removes the incomplete files that crashes have left; files that another process is making stay.
     ///
-    /// Call this once before writing into the archive: otherwise a program that crashes again and again fills the disk.
+    /// Call this once before writing into the archive: otherwise a program that crashes again and again fills
+    /// the disk.
     ///
     /// # Errors
     /// If the directory cannot be read, or a file cannot be removed.
@@ -236,7 +239,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
         let error = Archive::open(&missing, WalSegmentSize::DEFAULT).unwrap_err();
-        assert_eq!(error.to_string(), alloc::format!("could not open directory \"{}\"", missing.display()));
+        assert_eq!(error.to_string(), std::format!("could not open directory \"{}\"", missing.display()));
         fs::write(&missing, "").unwrap();
         assert!(Archive::open(&missing, WalSegmentSize::DEFAULT).is_err());
     }

@@ -69,7 +69,7 @@ impl SegmentReader {
 
     /// Reads on to the end, and says how many bytes there were.
     pub(crate) fn skip_to_end(&mut self) -> Result<u64, ArchiveError> {
-        let mut buffer = alloc::vec![0; READ_LEN];
+        let mut buffer = std::vec![0; READ_LEN];
         let mut len = 0;
         loop {
             match self.fill(&mut buffer)? {
@@ -135,7 +135,9 @@ impl Archive {
     /// holds, decompressed: a segment's size at most, of which a partial or damaged file may have less.
     ///
     /// # Errors
-    /// If it cannot be opened; [`StorageError::Io`](crate::storage::StorageError::Io) with [`io::ErrorKind::NotFound`] if it does not exist.
+    /// If it cannot be opened; [`StorageError::Io`] with [`io::ErrorKind::NotFound`] if it does not exist.
+    ///
+    /// [`StorageError::Io`]: crate::storage::StorageError::Io
     pub fn open_segment(&self, name: &str) -> Result<SegmentReader, ArchiveError> {
         let limit = match ArchiveFileName::parse(name, self.segment_size()) {
             Some(ArchiveFileName::History { .. }) => TimelineHistory::MAX_LEN as u64 + 1,
@@ -149,9 +151,9 @@ impl Archive {
 mod tests {
     use super::*;
     use crate::types::WalSegmentSize;
-    use alloc::vec::Vec;
     use std::fs;
     use std::io::Write;
+    use std::prelude::v1::*;
 
     const SIZE: usize = 1 << 20;
     const NAME: &str = "000000010000000000000005";
@@ -181,7 +183,7 @@ mod tests {
 
     fn read(suffix: &str, stored: &[u8]) -> io::Result<Vec<u8>> {
         let dir = tempfile::tempdir().unwrap();
-        let name = alloc::format!("{NAME}{suffix}");
+        let name = std::format!("{NAME}{suffix}");
         fs::write(dir.path().join(&name), stored).unwrap();
         let archive = Archive::open(dir.path(), WalSegmentSize::new(SIZE as u32).unwrap()).unwrap();
         let mut content = Vec::new();
@@ -194,7 +196,7 @@ mod tests {
         for suffix in SUFFIXES {
             let stored = stored(suffix, &content);
             assert!(read(suffix, &stored).unwrap() == content, "{suffix}");
-            assert!(read(&alloc::format!("{suffix}.partial"), &stored).unwrap() == content, "{suffix}");
+            assert!(read(&std::format!("{suffix}.partial"), &stored).unwrap() == content, "{suffix}");
         }
     }
 
@@ -210,7 +212,7 @@ mod tests {
 
     #[test]
     fn no_more_than_a_segment_is_read() {
-        let bomb = alloc::vec![0; 40 * SIZE];
+        let bomb = std::vec![0; 40 * SIZE];
         for suffix in SUFFIXES {
             let error = read(suffix, &stored(suffix, &bomb)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{suffix}");

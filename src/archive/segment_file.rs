@@ -109,8 +109,7 @@ pub(super) const PARTIAL: &str = ".partial";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::string::ToString;
-    use std::vec::Vec;
+    use std::prelude::v1::*;
 
     const NAME: &str = "0000000100000016000000B3";
 

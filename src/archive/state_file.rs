@@ -1,8 +1,7 @@
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 use core::fmt;
 use core::str::FromStr;
 use std::io::Read;
+use std::prelude::v1::*;
 
 use super::{Archive, ArchiveError};
 use crate::archive::io_error;
@@ -165,6 +164,7 @@ fn set<T: FromStr>(fact: &mut Option<T>, text: &str) -> bool {
 mod tests {
     use super::*;
     use std::fs;
+    use std::panic;
 
     fn state() -> ArchiveState {
         ArchiveState {

@@ -1,4 +1,4 @@
-use alloc::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::prelude::v1::*;
 

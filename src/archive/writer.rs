@@ -1,8 +1,8 @@
-use alloc::string::ToString;
-use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
 use std::path::PathBuf;
+use std::prelude::v1::*;
+use std::sync::Arc;
 
 use super::scan::{CompareError, ReadAt, first_difference};
 use super::{Archive, ArchiveError, SegmentFile};
@@ -147,7 +147,7 @@ impl SegmentWriter {
     /// Makes what is written durable and returns the position up to which it is.
     ///
     /// # Errors
-    /// [`StorageError::Fsync`](crate::storage::StorageError::Fsync), and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
+    /// [`StorageError::Fsync`], and then always again; [`ArchiveError::Changed`] if the name leads elsewhere now.
     pub fn sync(&self) -> Result<Lsn, ArchiveError> {
         self.file.sync(File::sync_data)?;
         self.check_is_there()?;
@@ -231,7 +231,7 @@ impl SegmentWriter {
     /// the position up to which it is filled.
     ///
     /// # Errors
-    /// [`StorageError::Fsync`](crate::storage::StorageError::Fsync).
+    /// [`StorageError::Fsync`].
     pub fn close(self) -> Result<Lsn, ArchiveError> {
         self.sync()
     }
@@ -287,8 +287,6 @@ impl PartialFile {
 mod tests {
     use super::*;
     use crate::types::{TimelineId, WalSegmentSize};
-    use alloc::string::String;
-    use alloc::vec::Vec;
     use std::fs;
     use std::io;
 
@@ -346,7 +344,7 @@ mod tests {
         assert_eq!(fs::read(fixture.path(".partial")).unwrap(), [0; SIZE]);
         assert_eq!((writer.position(), writer.remaining()), (segment().start(), 1 << 20));
         assert_eq!(writer.close().unwrap(), segment().start());
-        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+        assert_eq!(fixture.names(), [std::format!("{NAME}.partial")]);
     }
 
     #[test]
@@ -386,7 +384,7 @@ mod tests {
     fn a_partial_of_any_size_is_taken_over_and_keeps_its_bytes() {
         for len in [0, 5, 458_752, SIZE, SIZE + 9] {
             let fixture = Fixture::new();
-            fs::write(fixture.path(".partial"), alloc::vec![7; len]).unwrap();
+            fs::write(fixture.path(".partial"), std::vec![7; len]).unwrap();
             let mut writer = fixture.open();
             writer.write(segment().start(), b"new").unwrap();
             writer.close().unwrap();
@@ -426,13 +424,13 @@ mod tests {
         writer.write(segment().start(), &[1; SIZE - 1]).unwrap();
         let error = writer.finish().unwrap_err();
         assert!(matches!(error, ArchiveError::Incomplete { .. }), "{error}");
-        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+        assert_eq!(fixture.names(), [std::format!("{NAME}.partial")]);
     }
 
     #[test]
     fn a_complete_segment_is_never_overwritten_by_other_bytes() {
         let fixture = Fixture::new();
-        let mut other = alloc::vec![1; SIZE];
+        let mut other = std::vec![1; SIZE];
         other[SIZE - 1] = 2;
         fs::write(fixture.path(""), &other).unwrap();
         let error = fixture.filled(&[1; SIZE]).finish().unwrap_err();
@@ -456,12 +454,12 @@ mod tests {
         fs::write(fixture.path(".zst"), compress(&[1; SIZE])).unwrap();
         fs::write(fixture.path(".gz.partial"), "what came until it was stopped").unwrap();
         fixture.filled(&[1; SIZE]).finish().unwrap();
-        assert_eq!(fixture.names(), [NAME.to_string(), alloc::format!("{NAME}.zst")]);
+        assert_eq!(fixture.names(), [NAME.to_string(), std::format!("{NAME}.zst")]);
     }
 
     #[test]
     fn the_same_segment_again_and_a_file_of_another_size_are_replaced() {
-        for existing in [alloc::vec![1; SIZE], alloc::vec![2; 17], Vec::new()] {
+        for existing in [std::vec![1; SIZE], std::vec![2; 17], Vec::new()] {
             let fixture = Fixture::new();
             fs::write(fixture.path(""), existing).unwrap();
             fixture.filled(&[1; SIZE]).finish().unwrap();
@@ -503,7 +501,7 @@ mod tests {
         assert!(failed.is_err_and(|error| error.is_fsync_failure() && !error.is_out_of_space()));
         assert!(writer.sync().is_err_and(|error| error.is_fsync_failure()));
         assert!(writer.finish().is_err_and(|error| error.is_fsync_failure()));
-        assert_eq!(fixture.names(), [alloc::format!("{NAME}.partial")]);
+        assert_eq!(fixture.names(), [std::format!("{NAME}.partial")]);
     }
 
     #[test]

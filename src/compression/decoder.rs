@@ -1,5 +1,5 @@
-use std::boxed::Box;
 use std::io::{self, BufReader, Read};
+use std::prelude::v1::*;
 
 use flate2::bufread::GzDecoder;
 use lz4_flex::frame::FrameDecoder;

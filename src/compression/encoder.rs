@@ -1,5 +1,5 @@
-use std::boxed::Box;
 use std::io::{self, Write};
+use std::prelude::v1::*;
 
 use flate2::write::GzEncoder;
 use lz4_flex::frame::{FrameEncoder, FrameInfo};
@@ -82,7 +82,6 @@ mod tests {
     use super::super::Decoder;
     use super::*;
     use std::io::Read as _;
-    use std::vec::Vec;
 
     #[test]
     fn what_every_method_wrote_its_decoder_reads() {

@@ -1,8 +1,8 @@
-use alloc::format;
-use alloc::string::String;
 use core::fmt;
 use core::ops::RangeInclusive;
 use core::str::FromStr;
+use std::format;
+use std::prelude::v1::*;
 
 use super::Compression;
 
@@ -155,7 +155,6 @@ impl core::error::Error for CompressError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
 
     #[test]
     fn the_forms_of_pg_receivewal_are_understood() {

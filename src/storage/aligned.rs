@@ -1,7 +1,6 @@
-use std::vec::Vec;
-
 use super::BLOCK_LEN;
 use crate::types::Lsn;
+use std::prelude::v1::*;
 
 /// Bytes with a position, aligned in memory as in their file.
 ///

@@ -132,8 +132,8 @@ mod system {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec;
-    use alloc::vec::Vec;
+    use std::prelude::v1::*;
+    use std::vec;
 
     /// A directory of the source tree, which is on a disk more often than that for temporary files.
     fn file() -> File {

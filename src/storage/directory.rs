@@ -243,7 +243,7 @@ fn lock_holder(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let (major, minor) = (rustix::fs::major(metadata.dev()), rustix::fs::minor(metadata.dev()));
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    find_lock_holder(&locks, &alloc::format!("{major:02x}:{minor:02x}:{}", metadata.ino()))
+    find_lock_holder(&locks, &std::format!("{major:02x}:{minor:02x}:{}", metadata.ino()))
 }
 
 /// The process that holds a flock on `inode`, in the text of `/proc/locks`:

@@ -6,7 +6,6 @@ use std::format;
 use std::fs::File;
 use std::path::PathBuf;
 use std::prelude::v1::*;
-use std::vec::Vec;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;

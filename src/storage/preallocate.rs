@@ -68,6 +68,7 @@ fn write_zeros(file: &File, start: u64, end: u64) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
+    use std::prelude::v1::*;
 
     fn file(content: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
@@ -75,8 +76,8 @@ mod tests {
         file
     }
 
-    fn content(file: &File) -> alloc::vec::Vec<u8> {
-        let mut content = alloc::vec![0; file.metadata().unwrap().len() as usize];
+    fn content(file: &File) -> std::vec::Vec<u8> {
+        let mut content = std::vec![0; file.metadata().unwrap().len() as usize];
         file.read_exact_at(&mut content, 0).unwrap();
         content
     }

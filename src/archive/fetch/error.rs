@@ -1,7 +1,7 @@
-use alloc::string::String;
 use core::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::prelude::v1::*;
 
 use crate::archive::ArchiveError;
 use crate::storage::StorageError;

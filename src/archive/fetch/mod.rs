@@ -3,11 +3,10 @@
 mod error;
 mod staged;
 
-use alloc::format;
-use alloc::string::String;
-use alloc::vec::Vec;
+use std::format;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
 
 pub use error::{FetchError, FileDamage};
 
@@ -253,7 +252,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::prelude::v1::*;
 
     #[test]
     fn a_link_at_the_destination_is_replaced_and_what_crashes_left_is_removed() {

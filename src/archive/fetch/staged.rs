@@ -1,14 +1,13 @@
 //! Files on their way from an archive to their destination.
 
-use alloc::borrow::ToOwned;
-use alloc::vec;
-use alloc::vec::Vec;
 use core::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::prelude::v1::*;
+use std::vec;
 
 use crate::archive::io_error;
 use crate::archive::scan::READ_LEN;
