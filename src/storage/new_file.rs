@@ -129,21 +129,29 @@ impl Directory {
                 left_over.push(name.to_owned());
             }
         })?;
-        left_over.retain(|name| self.is_abandoned(name));
-        left_over.iter().try_for_each(|name| self.remove(name))
+        left_over.iter().try_for_each(|name| self.remove_if_abandoned(name))
     }
 
-    /// Whether no process is making this temporary file any more. False if it is gone meanwhile.
-    fn is_abandoned(&self, name: &str) -> bool {
-        let Ok(file) = self.open_existing(name) else { return false };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => true,
-            Err(Errno::WOULDBLOCK) => false,
-            // The file system does not support locks.
-            Err(_) => {
-                let modified = file.metadata().and_then(|metadata| metadata.modified());
-                modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
-            }
+    /// Removes this temporary file if no process is making it any more.
+    fn remove_if_abandoned(&self, name: &str) -> Result<(), StorageError> {
+        // What cannot be opened was not made by us, or is gone meanwhile.
+        let Ok(file) = self.open_existing(name) else { return Ok(()) };
+        // The lock is held until the name is gone. Otherwise a process that has just made the file could lock it in
+        // between, and then lose it.
+        if is_abandoned(&file) { self.remove(name) } else { Ok(()) }
+    }
+}
+
+/// Whether no process is making this temporary file any more. If so, it is locked while it is open, unless the file
+/// system does not support locks.
+fn is_abandoned(file: &File) -> bool {
+    match flock(file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => true,
+        Err(Errno::WOULDBLOCK) => false,
+        // The file system does not support locks.
+        Err(_) => {
+            let modified = file.metadata().and_then(|metadata| metadata.modified());
+            modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > ABANDONED))
         }
     }
 }
@@ -283,5 +291,27 @@ mod tests {
         assert_eq!(names(&dir), expected);
         in_the_making.commit().unwrap();
         assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_file_in_the_making_is_never_taken_for_left_over() {
+        let (dir, directory) = directory();
+        std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        (0..10_000)
+                            .try_for_each(|_| directory.new_file("a", 0o600).and_then(NewFile::publish))
+                    })
+                })
+                .collect();
+            while makers.iter().any(|maker| !maker.is_finished()) {
+                Directory::open(dir.path()).unwrap().remove_left_over(|_| true).unwrap();
+            }
+            for maker in makers {
+                maker.join().unwrap().unwrap();
+            }
+        });
+        assert_eq!(names(&dir), ["a"]);
     }
 }
