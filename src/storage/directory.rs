@@ -1,6 +1,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::prelude::v1::*;
@@ -46,9 +47,11 @@ impl Directory {
     /// Opens the directory in which `path` names a file, which need not exist; the name comes with it.
     ///
     /// # Errors
-    /// If it cannot be opened, or the path ends in no name.
+    /// If it cannot be opened, or the path is that of a directory by its end: `a/`, `..`.
     pub fn of_file(path: &Path) -> Result<(Self, &OsStr), StorageError> {
-        let Some(name) = path.file_name() else {
+        // `file_name` passes over a slash at the end, and `/.`; to the system both make the path that of a directory.
+        let name = path.file_name().filter(|name| path.as_os_str().as_bytes().ends_with(name.as_bytes()));
+        let Some(name) = name else {
             return Err(StorageError::io("write", path.to_owned(), Errno::ISDIR));
         };
         let parent = match path.parent() {
@@ -322,7 +325,9 @@ mod tests {
         assert_eq!((directory.path(), name), (dir.path(), OsStr::new("a")));
         let (directory, name) = Directory::of_file(Path::new("a")).unwrap();
         assert_eq!((directory.path(), name), (Path::new("."), OsStr::new("a")));
-        assert!(Directory::of_file(Path::new("/")).is_err());
+        for no_file in ["/", "", ".", "..", "a/", "a/.", "a/..", "a/../"] {
+            assert!(Directory::of_file(Path::new(no_file)).is_err(), "{no_file:?}");
+        }
     }
 
     #[test]
