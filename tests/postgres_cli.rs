@@ -116,6 +116,18 @@ fn the_status_of_an_unreachable_server_is_a_document_and_exit_code_3() {
 }
 
 #[test]
+fn a_mistake_in_the_parameters_is_no_status_of_a_server() {
+    let output = Program::tapster().args(&["status", "--json", "service=nonesuch"]).run();
+    assert_eq!(output.status.code(), Some(2));
+    let document = json(&output);
+    assert_eq!(
+        (&document["schema"], &document["error"]["kind"]),
+        (&"tapster.error/1".into(), &"usage".into())
+    );
+    assert!(document.get("postgres").is_none(), "no server was asked");
+}
+
+#[test]
 fn show_has_every_member() {
     servers::for_each(|server| {
         let cluster = primary(server);

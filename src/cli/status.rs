@@ -29,22 +29,24 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let mut target = args.server.target()?;
-    let mut streaming_status = StreamingStatus::default();
+    // None until the servers were asked.
+    let mut streaming_status = None;
     let asked = target.with_password(async |target| {
         let (postgres, streaming) = target.objects(args.slot.as_deref())?;
         // Both connections at once take no longer than one.
         let (asked, status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
         let own = own_process(&streaming, &status).await;
-        streaming_status = status;
+        streaming_status = Some(status);
         postgres.close().await;
         streaming.close().await;
         let mut answer = asked?;
         answer.overview.wal_senders.retain(|client| Some(client.pid) != own);
         Ok(answer)
     });
-    let (postgres, streaming) = match asked.await {
-        Ok(answer) => (answer, streaming_status),
-        Err(failure) => return Err(unreachable(failure, &streaming_status, args.json)),
+    let (postgres, streaming) = match (asked.await, streaming_status) {
+        (Ok(answer), streaming) => (answer, streaming.unwrap_or_default()),
+        (Err(failure), Some(streaming)) => return Err(unreachable(failure, &streaming, args.json)),
+        (Err(failure), None) => return Err(failure),
     };
     if args.json {
         let overview = &postgres.overview;
