@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::prelude::v1::*;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::{Directory, FileStatus, StorageError};
@@ -35,6 +35,16 @@ pub struct NewFile<'a> {
 
 impl<'a> NewFile<'a> {
     pub(super) fn create(directory: &'a Directory, name: &OsStr, mode: u32) -> Result<Self, StorageError> {
+        // The rename would put the file in the place of a device or pipe, or of a link to one, as well: as root, of
+        // /dev/full or /dev/stdout.
+        if let Ok(existing) = rustix::fs::statat(directory.file(), name, AtFlags::empty())
+            && matches!(
+                FileType::from_raw_mode(existing.st_mode),
+                FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket
+            )
+        {
+            return Err(StorageError::NotAFile { path: directory.path_of(name) });
+        }
         let err = |source: Errno| StorageError::io("make", directory.path_of(name), source);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
@@ -226,6 +236,20 @@ mod tests {
         let path = dir.path().join("a");
         assert_eq!(error.to_string(), format!("could not rename a new file to \"{}\"", path.display()));
         assert_eq!(names(&dir), ["a"]);
+    }
+
+    #[test]
+    fn a_pipe_or_socket_or_a_link_to_one_is_not_replaced() {
+        let (dir, directory) = directory();
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(directory.file(), "pipe", fifo, Mode::from_raw_mode(0o600), 0).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        symlink("pipe", dir.path().join("link")).unwrap();
+        for name in ["link", "pipe", "socket"] {
+            let error = directory.new_file(name, 0o600).unwrap_err();
+            assert!(matches!(error, StorageError::NotAFile { .. }), "{error}");
+        }
+        assert_eq!(names(&dir), ["link", "pipe", "socket"]);
     }
 
     #[test]
