@@ -29,7 +29,10 @@ pub fn saslprep(password: &[u8]) -> Cow<'_, [u8]> {
     if mapped.is_empty() || mapped.contains(|c| is_in(&FORBIDDEN, c)) || mixes_directions(&mapped) {
         return Cow::Borrowed(password);
     }
-    Cow::Owned(mapped.nfkc().collect::<String>().into_bytes())
+    // Some characters become many. Room for exactly these, again so that the string never reallocates.
+    let mut normalized = String::with_capacity(mapped.nfkc().map(char::len_utf8).sum());
+    normalized.extend(mapped.nfkc());
+    Cow::Owned(normalized.into_bytes())
 }
 
 fn map_char(c: char) -> Option<char> {
@@ -100,6 +103,13 @@ mod tests {
         ] {
             assert_eq!(prepared(password), expected.as_bytes(), "{password:?}");
         }
+    }
+
+    #[test]
+    fn a_password_that_becomes_longer_leaves_no_copy_of_a_reallocation() {
+        // One character that becomes 18, of 33 bytes.
+        let Cow::Owned(prepared) = prepared("\u{fdfa}") else { panic!("it is changed") };
+        assert_eq!((prepared.len(), prepared.capacity()), (33, 33));
     }
 
     #[test]
