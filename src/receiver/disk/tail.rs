@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::string::ToString as _;
 
@@ -51,6 +52,10 @@ impl AcknowledgedTail {
         match first_difference(&mut ours, &mut theirs) {
             Ok(None) => Ok(()),
             Ok(Some(differs)) => {
+                // A file that has become shorter cannot be read, and tells nothing of the server.
+                self.file
+                    .read_exact_at(&mut [0], at.saturating_add(differs))
+                    .map_err(|source| io_error("read", self.path.clone(), source))?;
                 let lsn = Lsn::new(position.get() + differs);
                 Err(ReceiveError::Damage(WalDamage { lsn, kind: WalDamageKind::NotAsBefore }))
             }
@@ -58,5 +63,56 @@ impl AcknowledgedTail {
                 Err(io_error("read", self.path.clone(), source).into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use std::vec;
+
+    /// The first 300,000 bytes of a segment, all alike, and what is written to their file.
+    fn tail() -> (AcknowledgedTail, File) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[7; 300_000]).unwrap();
+        let start = Lsn::new(0x500_0000);
+        let end = Lsn::new(start.get() + 300_000);
+        let tail = AcknowledgedTail { file: file.reopen().unwrap(), path: file.path().into(), start, end };
+        (tail, file.into_file())
+    }
+
+    #[test]
+    fn the_same_bytes_are_right_and_those_behind_the_tail_may_be_any() {
+        let (tail, _) = tail();
+        for (at, len) in [(0, 300_000), (0, 1), (299_999, 1), (150_000, 150_000)] {
+            let mut bytes = vec![7; len];
+            bytes.extend([8; 10_000].iter().skip(if at + len == 300_000 { 0 } else { 10_000 }));
+            tail.compare(Lsn::new(tail.start.get() + at as u64), &bytes).unwrap();
+        }
+        tail.compare(tail.end, &[8; 10]).unwrap();
+    }
+
+    #[test]
+    fn the_first_other_byte_is_named() {
+        let (tail, _) = tail();
+        let mut bytes = vec![7; 200_000];
+        bytes[170_001] = 8;
+        let position = Lsn::new(tail.start.get() + 50_000);
+        let error = tail.compare(position, &bytes).unwrap_err();
+        let ReceiveError::Damage(damage) = error else { panic!("{error}") };
+        assert_eq!(damage.kind, WalDamageKind::NotAsBefore);
+        assert_eq!(damage.lsn.get(), position.get() + 170_001);
+    }
+
+    #[test]
+    fn a_file_that_was_made_shorter_is_no_fault_of_the_server() {
+        let (tail, file) = tail();
+        file.set_len(100_000).unwrap();
+        let error = tail.compare(tail.start, &[7; 200_000]).unwrap_err();
+        assert!(matches!(error, ReceiveError::Archive(_)), "{error}");
+        // What differs before the end does tell.
+        let error = tail.compare(tail.start, &[8; 200_000]).unwrap_err();
+        assert!(matches!(error, ReceiveError::Damage(_)), "{error}");
     }
 }
