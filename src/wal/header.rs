@@ -87,7 +87,7 @@ impl RecordHeader {
     /// Bytes of the header that the checksum covers.
     pub(super) const CHECKED_LEN: usize = 20;
 
-    // Every record comes here, and at "s" the compiler inlines little that does not insist.
+    // Every record comes here, and a library's user may build for size.
     #[inline(always)]
     pub(super) fn parse(bytes: &[u8; Self::LEN]) -> Self {
         let [first, previous, last] = [word(bytes, 0), word(bytes, 8), word(bytes, 16)];
