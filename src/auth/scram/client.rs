@@ -103,7 +103,7 @@ impl ScramClient {
         out.extend_from_slice(b",p=");
         out.extend_from_slice(proof.as_bytes());
         Ok(ScramFinal {
-            signature: keys.server_signature(auth_message),
+            signature: keys.server_signature_mac(auth_message),
             derived: DerivedKeys::new(salt, iterations, keys),
         })
     }

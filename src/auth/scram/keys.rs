@@ -7,7 +7,7 @@ use hmac::Mac as _;
 use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::mac::{HmacSha256, Key, hmac, sign, xor};
+use super::mac::{HmacSha256, Key, finish, hmac, xor};
 use super::message::decode_32;
 use super::pbkdf2::pbkdf2;
 use crate::auth::saslprep;
@@ -56,7 +56,7 @@ impl ScramKeys {
     /// The keys in the text form of the connection parameters: base64 of 32 bytes each.
     ///
     /// # Errors
-    /// Names the first parameter whose text is not that.
+    /// Names the first parameter whose text is not base64 of 32 bytes.
     pub fn from_base64(client_key: &str, server_key: &str) -> Result<Self, ParseScramKeyError> {
         let key = |name, text| decode_32(text).ok_or(ParseScramKeyError(name)).map(Zeroizing::new);
         Ok(Self {
@@ -74,7 +74,7 @@ impl ScramKeys {
         if let Cow::Owned(copy) = &mut prepared {
             copy.zeroize();
         }
-        let key = |label: &[u8]| sign(hmac(salted.as_slice()).chain_update(label));
+        let key = |label: &[u8]| finish(hmac(salted.as_slice()).chain_update(label));
         Self { client_key: key(b"Client Key"), server_key: key(b"Server Key") }
     }
 
@@ -87,16 +87,17 @@ impl ScramKeys {
         self.server_key.clone()
     }
 
-    /// `ClientProof`: `ClientKey` masked with a signature that only a holder of `StoredKey` can remove.
+    /// `ClientProof`: `ClientKey` XOR a signature. The server, which has `StoredKey`, computes that signature and so
+    /// recovers `ClientKey`.
     pub(super) fn client_proof(&self, message: AuthMessage<'_>) -> Key {
-        let mut proof = sign(message.authenticate(&self.stored_key()));
+        let mut proof = finish(message.mac(&self.stored_key()));
         xor(&mut proof, &self.client_key);
         proof
     }
 
     /// The MAC whose tag is the server's signature.
-    pub(super) fn server_signature(&self, message: AuthMessage<'_>) -> HmacSha256 {
-        message.authenticate(&self.server_key)
+    pub(super) fn server_signature_mac(&self, message: AuthMessage<'_>) -> HmacSha256 {
+        message.mac(&self.server_key)
     }
 }
 
@@ -126,7 +127,7 @@ impl fmt::Display for ParseScramKeyError {
 
 impl core::error::Error for ParseScramKeyError {}
 
-/// The keys that one exchange derived, and that the server then proved to know. If kept, they spare the next
+/// The keys derived in one exchange, in which the server proved that it knows them. If kept, they spare the next
 /// exchange PBKDF2 as long as the server's salt and iteration count stay the same.
 ///
 /// They are as secret as the password they were derived from: keep them beside that password, and drop both
@@ -174,7 +175,7 @@ impl fmt::Debug for DerivedKeys {
 pub(super) struct AuthMessage<'a>(pub(super) [&'a str; 3]);
 
 impl AuthMessage<'_> {
-    pub(super) fn authenticate(self, key: &Key) -> HmacSha256 {
+    pub(super) fn mac(self, key: &Key) -> HmacSha256 {
         let [client_first, server_first, client_final] = self.0;
         hmac(key.as_slice())
             .chain_update(client_first)

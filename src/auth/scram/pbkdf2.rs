@@ -5,7 +5,7 @@ use sha2::block_api::compress256;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::mac::{Key, hmac, sign};
+use super::mac::{Key, finish, hmac};
 
 /// PBKDF2-HMAC-SHA-256 with one block of output (RFC 8018): nearly the whole cost of a login.
 ///
@@ -14,7 +14,7 @@ use super::mac::{Key, hmac, sign};
 /// computed once, and a round consists of the compressions only. Such rounds take four fifths of the time of
 /// rounds with clones of a keyed HMAC.
 pub(super) fn pbkdf2(password: &[u8], salt: &[u8], iterations: NonZeroU32) -> Key {
-    let mut round = sign(hmac(password).chain_update(salt).chain_update(1_u32.to_be_bytes()));
+    let mut round = finish(hmac(password).chain_update(salt).chain_update(1_u32.to_be_bytes()));
     let keyed = [state_after_key(password, 0x36), state_after_key(password, 0x5c)];
     let mut block = Zeroizing::new([0; 64]);
     let (hash, padding) = block.split_at_mut(32);
@@ -65,10 +65,10 @@ mod tests {
 
     /// PBKDF2 step by step, as RFC 8018 defines it.
     fn rfc_8018(password: &[u8], salt: &[u8], iterations: u32) -> [u8; 32] {
-        let mut block = sign(hmac(password).chain_update(salt).chain_update([0, 0, 0, 1]));
+        let mut block = finish(hmac(password).chain_update(salt).chain_update([0, 0, 0, 1]));
         let mut sum = *block;
         for _ in 1..iterations {
-            block = sign(hmac(password).chain_update(*block));
+            block = finish(hmac(password).chain_update(*block));
             sum.iter_mut().zip(*block).for_each(|(sum, byte)| *sum ^= byte);
         }
         sum

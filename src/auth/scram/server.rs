@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::keys::AuthMessage;
-use super::mac::{Key, sign, xor};
+use super::mac::{Key, finish, xor};
 use super::message::{Attributes, decode_32, is_nonce};
 use super::{ChannelBinding, Mechanism, Nonce, ScramError, ScramKeys, ScramServerError};
 
@@ -204,13 +204,13 @@ impl ScramServerFinal {
         let auth_message = AuthMessage([&self.client_first_bare, &self.server_first, without_proof]);
         let proof = decode_32(proof).ok_or(ScramServerError::InvalidEncoding)?;
         // The proof is ClientKey under a mask that the server can compute too. ClientKey hashes to StoredKey.
-        let mut client_key = sign(auth_message.authenticate(&self.verifier.stored_key));
+        let mut client_key = finish(auth_message.mac(&self.verifier.stored_key));
         xor(&mut client_key, &proof);
         let stored_key = CtOutput::<Sha256>::new(Sha256::digest(client_key.as_slice()));
         if stored_key != CtOutput::new((*self.verifier.stored_key).into()) {
             return Err(ScramServerError::InvalidProof);
         }
-        let signature = sign(auth_message.authenticate(&self.verifier.server_key));
+        let signature = finish(auth_message.mac(&self.verifier.server_key));
         out.extend_from_slice(b"v=");
         out.extend_from_slice(Base64::encode_string(signature.as_slice()).as_bytes());
         Ok(())
