@@ -45,7 +45,7 @@ pub(super) struct RestorePointArgs {
 }
 
 pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
-    let target = args.server.target()?.postgres(None).await?;
+    let target = args.server.target()?.connect_postgres(None).await?;
     let postgres = &target.postgres;
     let archived_before = if args.wait { Some(archived(postgres).await?) } else { None };
     let segment = postgres.switch_wal().await?;
@@ -99,7 +99,7 @@ async fn wait_for_archive(
 }
 
 pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
-    let target = args.server.target()?.postgres(None).await?;
+    let target = args.server.target()?.connect_postgres(None).await?;
     target.postgres.checkpoint().await?;
     target.postgres.close().await;
     if args.json {
@@ -117,7 +117,7 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
         _ => return Err(Failure::usage("give the restore point's name")),
     };
     let name = usage::name("restore point", name)?;
-    let target = args.connection.target(conn)?.within(args.timeout).postgres(None).await?;
+    let target = args.connection.target(conn)?.within(args.timeout).connect_postgres(None).await?;
     let position = target.postgres.create_restore_point(name).await?;
     target.postgres.close().await;
     if args.json {

@@ -105,7 +105,7 @@ impl Failure {
         Self::new(Kind::Other, message)
     }
 
-    /// Ended by a signal, with nothing left half done.
+    /// Ended by a signal.
     pub(super) fn interrupted(signal: SignalKind) -> Self {
         // SIGINT and SIGTERM are 2 and 15.
         let number = u8::try_from(signal.as_raw_value()).unwrap_or_default().min(127);
@@ -119,7 +119,7 @@ impl Failure {
     /// Ends with this code, without printing anything.
     ///
     /// # Errors
-    /// Unless it is 0.
+    /// If the code is not 0.
     pub(super) fn exit(code: u8) -> Result<(), Self> {
         if code == 0 { Ok(()) } else { Err(Self::check(code)) }
     }
@@ -233,7 +233,8 @@ impl Failure {
         self.kind.word_and_code().1
     }
 
-    /// Whether the server could not be reached, or the connection was lost: a later attempt may succeed.
+    /// Whether the server could not be reached or takes no session, or the connection was lost: a later attempt may
+    /// succeed.
     pub(super) fn is_connection(&self) -> bool {
         self.kind == Kind::Connection
     }

@@ -146,11 +146,11 @@ impl Server {
 async fn connect(args: &Args) -> Result<Server, Failure> {
     let mut target = args.server.target()?;
     let Some(primary) = &args.primary else {
-        return Ok(Server::Plain(target.postgres(None).await?.postgres));
+        return Ok(Server::Plain(target.connect_postgres(None).await?.postgres));
     };
     let primary = ConnInfo::from_dbname_argument(primary)?;
     // This connection only finds out whether a password has to be asked for; the session is made below.
-    target.postgres(None).await?.postgres.close().await;
+    target.connect_postgres(None).await?.postgres.close().await;
     let mut options = StandbyOptions::default();
     options.standby.application_name = target.application_name()?;
     options.standby.environment = target.environment().clone();

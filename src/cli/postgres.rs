@@ -5,7 +5,7 @@ use super::failure::Failure;
 use tapster::client::ServerName;
 use tapster::postgres::{ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, StreamingConnection};
 
-/// A connected object, and one for the replication protocol that is not connected yet.
+/// A connected object, one for the replication protocol that is not connected yet, and the name of the server.
 pub(super) struct Postgres {
     pub(super) postgres: PostgreSQLConnection,
     pub(super) streaming: StreamingConnection,
@@ -14,9 +14,9 @@ pub(super) struct Postgres {
 
 impl Target {
     /// Connects, and asks for a password where the server wants one.
-    pub(super) async fn postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
+    pub(super) async fn connect_postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
         self.with_password(async |target| {
-            let (postgres, streaming) = target.objects(slot_name)?;
+            let (postgres, streaming) = target.unconnected(slot_name)?;
             let server = postgres.connect().await?.server().clone();
             Ok(Postgres { postgres, streaming, server })
         })
@@ -24,7 +24,7 @@ impl Target {
     }
 
     /// The objects, without connections.
-    pub(super) fn objects(
+    pub(super) fn unconnected(
         &self,
         slot_name: Option<&str>,
     ) -> Result<(PostgreSQLConnection, StreamingConnection), Failure> {
@@ -32,6 +32,7 @@ impl Target {
         options.slot_name = slot_name.map(str::to_string);
         options.application_name = self.application_name()?;
         options.environment = self.environment().clone();
+        // A StreamingConnection takes no options but its conninfo.
         let mut conninfo = self.conninfo().clone();
         if conninfo.get("application_name").is_none() {
             conninfo.set("application_name", options.application_name.as_str())?;

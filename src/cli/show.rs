@@ -66,7 +66,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
             .with_hint("\"tapster show --help\" lists them"));
     }
     let mut target = args.connection.target(conn)?.within(args.timeout);
-    let target = target.postgres(args.slot.as_deref()).await?;
+    let target = target.connect_postgres(args.slot.as_deref()).await?;
     let mut values = Map::new();
     let mut errors = Map::new();
     for name in member.as_ref().map_or(MEMBERS, core::slice::from_ref) {

@@ -106,7 +106,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 
 async fn list(args: &LsArgs) -> Result<(), Failure> {
     let mut target = args.server.target()?;
-    let target = target.postgres(None).await?;
+    let target = target.connect_postgres(None).await?;
     let slots = target.postgres.slots().await?;
     target.postgres.close().await;
     if args.json {

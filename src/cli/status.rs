@@ -32,7 +32,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     // None until the servers were asked.
     let mut streaming_status = None;
     let asked = target.with_password(async |target| {
-        let (postgres, streaming) = target.objects(args.slot.as_deref())?;
+        let (postgres, streaming) = target.unconnected(args.slot.as_deref())?;
         // Both connections at once take no longer than one.
         let (asked, status) = tokio::join!(ask(&postgres), streaming.fetch_remote_status());
         let own = own_process(&streaming, &status).await;

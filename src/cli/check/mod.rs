@@ -62,7 +62,7 @@ enum Purpose {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let began = Instant::now();
     let mut target = args.server.target()?;
-    let connected = target.postgres(args.slot.as_deref()).await;
+    let connected = target.connect_postgres(args.slot.as_deref()).await;
     let elapsed = began.elapsed();
     let (server, checks) = match connected {
         Ok(postgres) => {

@@ -1,5 +1,5 @@
-/// What `--version` says after the program's name. It has to be the newest server version that is spoken, but for what
-/// stands in parentheses: Barman finds out by it which servers it may use the program for.
+/// What `--version` says after the program's name. Barman reads the version behind the parentheses to decide which
+/// servers the program may be used for, so it is the newest that tapster supports.
 pub(super) const VERSION: &str = concat!(" (tapster ", env!("CARGO_PKG_VERSION"), ") 18.4");
 
 /// What `--help` says after the program's name.
