@@ -72,8 +72,8 @@ impl ListedTimeline {
     }
 }
 
-/// Lists an archive. Nothing is changed, and only the header of one segment is read, for the segment size;
-/// [`verify`](super::verify()) reads everything. All calls block.
+/// Lists an archive. Blocks, and changes nothing. Of segments it reads headers until one tells the segment size, and it
+/// reads the histories; [`verify`](super::verify()) reads everything.
 ///
 /// # Errors
 /// If the directory cannot be read.
@@ -90,18 +90,16 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     let mut timelines = BTreeMap::new();
     let mut listing = Listing { cluster, ..Listing::default() };
     for name in names {
-        let entry = |timeline| (timeline, ListedTimeline::new(timeline));
         match ArchiveFileName::parse(&name, segment_size) {
             Some(ArchiveFileName::Segment(file)) => {
                 // Another process may move finished segments away at any moment.
                 let Some(Entry::File(len_bytes)) = directory.entry(&name)? else { continue };
-                let (timeline, new) = entry(file.segment.timeline());
-                let listed = timelines.entry(timeline).or_insert(new);
+                let timeline = file.segment.timeline();
+                let listed = timelines.entry(timeline).or_insert_with(|| ListedTimeline::new(timeline));
                 listed.segments.push(ListedSegment { file, len_bytes });
             }
             Some(ArchiveFileName::History { timeline, .. }) => {
-                let (timeline, new) = entry(timeline);
-                let listed = timelines.entry(timeline).or_insert(new);
+                let listed = timelines.entry(timeline).or_insert_with(|| ListedTimeline::new(timeline));
                 listed.history = read_history(&directory, &name, timeline);
                 listed.history_file = Some(name);
             }
@@ -113,6 +111,7 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     Ok(listing)
 }
 
+/// The history in a file of this name, which pg_receivewal may have compressed.
 fn read_history(directory: &Directory, name: &str, timeline: TimelineId) -> Option<TimelineHistory> {
     let mut content = Vec::new();
     let limit = TimelineHistory::MAX_LEN as u64 + 1;

@@ -66,7 +66,7 @@ impl<'a> BackendKeyData<'a> {
     pub const fn fits(&self, version: ProtocolVersion) -> bool {
         let len = self.secret_key.len();
         len == Self::MIN_KEY_LEN
-            || version.minor() >= 2 && len > Self::MIN_KEY_LEN && len <= Self::MAX_KEY_LEN
+            || version.minor() >= 2 && Self::MIN_KEY_LEN <= len && len <= Self::MAX_KEY_LEN
     }
 
     /// Reads the body of the message.
