@@ -44,7 +44,7 @@ fn pg_receivewal_and_ours_go_on_where_the_other_stopped() {
         write_until_compressed(&cluster, &archive, &mut receiver, suffix);
         receiver.stop("TERM");
 
-        their_turn(&cluster, &archive, method, suffix);
+        receive_with_pg_receivewal(&cluster, &archive, method, suffix);
         let mut receiver = receive(&archive, &cluster, &["-Z", method]);
         write_until_compressed(&cluster, &archive, &mut receiver, suffix);
         receiver.stop("TERM");
@@ -53,7 +53,7 @@ fn pg_receivewal_and_ours_go_on_where_the_other_stopped() {
         // theirs itself from reading it.
         let next = newest_partial(&archive).replace(".partial", suffix);
         fs::write(archive.file(&format!("{next}.partial")), vec![7; 2 << 20]).unwrap();
-        their_turn(&cluster, &archive, method, suffix);
+        receive_with_pg_receivewal(&cluster, &archive, method, suffix);
         let len = fs::metadata(archive.file(&next)).unwrap().len();
         assert_eq!(len, 2 << 20, "the stale tail is there");
         let mut receiver = receive(&archive, &cluster, &["-Z", method]);
@@ -74,7 +74,7 @@ fn a_history_that_pg_receivewal_compressed_is_read() {
     let cluster = Cluster::builder(&servers::packaged()).start().standby_with(&[("archive_mode", "always")]);
     cluster.promote();
     let archive = Archive::new();
-    their_turn(&cluster, &archive, "gzip", ".gz");
+    receive_with_pg_receivewal(&cluster, &archive, "gzip", ".gz");
     archive.wait_for("00000002.history.gz");
 
     let mut receiver = receive(&archive, &cluster, &["-Z", "gzip"]);
@@ -125,6 +125,9 @@ fn killed_at_any_moment_every_segment_is_here_once_and_whole() {
         holds_within(PATIENCE, || archive.names().iter().any(is_mark) || !archive.file(&last).exists());
         receiver.signal("KILL");
         drop(receiver);
+        // Also the segment that was being compressed: the next run would fetch it again, and nobody would notice.
+        let is_here = |suffix: &str| archive.file(&format!("{last}{suffix}")).exists();
+        assert!(is_here("") || is_here(".gz"), "{last} is gone; here are {:?}", archive.names());
         assert_whole(&archive, &cluster);
     }
     let mut receiver = receive(&archive, &cluster, &slot);
@@ -152,7 +155,7 @@ fn newest_partial(archive: &Archive) -> String {
 }
 
 /// pg_receivewal receives some segments.
-fn their_turn(cluster: &Cluster, archive: &Archive, method: &str, suffix: &str) {
+fn receive_with_pg_receivewal(cluster: &Cluster, archive: &Archive, method: &str, suffix: &str) {
     let directory = archive.path().to_string_lossy();
     let conninfo = cluster.conninfo("repl");
     let args = ["-D", &directory, "-d", &conninfo, "-Z", method, "--no-loop"];
