@@ -10,12 +10,12 @@ use crate::types::{ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
 
 /// How many segments are received again because they are damaged. More are a case for somebody to look at.
-const BROKEN_SEGMENTS: usize = 16;
+const MAX_BROKEN_SEGMENTS: usize = 16;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Goes back behind complete segments that are damaged, which are to be received again: WAL that came after them
     /// would be of no use.
-    pub(super) async fn look_back(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
+    pub(super) async fn start_at_damaged(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
         let next = plan.first;
         if !self.can_check(plan.server.version) {
             return Ok(());
@@ -39,7 +39,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 }
                 (None, _) => break,
             };
-            if broken == BROKEN_SEGMENTS {
+            if broken == MAX_BROKEN_SEGMENTS {
                 return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
             }
             (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });

@@ -86,7 +86,7 @@ impl<'a> StartFacts<'a> {
 pub(super) fn choose_start(facts: &StartFacts<'_>) -> Result<Start, Refusal> {
     match end_of_archive(facts) {
         Some((reason, next)) if facts.gap.is_none() => {
-            Ok(if continues(facts, next)? { Start::At(reason, next) } else { Start::AskHistory })
+            Ok(if check_continues(facts, next)? { Start::At(reason, next) } else { Start::AskHistory })
         }
         _ => Ok(start_of_server(facts)),
     }
@@ -108,7 +108,7 @@ fn end_of_archive(facts: &StartFacts<'_>) -> Option<(ResumeReason, WalSegment)> 
 
 /// Whether the server's history goes through the place where the archive ends; false if that takes the history and
 /// it was not asked for yet.
-fn continues(facts: &StartFacts<'_>, next: WalSegment) -> Result<bool, Refusal> {
+fn check_continues(facts: &StartFacts<'_>, next: WalSegment) -> Result<bool, Refusal> {
     let Server { system, is_standby, .. } = facts.server;
     let (timeline, mut position) = (next.timeline(), next.start());
     if timeline == system.timeline {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_segment_that_somebody_accepted_to_miss_is_not_received_again() {
+    fn a_broken_segment_within_an_accepted_gap_is_not_received_again() {
         let server = server(1, 9);
         let gap =
             AcceptedGap { from: start_of(5), to: start_of(7), accepted_at: PgTimestamp::from_micros(0) };

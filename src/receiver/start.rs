@@ -53,7 +53,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         };
         let mut plan =
             Plan { archive, server, first, reason, state, gap, replace_before: Lsn::INVALID, checker: None };
-        self.look_back(&mut plan).await?;
+        self.start_at_damaged(&mut plan).await?;
         Ok(plan)
     }
 
