@@ -1,4 +1,4 @@
-//! The check of what is received.
+//! Checks the archive's last complete segments, and starts the check of the WAL that is received next.
 
 use std::string::ToString as _;
 
@@ -9,12 +9,12 @@ use crate::archive::{Archive, ArchiveError, SegmentFile, check_file};
 use crate::types::{ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
 
-/// How many segments are received again because they are damaged. More are a case for somebody to look at.
+/// How many damaged segments are received again. With more, the receiver refuses, and a person has to decide.
 const MAX_BROKEN_SEGMENTS: usize = 16;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Goes back behind complete segments that are damaged, which are to be received again: WAL that came after them
-    /// would be of no use.
+    /// Moves the start back to the first of the damaged complete segments at the archive's end, so that they are
+    /// received again: no recovery could get past them to the WAL that follows.
     pub(super) async fn start_at_damaged(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
         let next = plan.first;
         if !self.can_check(plan.server.version) {
@@ -31,7 +31,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             .await?;
             let damage = match (passed, self.damage) {
                 (Some(Err(damage)), _) => damage,
-                // It was seen when the record's end came, in the segment behind.
+                // The damage showed only when the record's end came, in the next segment.
                 (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
                 (Some(Ok(checker)), _) => {
                     plan.checker = Some(checker);
@@ -49,7 +49,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(())
     }
 
-    /// The check of WAL from `first` on, if this server's WAL can be checked.
+    /// Returns a checker for the WAL from `first` on, or `None` if this server's WAL cannot be checked.
     pub(super) async fn checker(
         &mut self,
         plan: &mut Plan,
@@ -61,13 +61,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             return Ok(None);
         }
-        // Only for the plan's own first segment; a timeline that follows begins elsewhere.
+        // The plan's checker fits only the plan's own first segment: a later timeline begins elsewhere.
         if let Some(checker) = plan.checker.take().filter(|_| plan.first == first) {
             return Ok(Some(checker));
         }
         let (archive, system_id) = (plan.archive.clone(), plan.server.system.system_id);
         on_disk(move || {
-            // A record that reaches into the first segment can be checked if its beginning is here.
+            // A record that reaches into the first segment can be checked if the archive has its beginning.
             if let Some(before) = first.previous()
                 && let Some(Ok(checker)) =
                     check_segment(&archive, before, check_from(&archive, system_id, before)?)
@@ -84,7 +84,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// A check that begins with this segment.
+/// Returns a checker that begins with this segment.
 fn check_from(
     archive: &Archive,
     system_id: SystemId,
@@ -95,8 +95,8 @@ fn check_from(
     Ok(switchpoint.into_iter().fold(checker, WalChecker::with_switchpoint))
 }
 
-/// The check behind a segment of the archive, or what is wrong with it; `None` if not all of it is here, or not to be
-/// read now: that is no reason not to receive.
+/// Checks a segment of the archive. Returns the checker at the segment's end, or the damage. `None` if the segment is
+/// not complete, or cannot be read now: receiving goes on without this check.
 fn check_segment(
     archive: &Archive,
     segment: WalSegment,

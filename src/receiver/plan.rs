@@ -1,4 +1,4 @@
-//! What one connection has found out, and where it starts to receive.
+//! What a connection finds out before its stream, and the choice of the first segment to receive.
 
 use std::prelude::v1::*;
 
@@ -8,8 +8,8 @@ use crate::replication::IdentifySystem;
 use crate::types::{Lsn, ServerVersion, TimelineId, WalSegmentSize};
 use crate::wal::{TimelineHistory, WalChecker, WalSegment};
 
-/// Servers flush whole pages of WAL but for the last record. After a crash one may be behind what it had sent of a
-/// record that it never finished, by less than a page.
+/// Servers flush whole pages of WAL but for the last record. After a crash, a server may be less than a page behind
+/// what it had sent of a record that it never finished.
 const PAGE_BYTES: u64 = 8192;
 
 /// Everything that one connection has found out before its stream. The next connection makes a new one.
@@ -18,26 +18,26 @@ pub(super) struct Plan {
     pub(super) server: Server,
     /// The first segment to receive.
     pub(super) first: WalSegment,
-    /// Why that one.
+    /// Why that segment.
     pub(super) reason: ResumeReason,
-    /// What the state file says; once the start is noted, what it is to say.
+    /// The content of the state file. Once the start is noted, the new content.
     pub(super) state: Option<ArchiveState>,
     /// The first byte of a gap that was accepted for this connection.
     pub(super) gap: Option<Lsn>,
     /// Complete segments that end before this are damaged, and are replaced.
     pub(super) replace_before: Lsn,
-    /// The check that has come to `first`, if the segment before it is here.
+    /// The checker at the start of `first`, if the archive has the segment before `first`.
     pub(super) checker: Option<WalChecker>,
 }
 
-/// The server as it was when it was connected to.
+/// The server as it was when the connection began.
 pub(super) struct Server {
     pub(super) system: IdentifySystem,
     pub(super) version: ServerVersion,
     pub(super) is_standby: bool,
 }
 
-/// What decides where to start, as far as it is known.
+/// The facts that decide where to start, as far as they are known.
 pub(super) struct StartFacts<'a> {
     end: ArchiveEnd,
     state: Option<&'a ArchiveState>,
@@ -49,17 +49,17 @@ pub(super) struct StartFacts<'a> {
     has_received: bool,
     /// The history of the server's timeline, once it was asked for.
     pub(super) history: Option<TimelineHistory>,
-    /// Where the WAL begins that the slot keeps, if it keeps any, once it was asked for.
+    /// Once read, the position and timeline of the oldest WAL that the slot keeps; the inner `None` if it keeps none.
     pub(super) slot: Option<Option<(Lsn, TimelineId)>>,
 }
 
-/// Where to start, or what has to be known first.
+/// Where to start, or the fact that has to be known first.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Start {
     At(ResumeReason, WalSegment),
     /// Ask the server for the history of its timeline.
     AskHistory,
-    /// Ask the server what the slot keeps.
+    /// Ask the server for the oldest WAL that the slot keeps.
     AskSlot,
 }
 
@@ -79,7 +79,7 @@ impl<'a> StartFacts<'a> {
     }
 }
 
-/// Where to start: where the archive ends if the server continues it, else where the server has WAL.
+/// Chooses the start: the archive's end, or for an empty archive or an accepted gap, a place where the server has WAL.
 ///
 /// # Errors
 /// If the server does not continue the archive.
@@ -92,11 +92,11 @@ pub(super) fn choose_start(facts: &StartFacts<'_>) -> Result<Start, Refusal> {
     }
 }
 
-/// What follows the WAL that is here, or was; `None` if that is none.
+/// Finds the segment after the archive's WAL, also if newer segments were moved away; `None` if it never had WAL.
 fn end_of_archive(facts: &StartFacts<'_>) -> Option<(ResumeReason, WalSegment)> {
     let StartFacts { end, state, .. } = facts;
     let by_files = end.resume_at().map(|next| (end.newest.map(ResumeReason::Archive), next));
-    // Where the newest segments are gone, the state tells.
+    // If the newest segments were moved away, the state file has the later end.
     let by_state =
         state.map(|state| (Some(ResumeReason::State(state.flushed)), end.before_broken(state.resume_at())));
     let newer = by_files.into_iter().chain(by_state).reduce(|a, b| if b.1 > a.1 { b } else { a });
@@ -106,8 +106,8 @@ fn end_of_archive(facts: &StartFacts<'_>) -> Option<(ResumeReason, WalSegment)> 
     })
 }
 
-/// Whether the server's history goes through the place where the archive ends; false if that takes the history and
-/// it was not asked for yet.
+/// Checks that the server's history goes through the archive's end. False if the check needs the history and the
+/// history was not read yet.
 fn check_continues(facts: &StartFacts<'_>, next: WalSegment) -> Result<bool, Refusal> {
     let Server { system, is_standby, .. } = facts.server;
     let (timeline, mut position) = (next.timeline(), next.start());
@@ -115,13 +115,13 @@ fn check_continues(facts: &StartFacts<'_>, next: WalSegment) -> Result<bool, Ref
         if let Some(state) = facts.state.filter(|state| state.resume_at() == next) {
             position = position.max(Lsn::new(state.flushed.get() / PAGE_BYTES * PAGE_BYTES));
         }
-        // A standby may lag behind what was received from another server, and catch up.
+        // A standby may lag behind WAL that was received from another server, and catch up.
         return match position > system.xlog_pos && !is_standby {
             true => Err(Refusal::ArchiveAhead { next: position, timeline, server: system.xlog_pos }),
             false => Ok(true),
         };
     }
-    // A standby may not know yet of the promotion that we followed; its own error reports that.
+    // A standby may not know yet of the promotion that the receiver followed. The standby's own error reports that.
     if *is_standby && timeline > system.timeline && facts.has_received {
         return Ok(true);
     }
@@ -137,7 +137,8 @@ fn check_continues(facts: &StartFacts<'_>, next: WalSegment) -> Result<bool, Ref
     }
 }
 
-/// Where an empty archive starts, or one behind a gap: at what the slot keeps, else at the server's current segment.
+/// Chooses the start of an empty archive, or after an accepted gap: the oldest WAL that the slot keeps, else the
+/// server's current segment.
 fn start_of_server(facts: &StartFacts<'_>) -> Start {
     let Some(slot) = facts.slot else { return Start::AskSlot };
     let segment = |(lsn, timeline)| WalSegment::containing(lsn, timeline, facts.segment_size);
@@ -274,7 +275,7 @@ mod tests {
         let files = [whole(segment(1, 5)), broken(segment(1, 6)), broken(segment(1, 7))];
         assert_eq!(start(&facts(&files, None, &server)), ("broken", segment(1, 6)));
         assert_eq!(start(&facts(&files[1..], None, &server)), ("broken", segment(1, 6)));
-        // One with whole segments behind it is for somebody to look at.
+        // A broken segment that whole segments follow is left for a person to inspect.
         let files = [broken(segment(1, 4)), whole(segment(1, 5)), whole(segment(1, 6))];
         assert_eq!(start(&facts(&files, None, &server)), ("archive", segment(1, 7)));
     }
@@ -295,7 +296,7 @@ mod tests {
         let shipped = state(1, Lsn::new(start_of(8).get() + 0x10));
         assert_eq!(start(&facts(&[], Some(&shipped), &server)), ("state", segment(1, 8)));
         assert_eq!(start(&facts(&[whole(segment(1, 5))], Some(&shipped), &server)), ("state", segment(1, 8)));
-        // Segments that are as new say it themselves.
+        // If the archive has segments as new as the state file, the segments decide.
         assert_eq!(
             start(&facts(&[whole(segment(1, 7))], Some(&shipped), &server)),
             ("archive", segment(1, 8))
@@ -312,7 +313,7 @@ mod tests {
             |next| Refusal::ArchiveAhead { next, timeline: timeline(1), server: server.system.xlog_pos };
         let refused = choose_start(&facts(&[whole(segment(1, 9))], None, &server));
         assert_eq!(refused, Err(ahead(start_of(10))));
-        // In the middle of a segment the state tells, but for the page that a server may lose in a crash.
+        // Within a segment the state file decides, less the page that a server may lose in a crash.
         let partial = [partial(segment(1, 9))];
         let lost = state(1, Lsn::new(start_of(9).get() + 0x1fff));
         assert_eq!(start(&facts(&partial, Some(&lost), &server)), ("partial", segment(1, 9)));
@@ -325,7 +326,7 @@ mod tests {
     fn a_standby_may_be_behind_and_catch_up() {
         let server = standby(1, 3);
         assert_eq!(start(&facts(&[whole(segment(1, 8))], None, &server)), ("archive", segment(1, 9)));
-        // Also behind a promotion that this run has followed, but not behind one that it knows nothing of.
+        // A standby may also lag behind a promotion that this run followed, but not behind one unknown to this run.
         let mut facts = facts(&[whole(segment(2, 8))], None, &server);
         assert_eq!(choose_start(&facts), Ok(Start::AskHistory));
         facts.has_received = true;
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(choose_start(&facts), Ok(Start::AskSlot));
         facts.slot = Some(Some((start_of(6), timeline(1))));
         assert_eq!(start(&facts), ("slot", segment(1, 6)));
-        // What the slot claims to keep is what the server has just said it does not have.
+        // The slot claims to keep WAL that the server has just reported as missing.
         facts.slot = Some(Some((start_of(4), timeline(1))));
         assert_eq!(start(&facts), ("current", segment(1, 9)));
         facts.slot = Some(None);

@@ -1,4 +1,4 @@
-//! Where a receiver would begin, without receiving.
+//! Finds where a receiver would begin, without receiving.
 
 use core::fmt;
 
@@ -15,9 +15,9 @@ use crate::wal::WalSegment;
 pub struct ResumePoint {
     /// The segment, which is received from its start.
     pub first: WalSegment,
-    /// What decides it.
+    /// Why the receiver would begin with this segment.
     pub reason: ResumeReason,
-    /// Whether the slot is there; `None` without a slot, or from a server before 15, which does not tell.
+    /// Whether the slot exists; `None` without a slot, or from a server before 15, which does not report that.
     pub slot_exists: Option<bool>,
     /// Where the server is.
     pub server_position: Lsn,
@@ -29,26 +29,26 @@ pub struct ResumePoint {
 pub enum ResumeReason {
     /// The archive ends with this segment: a partial one is received again, a complete one is followed.
     Archive(SegmentFile),
-    /// The newest segments are not here any more, and the state file says that everything before this position was
+    /// The newest segments are not in the archive any more. By the state file, everything before this position was
     /// durable.
     State(Lsn),
-    /// The archive has this segment by name only, or damaged; it and those behind it are received again.
+    /// The archive's file of this segment is incomplete or damaged. This segment and the later ones are received again.
     Broken(WalSegment),
     /// The archive is empty, and the slot keeps WAL from here on.
     Slot,
-    /// The archive is empty, and no slot keeps WAL or tells since when: the server's current segment.
+    /// The archive is empty, and no slot is known to keep WAL: the receiver begins with the server's current segment.
     Current,
 }
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Does everything that comes before a stream - connects, compares the archive with the server, finds the
-    /// place to begin with - and leaves it at that. Nothing is written or created, and the archive is locked
-    /// only meanwhile.
+    /// segment to begin with - and stops there. It writes and creates nothing, and holds the archive's lock only
+    /// until it returns.
     ///
-    /// Whether the server still has the WAL from there on is told only by a stream.
+    /// Only a stream shows whether the server still has the WAL from that segment on.
     ///
     /// # Errors
-    /// As [`run`](Self::run), but it never tries again.
+    /// As [`run`](Self::run), but this function never tries again.
     ///
     /// # Cancel safety
     /// Nothing is left behind when the future is dropped.
@@ -70,7 +70,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// As the rest of a sentence.
+/// The reason as the second half of a sentence.
 impl fmt::Display for ResumeReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,6 +1,6 @@
-//! Where the WAL begins that a slot keeps.
+//! Finds the oldest WAL that a slot keeps.
 //!
-//! Some servers tell it over an ordinary connection only: see [`SlotBySql`].
+//! Some servers report this position over an ordinary connection only: see [`SlotBySql`].
 
 use super::plan::Server;
 use super::start::server_history;
@@ -10,7 +10,7 @@ use crate::replication::{ReplicationConnection, SlotBySql};
 use crate::types::{Lsn, ServerVersion, TimelineId};
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Where the WAL begins that the slot keeps, and its timeline.
+    /// Reads the position and timeline of the oldest WAL that the slot keeps.
     pub(super) async fn slot_position(
         &mut self,
         connection: &mut ReplicationConnection,
@@ -19,12 +19,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let Some(slot) = self.options.slot.clone() else { return Ok(None) };
         let Server { system, version, .. } = server;
         if *version >= ServerVersion::release(15) {
-            // A slot that does not exist is told by START_REPLICATION, in the server's words.
+            // START_REPLICATION refuses a slot that does not exist, in the server's words.
             let Some(position) = connection.read_slot(&slot).await? else { return Ok(None) };
             if let Some(lsn) = position.restart_lsn {
                 return Ok(Some((lsn, position.restart_timeline.unwrap_or(system.timeline))));
             }
-            // From 18 on START_REPLICATION refuses a slot that is lost.
+            // From 18 on START_REPLICATION refuses a lost slot, so that this code need not.
             if *version >= ServerVersion::release(18) {
                 return Ok(None);
             }
@@ -34,8 +34,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(Some((lsn, history.timeline_of(lsn))))
     }
 
-    /// Where the WAL begins that the slot keeps, by a session of SQL; `None` if it keeps none, or if there can be
-    /// no such session, on which receiving does not depend.
+    /// Reads the position of the oldest WAL that the slot keeps in an SQL session. `None` if the slot keeps no WAL,
+    /// or if the SQL session fails: receiving does not depend on that session.
     async fn ask_for_slot(
         &mut self,
         slot: &str,

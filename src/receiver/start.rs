@@ -1,4 +1,4 @@
-//! Where a connection begins to receive, and whether it may.
+//! Compares the archive with the server, and finds the segment that a connection receives first.
 
 use alloc::sync::Arc;
 use std::string::ToString as _;
@@ -15,8 +15,8 @@ use crate::types::{Lsn, ServerVersion, SqlState, SystemId, TimelineId};
 use crate::wal::TimelineHistory;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// Checks that this server continues the archive, and finds the segment to start with. A `gap` that begins there
-    /// was accepted.
+    /// Checks that this server continues the archive, and finds the segment to start with. `gap` is the first byte
+    /// of missing WAL that the user's options accept.
     pub(super) async fn prepare(
         &mut self,
         connection: &mut ReplicationConnection,
@@ -57,7 +57,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(plan)
     }
 
-    /// Asks the server what it is, which must not be another cluster than at the connection before.
+    /// Reads the server's identity, version and role. Refuses another cluster than that of the first connection.
     async fn identify(&mut self, connection: &mut ReplicationConnection) -> Result<Server, ReceiveError> {
         let system = connection.identify_system().await?;
         let version = connection.server_version()?;
@@ -82,7 +82,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Ok(open.archive.clone());
         }
         let segment_size = connection.wal_segment_size().await?;
-        // Servers from 11 on say whether the group may read their files.
+        // Servers from 11 on report whether the group may read their data directory.
         let group_access = connection.server_version()? >= ServerVersion::release(11)
             && connection.show("data_directory_mode").await?.ends_with("750");
         let directory = self.options.directory.clone();
@@ -90,7 +90,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let archive = Archive::open(&directory, segment_size)?.with_group_access(group_access);
             let lock = archive.lock();
             if !lock.as_ref().is_err_and(ArchiveError::is_refusal) {
-                // A file that cannot be removed does no harm.
+                // A left-over file that cannot be removed does no harm.
                 let _ = archive.remove_left_over();
             }
             Ok((lock, archive))
@@ -98,7 +98,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         .await?;
         let lock = match lock {
             Ok(lock) => Some(Arc::new(lock)),
-            // Some network file systems have none. To keep WAL there is better than not to.
+            // Some network file systems have no locks. Receiving without a lock is better than not receiving.
             Err(error @ ArchiveError::Storage(StorageError::LockUnsupported { .. })) => {
                 (self.on_event)(ReceiverEvent::NotLocked(&error));
                 None
@@ -109,8 +109,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(archive)
     }
 
-    /// Stores the history of a timeline before its first byte. One that is here already has to be the server's:
-    /// two servers may have begun the same timeline at different places.
+    /// Stores the history file of a timeline before the timeline's first byte. A history file that the archive
+    /// already has must equal the server's: two servers may have begun the same timeline at different places.
     pub(super) async fn store_history(
         &mut self,
         connection: &mut ReplicationConnection,
@@ -125,7 +125,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             on_disk(move || archive.has_history(timeline)).await?
         };
         let file = match connection.timeline_history(timeline).await {
-            // It was removed there: the archive is where it is kept.
+            // The server removed its history file: the archive's copy is kept.
             Err(error) if here && error.sqlstate() == Some(SqlState::UNDEFINED_FILE) => return Ok(()),
             file => file?,
         };
@@ -133,7 +133,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if file.filename != expected {
             return Err(Refusal::HistoryName { expected, got: file.filename }.into());
         }
-        // What is stored is not fetched again.
+        // A history that cannot be parsed must not be stored: the archive would keep it for good.
         parse_history(timeline, &file.content)?;
         let archive = archive.clone();
         on_disk(move || archive.write_history(timeline, &file.content)).await?;
@@ -144,7 +144,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// The history of the server's timeline.
+/// Reads the history of the server's timeline.
 pub(super) async fn server_history(
     connection: &mut ReplicationConnection,
     timeline: TimelineId,
@@ -155,7 +155,7 @@ pub(super) async fn server_history(
     parse_history(timeline, &connection.timeline_history(timeline).await?.content)
 }
 
-/// An archive belongs to one cluster.
+/// Refuses a server of another cluster: an archive belongs to one cluster.
 fn check_cluster(archive: Option<SystemId>, server: SystemId) -> Result<(), Refusal> {
     match archive.filter(|archive| *archive != server) {
         Some(archive) => Err(Refusal::OtherCluster { archive, server }),
@@ -168,7 +168,7 @@ fn parse_history(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory
         .map_err(|error| Error::Unexpected { expected: "a timeline history", got: error.to_string() }.into())
 }
 
-/// Servers before 14 do not report it; there a session that is read-only tells.
+/// Servers before 14 do not report `in_hot_standby`: on these, only a standby's session is read-only.
 async fn is_standby(connection: &mut ReplicationConnection) -> Result<bool, Error> {
     if let Some(value) = connection.connection().parameters().get("in_hot_standby") {
         return Ok(value == "on");
@@ -176,7 +176,7 @@ async fn is_standby(connection: &mut ReplicationConnection) -> Result<bool, Erro
     Ok(connection.show("transaction_read_only").await? == "on")
 }
 
-/// Says what an error of the server means for the archive.
+/// Turns a server's error into the refusal that it means for the archive, if it means one.
 pub(super) fn explain(
     error: Error,
     next: Lsn,
@@ -188,7 +188,7 @@ pub(super) fn explain(
     let message = said.message.clone();
     match (said.sqlstate, slot) {
         (SqlState::UNDEFINED_FILE, _) => Refusal::Gap { next, timeline, server, message }.into(),
-        // "can no longer access replication slot", from 18 on; or it is a logical one, as the message tells.
+        // "can no longer access replication slot", from 18 on; or the slot is a logical one. The message says which.
         (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => {
             Refusal::SlotLost { slot: slot.into(), message: Some(message) }.into()
         }

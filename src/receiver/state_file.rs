@@ -1,4 +1,4 @@
-//! What is kept in the archive's state file.
+//! Reads and writes the archive's state file.
 
 use std::prelude::v1::*;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use crate::archive::{AcceptedGap, Archive, ArchiveState};
 use crate::replication::IdentifySystem;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
-    /// What the state file says, which must not be of another archive.
+    /// Reads the state file. Refuses one of another cluster or segment size.
     pub(super) async fn read_state(
         &self,
         archive: &Archive,
@@ -33,14 +33,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// Reports, and notes in the state file, where the archive goes on if that is not plain from its files, and the gap
-    /// before it if there is one. An archive that has no WAL yet has no state either.
+    /// Writes to the state file where the archive goes on, if its files do not show that, and an accepted gap before
+    /// that place. Reports both as events. An archive that has no WAL yet gets no state file.
     pub(super) async fn note_start(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
         if let ResumeReason::State(flushed) = plan.reason {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: plan.first.timeline() });
         }
         let gap = plan.gap.and_then(|missing_from| {
-            // Of the segment in progress something may be here; of one that is broken there is nothing.
+            // The archive may have a part of the segment in progress, but has nothing of a broken segment.
             let in_progress = plan.state.as_ref().filter(|state| state.resume_at().start() <= missing_from);
             let from = in_progress.map_or(missing_from, |state| state.flushed.max(missing_from));
             let to = plan.first.start();
@@ -79,7 +79,7 @@ async fn write_state(plan: &mut Plan, gap: Option<AcceptedGap>) -> Result<(), Re
     }
     let archive = plan.archive.clone();
     match on_disk(move || archive.write_state(&state)).await {
-        // The files tell it as well, but for a gap, which waits for its note.
+        // The archive's files show the start as well, so a full disk may go by. A gap must be noted first.
         Err(ReceiveError::Archive(error)) if error.is_out_of_space() && plan.gap.is_none() => Ok(()),
         result => result,
     }
