@@ -1,19 +1,19 @@
 //! The WAL receiver: from a server's stream into an archive, for as long as wanted.
 //!
 //! One task reads the stream and keeps the connection alive; files are written by jobs on another thread, one
-//! at a time, so that a slow disk delays acknowledgements and nothing else. What arrives meanwhile gathers
-//! into the next job. A synchronous standby whose disk is measured to be quick writes small jobs itself.
+//! at a time, so that a slow disk delays acknowledgements and nothing else. WAL that arrives during a job
+//! gathers into the next job. A synchronous standby whose disk is measured to be quick writes small jobs itself.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `mod` | `Receiver`: one connection after another until the work is done or refused |
-//! | `options`, `event`, `error`, `progress` | what it is given, and what it tells |
-//! | `plan` | `Plan`: what one connection has found out; the choice of the segment that it starts with |
-//! | `start` | the questions to archive and server that the choice takes; timeline histories |
-//! | `slot` | where the WAL begins that a slot keeps |
+//! | `options`, `event`, `error`, `progress` | what a receiver is given, and what it reports |
+//! | `plan` | `Plan`: what one connection has found out; the choice of its first segment |
+//! | `start` | reads from archive and server what that choice needs; stores timeline histories |
+//! | `slot` | finds the oldest WAL that a slot keeps |
 //! | `state_file` | the state file, and the note of an accepted gap |
-//! | `look_back` | the check of what is here already, and of what comes |
-//! | `resume` | where a receiver would begin, without receiving |
+//! | `look_back` | checks the archive's last segments; starts the check of received WAL |
+//! | `resume` | finds where a receiver would begin, without receiving |
 //! | `stream` | one connection's stream, from timeline to timeline |
 //! | `disk` | WAL on its way into files |
 
@@ -97,18 +97,18 @@ pub struct Receiver<F> {
     archive: Option<OpenArchive>,
     make_files: MakeFiles,
     compressor: Option<Compressor>,
-    /// The end of what is known to be durable, on the newest timeline.
+    /// The end of the WAL known to be durable, on the newest timeline.
     reached: Option<(TimelineId, Lsn)>,
-    /// Damage that was seen and not got past yet, and how often.
+    /// The last damage, until the stream gets past it, and how often damaged WAL was fetched.
     damage: Option<(WalDamage, u32)>,
     segments: u64,
     bytes: u64,
 }
 
-/// The archive that is received into.
+/// The archive that the receiver writes to.
 struct OpenArchive {
     archive: Archive,
-    /// None where there are no locks.
+    /// None if the file system has no locks.
     lock: Option<Arc<ArchiveLock>>,
     /// The cluster of the first connection.
     system_id: SystemId,
@@ -117,18 +117,18 @@ struct OpenArchive {
 /// How a connection ended, unless by an error.
 enum Ended {
     Stopped(Stopped),
-    /// Damaged WAL came, and may come right if it is fetched again after this time.
+    /// The server sent damaged WAL, and may send it right if it is fetched again after this time.
     Damaged(Duration),
 }
 
-/// The first wait after a loss, doubled up to the last one.
+/// The first wait after a lost connection. Each later wait is twice as long, up to the longest.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// How often damaged WAL is fetched before it is refused.
 const FETCHES: u32 = 2;
-/// How often from a standby: one that has replayed a WAL switch sends the rest of the segment before it has it, and
-/// so what its recycled file had there.
+/// How often damaged WAL is fetched from a standby. A standby that has replayed a WAL switch sends the rest of the
+/// segment before it has received that rest: it sends what its recycled file held there.
 const STANDBY_FETCHES: u32 = 8;
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
@@ -151,20 +151,20 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// With figures that go on where another receiver's ended.
+    /// Uses figures that go on where another receiver's ended.
     #[must_use]
     pub fn with_progress(self, progress: Arc<ReceiverProgress>) -> Self {
         Self { progress, ..self }
     }
 
-    /// With a way to change the configuration while it runs: each connection is made with the newest one. The
+    /// Takes changes of the configuration while the receiver runs: each connection uses the newest one. The
     /// kind of session and the `connect_timeout` are as [`new`](Self::new) has them.
     #[must_use]
     pub fn reconfigured_by(self, configs: watch::Receiver<Config>) -> Self {
         Self { reconfigured: Some(configs), ..self }
     }
 
-    /// The figures of this receiver, to be looked at from outside while it runs.
+    /// The figures of this receiver, which other tasks can read while it runs.
     #[must_use]
     pub fn progress(&self) -> Arc<ReceiverProgress> {
         Arc::clone(&self.progress)
@@ -194,7 +194,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let mut retry = FIRST_RETRY;
         // The first byte of a gap that the next connection is to accept.
         let mut gap = None;
-        // How many bytes had come when a gap was last accepted. Without another one there is nothing to go on with.
+        // How many bytes had come when a gap was last accepted. Without one more byte, accepting again would loop.
         let mut gap_accepted_at = None;
         loop {
             let bytes_before = self.bytes;
@@ -214,7 +214,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 gap_accepted_at = Some(self.bytes);
                 continue;
             }
-            // Without an archive there never was a working connection.
+            // Without an open archive, no connection has worked yet.
             if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
                 return Err(error);
             }
@@ -231,7 +231,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// One connection, from connecting to its end. It accepts the `gap`, and takes it once that is noted.
+    /// Runs one connection from connecting to its end. Accepts the `gap`, and clears it once the state file notes it.
     async fn receive_once(
         &mut self,
         gap: &mut Option<Lsn>,
@@ -244,7 +244,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let prepare = async {
                 let mut plan = self.prepare(&mut connection, *gap).await?;
                 self.note_start(&mut plan).await?;
-                // Once: after the next loss the archive has to be continued again.
+                // A gap is accepted once: after the next lost connection, the server must continue the archive.
                 *gap = None;
                 self.compress_before(&plan)?;
                 Ok(plan)
@@ -260,7 +260,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let is_standby = plan.server.is_standby;
         match self.follow(connection, plan, stop).await {
             Ok(stopped) => Ok(Ended::Stopped(stopped)),
-            // What was damaged on the way may come whole the second time; what is damaged there will not.
+            // WAL damaged on the way may come whole the second time. WAL damaged on the server will not.
             Err(ReceiveError::Damage(damage)) => {
                 let retry_in = self.fetch_again_in(damage, is_standby)?;
                 (self.on_event)(ReceiverEvent::Damage { damage, retry_in });
@@ -270,7 +270,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// When damaged WAL is fetched once more, unless that was done often enough.
+    /// Returns the wait before damaged WAL is fetched again. Refuses once it was fetched often enough.
     fn fetch_again_in(&mut self, damage: WalDamage, from_standby: bool) -> Result<Duration, Refusal> {
         self.progress.damaged();
         let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
@@ -282,7 +282,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if fetched < limit { Ok(wait) } else { Err(Refusal::Damage(damage)) }
     }
 
-    /// Lets what comes before the stream be compressed, if that is wanted.
+    /// If compression is wanted, starts the compressor and lets it compress the segments before the stream.
     fn compress_before(&mut self, plan: &Plan) -> Result<(), ReceiveError> {
         let Some(compress) = self.options.compress.filter(|wanted| wanted.method != Compression::None) else {
             return Ok(());
@@ -294,7 +294,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Compressor::start(plan.archive.clone(), lock, compress)?
             }
         };
-        // The last one is, when the end of the record has come that reaches out of it.
+        // The segment just before the stream waits: its last record may end in the stream, and is proven only then.
         if let Some(proven) = plan.first.previous().and_then(WalSegment::previous) {
             compressor.limit().allow_up_to(proven);
         }
@@ -311,7 +311,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         ReplicationConnection::connect_with(&self.connector).await
     }
 
-    /// The result of being stopped without a stream.
+    /// The result of a receiver that is stopped while it has no stream.
     async fn stopped_where_the_archive_ends(&self) -> Result<Stopped, ReceiveError> {
         let newest = match &self.archive {
             Some(open) => {
@@ -338,14 +338,14 @@ impl<F> core::fmt::Debug for Receiver<F> {
     }
 }
 
-/// Connects to receive.
+/// Prepares a connector for physical replication.
 fn connector(mut config: Config, options: &ReceiverOptions) -> Connector {
     config.replication = Replication::Physical;
     config.connect_timeout = config.connect_timeout.or(options.receive_timeout);
     Connector::new(config)
 }
 
-/// The first byte that the server does not have any more, if that is what is wrong.
+/// The first byte that the server does not have any more, if the error is such a gap.
 fn missing_from(error: &ReceiveError) -> Option<Lsn> {
     match error {
         ReceiveError::Refused(refusal) => match **refusal {
@@ -356,14 +356,14 @@ fn missing_from(error: &ReceiveError) -> Option<Lsn> {
     }
 }
 
-/// Returns once the receiver is to stop; never if whoever could say so is gone.
+/// Returns once `stop` becomes true. Never returns if the sender of `stop` is gone.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
         core::future::pending::<()>().await;
     }
 }
 
-/// Waits for an answer of the server no longer than it may be silent.
+/// Waits for the server's answer, at most as long as the server may be silent.
 async fn within<T>(
     limit: Option<Duration>,
     during: &'static str,
@@ -375,7 +375,7 @@ async fn within<T>(
     }
 }
 
-/// Runs work on files, which may block, on a thread where it may.
+/// Runs file work, which may block, on a thread that may block.
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ArchiveError> + Send + 'static,
 ) -> Result<T, ReceiveError> {
@@ -391,7 +391,7 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Between half and all of the time, so that many receivers of one server do not come back all at once.
+/// Returns between half and all of the time, so that many receivers of one server do not reconnect all at once.
 fn with_jitter(time: Duration) -> Duration {
     let random = u32::try_from(random::number() % 1000).unwrap_or_default();
     time / 2 + time / 2 * random / 1000

@@ -1,4 +1,4 @@
-//! One connection's stream, from timeline to timeline.
+//! Streams over one connection, from timeline to timeline.
 
 use core::time::Duration;
 
@@ -19,19 +19,19 @@ use crate::storage::Fill;
 use crate::types::{Lsn, TimelineId};
 use crate::wal::{WalChecker, WalSegment};
 
-/// How long the server may take to agree to the end.
+/// How long the receiver waits for the server to end the stream.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the stream of a timeline ended.
 enum Ended {
-    /// The server has no more on this timeline, or shuts down.
+    /// The server has no more WAL on this timeline, or shuts down.
     ByServer,
-    /// We want no more.
+    /// The receiver was stopped, or the end position is reached.
     Stop,
 }
 
 /// What follows a timeline's stream.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+#[expect(clippy::large_enum_variant, reason = "only one value exists at a time")]
 enum Next {
     Timeline(ReplicationConnection, NextTimeline),
     Stopped(Stopped),
@@ -74,17 +74,17 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let NextTimeline { timeline, switchpoint } = next;
             self.report_branched_behind(segment.timeline(), next);
             (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
-            // From the start of its segment, so that the new timeline's first file is whole.
+            // Start at the beginning of the segment, so that the new timeline's first file is whole.
             segment = WalSegment::containing(switchpoint, timeline, plan.archive.segment_size());
         }
     }
 
-    /// Notes that everything up to there is durable.
+    /// Notes that everything before `flushed` is durable.
     pub(super) fn has_reached(&mut self, timeline: TimelineId, flushed: Lsn) {
         self.reached = self.reached.max(Some((timeline, flushed)));
     }
 
-    /// Says so if the server goes on from before what is durable here.
+    /// Reports the loss if the server's next timeline branches off before the end of the durable WAL.
     fn report_branched_behind(&mut self, timeline: TimelineId, next: NextTimeline) {
         let NextTimeline { timeline: server_timeline, switchpoint } = next;
         if let Some((reached, flushed)) = self.reached
@@ -100,7 +100,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// Begins to stream at `segment`, with its timeline's history stored before the first byte.
+    /// Stores the history of `segment`'s timeline, then starts the stream at `segment`.
     async fn begin(
         &mut self,
         mut connection: ReplicationConnection,
@@ -125,7 +125,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let started = started.map_err(|error| {
             explain(error, start, timeline, plan.server.system.xlog_pos, self.options.slot.as_deref())
         })?;
-        // Where each commit waits for an fsync, that is worth writing each segment twice.
+        // A commit waits for each fsync of a synchronous receiver. An fsync of a file filled with zeros is quicker,
+        // which is worth writing each segment twice.
         let fill = if self.options.synchronous { Fill::Zeros } else { Fill::Allocate };
         let archive = plan.archive.clone().with_fsyncs(self.progress.fsyncs()).with_fill(fill);
         let compressor = self.compressor.as_ref().map(Compressor::limit);
@@ -141,7 +142,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok((started, WriteQueue::new(disk, checker, start, &self.options)))
     }
 
-    /// Streams one timeline to its end, or until we stop.
+    /// Streams one timeline to its end, or until the receiver stops.
     async fn stream_timeline(
         &mut self,
         mut stream: WalStream,
@@ -154,7 +155,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         stream.set_status_interval(self.options.status_interval);
         queue.report(&mut stream)?;
         let ended = self.stream(&mut stream, &mut queue, stop).await;
-        // Whatever has come is kept, also when the connection is lost.
+        // Received WAL is kept, also when the connection is lost.
         let closed = self.close(&mut stream, queue).await;
         if let Ok((flushed, _)) = &closed {
             self.has_reached(timeline, *flushed);
@@ -171,7 +172,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let finish = timeout(FINISH_TIMEOUT, stream.finish());
         match ended {
             Ended::Stop => {
-                // The archive is in order; whether the server says goodbye does not matter.
+                // The archive is in order, so the server's answer does not matter.
                 let _ = finish.await;
                 Ok(Next::Stopped(self.stopped_at(flushed, timeline, partial)))
             }
@@ -199,7 +200,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let (limit, ask_after) = (self.options.receive_timeout, self.options.ask_after);
         let mut silence = Silence::new(limit, ask_after);
         loop {
-            // Before the first message as well: an idle server has none for us.
+            // Check before the first message as well: an idle server may send none.
             if self.options.end_position.is_some_and(|end| stream.received() >= end) {
                 return Ok(Ended::Stop);
             }
@@ -209,7 +210,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let retry_at = queue.retry_at();
             let (job, room) = queue.job_and_room();
             tokio::select! {
-                // In this order: a job begins when there is nothing more to be read at once.
+                // The order matters: a job starts only when nothing more can be read without waiting.
                 biased;
                 () = stopped(stop) => return Ok(Ended::Stop),
                 done = job.result() => self.on_job_done(stream, queue, done?).await?,
@@ -252,7 +253,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
     }
 
-    /// Takes a job's result over and tells the server what it may know.
+    /// Applies a job's result, and reports the new positions to the server.
     async fn on_job_done(
         &mut self,
         stream: &mut WalStream,
@@ -277,8 +278,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         Ok(())
     }
 
-    /// Writes what is left, makes it durable and leaves the segment in progress as a partial file. How far it
-    /// is durable, and whether there is a partial file.
+    /// Writes the remaining WAL, makes it durable and leaves the segment in progress as a partial file. Returns the
+    /// end of the durable WAL, and whether a partial file was left.
     async fn close(
         &mut self,
         stream: &mut WalStream,
@@ -290,7 +291,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.progress.stored(queue.written(), queue.safe());
         }
         queue.report(stream)?;
-        // A lost connection, or a frozen server, cannot be told any more.
+        // The status cannot reach the server if the connection is lost or the server is frozen.
         let _ = timeout(FINISH_TIMEOUT, stream.send_status()).await;
         let flushed = queue.safe();
         let begun = queue.written();
@@ -313,14 +314,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-/// Waits until then, or not at all: a timer that is set to now returns up to a millisecond later.
+/// Waits until `time`. Without a time it returns at once: a timer set to now returns up to a millisecond later.
 async fn sleep_unless_due(time: Option<Instant>) {
     if time.is_some() {
         sleep_until(time).await;
     }
 }
 
-/// The next failure of the compressor; never without one.
+/// Returns the next failure of the compressor. Without a compressor it never returns.
 async fn compress_failure(compressor: &mut Option<Compressor>) -> CompressFailure {
     match compressor {
         Some(compressor) => compressor.failure().await,
@@ -328,7 +329,7 @@ async fn compress_failure(compressor: &mut Option<Compressor>) -> CompressFailur
     }
 }
 
-/// Whether the next timeline can follow what was received of this one.
+/// Refuses a next timeline that is not newer, or that begins after the end of the received WAL.
 fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result<(), Refusal> {
     if next.timeline > timeline && next.switchpoint <= received {
         return Ok(());
@@ -339,10 +340,10 @@ fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result
 /// The time since the server's last message.
 pub(super) struct Silence {
     limit: Option<Duration>,
-    /// When to ask: at half of the limit, or earlier.
+    /// The silence after which the receiver requests a keepalive: half of the limit, or less.
     ask_after: Option<Duration>,
     since: Instant,
-    /// Whether the server was asked.
+    /// Whether a keepalive was requested.
     pub(super) asked: bool,
 }
 
@@ -353,7 +354,7 @@ impl Silence {
         Self { limit, ask_after, since: Instant::now(), asked: false }
     }
 
-    /// Returns when it is time to ask, and then when it is time to give up.
+    /// Returns when a keepalive is to be requested, and once it was requested, when the receiver is to give up.
     pub(super) async fn next_step(&self) {
         let after = if self.asked { self.limit } else { self.ask_after };
         sleep_until(after.map(|after| self.since + after)).await;
