@@ -17,15 +17,15 @@ pub enum ReceiveError {
     Archive(ArchiveError),
     /// The server sent WAL that is damaged, or was damaged on the way.
     Damage(WalDamage),
-    /// To go on would lose WAL or mix two histories in one archive.
+    /// Going on would lose WAL, or mix two histories in one archive.
     Refused(Box<Refusal>),
     /// The server closed the stream in order to shut down.
     ServerShutdown,
-    /// A thread of ours ended by a panic: a bug.
+    /// A thread of the receiver panicked: a bug.
     Internal(String),
 }
 
-/// A state of affairs in which going on would lose WAL or mix histories. Somebody has to decide.
+/// Why the receiver refuses to go on: it would lose WAL or mix histories. A person has to decide.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -51,7 +51,7 @@ pub enum Refusal {
     SlotLost {
         /// The slot.
         slot: String,
-        /// What the server said, unless it is known from its list of slots.
+        /// The server's message; `None` if the receiver read the loss from the server's list of slots.
         message: Option<String>,
     },
     /// The archive's segments are of another size than the server's.
@@ -78,14 +78,14 @@ pub enum Refusal {
         timeline: TimelineId,
         /// The server's timeline.
         server_timeline: TimelineId,
-        /// Where the server's history left the archive's timeline, if it was ever on it.
+        /// Where the server's history left the archive's timeline; `None` if it never was on that timeline.
         switchpoint: Option<Lsn>,
     },
-    /// The server sent the same damaged WAL twice.
+    /// The server sent damaged WAL each time that the receiver fetched it: twice, or 8 times from a standby.
     Damage(WalDamage),
-    /// More complete segments at the archive's end are damaged than are received again unasked.
+    /// More complete segments at the archive's end are damaged than the receiver fetches again by itself.
     ArchiveDamage {
-        /// The newest of those that would be left.
+        /// The newest damaged segment beyond those.
         segment: WalSegment,
         /// What is wrong with it.
         damage: WalDamage,
@@ -125,19 +125,19 @@ impl ReceiveError {
         }
     }
 
-    /// Whether another attempt could succeed without anybody doing something here.
+    /// Whether another attempt could succeed without a change to the receiver's configuration or archive.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
         match self {
             Self::ServerShutdown | Self::Damage(_) => true,
             Self::Connection(Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_)) => false,
             Self::Connection(error) => match error.sqlstate() {
-                // The slot does not exist, or its name cannot.
+                // The slot does not exist, or no slot can have its name.
                 Some(SqlState::UNDEFINED_OBJECT | SqlState::INVALID_NAME) => false,
                 _ => !error.is_authentication(),
             },
-            // Somebody frees some space: a history, or the note of a gap, waits for it as WAL does. What somebody took
-            // away is fetched again.
+            // Space may become free: a history, or the note of a gap, waits for space as WAL does. A file that another
+            // process changed or moved away is fetched again.
             Self::Archive(error) => error.is_out_of_space() || matches!(error, ArchiveError::Changed { .. }),
             Self::Refused(_) | Self::Internal(_) => false,
         }

@@ -6,11 +6,11 @@ use crate::client::ServerName;
 use crate::types::{Lsn, ServerVersion, SystemId, TimelineId};
 use crate::wal::{WalDamage, WalSegment};
 
-/// What happens while receiving, for whoever watches. One per change of state, never one per message.
+/// What happens while receiving. A receiver reports one event per change of state, never one per message.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ReceiverEvent<'a> {
-    /// A server was connected to.
+    /// The receiver connected to a server.
     Connected {
         /// Its name.
         server: &'a ServerName,
@@ -23,21 +23,21 @@ pub enum ReceiverEvent<'a> {
     },
     /// A file of the archive is not what its name says.
     ArchiveWarning(&'a ArchiveWarning),
-    /// The newest segments are not here any more; the state file tells where to go on.
+    /// The newest segments are not in the archive any more. The receiver goes on from the state file's position.
     Resumed {
         /// The last byte + 1 that was durable.
         flushed: Lsn,
         /// Its timeline.
         timeline: TimelineId,
     },
-    /// What the slot keeps could not be found out. Receiving begins at the server's current segment.
+    /// The receiver could not find out what WAL the slot keeps. It begins at the server's current segment.
     SlotUnknown {
         /// The slot.
         slot: &'a str,
-        /// Why a session of SQL could not tell.
+        /// Why the SQL session failed.
         error: &'a ReceiveError,
     },
-    /// The server does not have this WAL any more, and it was noted that it is missing.
+    /// The server does not have this WAL any more, and the receiver noted the gap.
     GapAccepted(AcceptedGap),
     /// A complete segment at the end of the archive is damaged, and is received again.
     ArchiveDamage {
@@ -73,22 +73,22 @@ pub enum ReceiverEvent<'a> {
         /// Where it branched off.
         switchpoint: Lsn,
     },
-    /// The server's timeline branched off before the end of what was received: it was promoted before it had all of
-    /// that, and commits that may have been acknowledged are not on it. Their WAL stays where it is, in the partial
-    /// file of the timeline that was left. Told at each connection until WAL of the new timeline is durable.
+    /// The server's timeline branched off before the end of the received WAL: the server was promoted before it had all
+    /// of that WAL. Commits that may have been acknowledged are not on the new timeline. Their WAL stays in the partial
+    /// file of the old timeline. Reported at each connection until WAL of the new timeline is durable.
     BranchedBehind {
         /// The timeline that was received.
         timeline: TimelineId,
         /// Everything before this was durable.
         flushed: Lsn,
-        /// Where it was left.
+        /// Where the new timeline branched off.
         switchpoint: Lsn,
         /// The server's timeline.
         server_timeline: TimelineId,
     },
-    /// There is no space for more WAL. Nothing is lost; the server keeps it meanwhile if there is a slot.
+    /// The archive's file system has no space for more WAL. Nothing is lost: with a slot, the server keeps the WAL.
     OutOfSpace {
-        /// What could not be written.
+        /// The error of the write that failed.
         error: &'a ArchiveError,
         /// When it is tried again.
         retry_in: Duration,
@@ -100,15 +100,15 @@ pub enum ReceiverEvent<'a> {
         /// When it is tried again.
         retry_in: Duration,
     },
-    /// The server sent damaged WAL. Nothing of it was acknowledged; it is fetched once more, and from a standby, which
-    /// may not have it yet, some times.
+    /// The server sent damaged WAL. None of it was acknowledged. The receiver fetches it once more, or several times from
+    /// a standby, which may not have the right WAL yet.
     Damage {
-        /// What, and where.
+        /// What is wrong, and where.
         damage: WalDamage,
         /// When it is fetched again.
         retry_in: Duration,
     },
-    /// The archive's file system has no locks, so that nothing keeps another process from receiving into it.
+    /// The archive's file system has no locks, so another process could receive into the archive too.
     NotLocked(&'a ArchiveError),
     /// WAL of this server version cannot be checked.
     Unchecked(ServerVersion),

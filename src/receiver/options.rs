@@ -12,33 +12,34 @@ pub struct ReceiverOptions {
     pub directory: PathBuf,
     /// The slot that keeps the WAL on the server until it is durable here.
     pub slot: Option<String>,
-    /// Stop once everything up to here is received.
+    /// Stop once everything before this position is received.
     pub end_position: Option<Lsn>,
-    /// How often the server is told where we are even if it does not ask; `None` for never.
+    /// How often the receiver reports its positions to the server without a request; `None` for never.
     pub status_interval: Option<Duration>,
     /// Make every run of WAL durable and report it at once, as a synchronous standby has to.
     pub synchronous: bool,
-    /// Whether a lost connection is an error instead of being made again.
+    /// Whether a lost connection ends the receiver with an error, instead of a new connection.
     pub no_loop: bool,
     /// Check every page and record before it is stored. WAL of servers other than 10 to 18 is not checked.
     pub check_wal: bool,
-    /// How long the server may be silent. At half this time it is asked for a sign of life. `None` for ever.
+    /// How long the server may be silent. At half this time the receiver requests a keepalive. `None` for ever.
     pub receive_timeout: Option<Duration>,
-    /// Keep a state file in the archive: see [`ArchiveState`](crate::archive::ArchiveState). What expects a directory of `pg_receivewal` may
-    /// not expect it.
+    /// Keep a state file in the archive: see [`ArchiveState`](crate::archive::ArchiveState). Tools that
+    /// expect a directory of `pg_receivewal` may not expect this file.
     pub state_file: bool,
-    /// If the server does not have the next WAL any more, go on with what it has, and note the gap in the state
-    /// file.
+    /// If the server does not have the next WAL any more, go on with the WAL that the server has, and note the gap in
+    /// the state file.
     pub accept_gap: bool,
-    /// How many bytes of the archive's file system have to stay free: with less, no segment is begun.
+    /// How many bytes of the archive's file system have to stay free. With less free space, no segment is begun.
     pub min_free: u64,
-    /// How long the server may be silent before it is asked for a sign of life, if that is to be sooner than at
-    /// half the receive timeout: for who has to know earlier that the connection is alive, such as a watchdog.
+    /// How long the server may be silent before the receiver requests a keepalive, if that is to be sooner than at
+    /// half the receive timeout. A watchdog, for example, has to know earlier that the connection is alive.
     pub ask_after: Option<Duration>,
-    /// How many bytes of WAL may be in memory that were received and not written yet. Half of them are written at
-    /// a time: the fewer, the more processor time that takes. 256 KiB is the least.
+    /// How many bytes of received WAL may wait in memory to be written. Half of them are written at a time. A smaller
+    /// buffer takes more processor time. 256 KiB is the least.
     pub buffer: usize,
-    /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for it.
+    /// Compress segments after they are complete. The segment in progress is plain, and nothing waits for
+    /// the compression.
     pub compress: Option<Compress>,
 }
 
@@ -65,8 +66,8 @@ impl ReceiverOptions {
         }
     }
 
-    /// Whether flushed positions are reported. Without a slot nobody waits for them, and a receiver that
-    /// reports them could count as a synchronous standby unasked.
+    /// Whether the receiver reports flushed positions. Without a slot the server does not need them, and a receiver
+    /// that reports them could become a synchronous standby against the user's wish.
     pub(super) fn reports_flush(&self) -> bool {
         self.slot.is_some() || self.synchronous
     }

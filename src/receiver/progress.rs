@@ -1,4 +1,4 @@
-//! What a receiver is doing and how far it is, for whoever looks from outside.
+//! What a receiver is doing and how far it is, for other tasks and threads.
 
 use core::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
@@ -15,15 +15,15 @@ use crate::wal::WalSegment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReceiverState {
-    /// It connects, finds out where to begin, or waits for the stream's first message.
+    /// The receiver connects, finds out where to begin, or waits for the stream's first message.
     Connecting,
-    /// The stream is alive: WAL or a keepalive has come since it was begun.
+    /// The stream is alive: WAL or a keepalive has come since the stream began.
     Streaming,
-    /// The stream is alive, and there is no space for what has come.
+    /// The stream is alive, but the file system has no space for the received WAL.
     OutOfSpace,
     /// The connection was lost, or could not be made again; another attempt follows.
     Disconnected,
-    /// It has ended, or was not run yet.
+    /// The receiver has ended, or was not run yet.
     Idle,
 }
 
@@ -47,11 +47,12 @@ impl ReceiverState {
 
 /// The figures of a receiver while it runs. See [`Receiver::progress`](super::Receiver::progress).
 ///
-/// The receiver stores each figure when it changes, without a lock and without waiting: reading them, however
-/// often, does not slow it. Figures are read one after another and so may be of neighbouring moments.
+/// The receiver stores each figure when it changes, without a lock and without waiting. Reading the figures,
+/// however often, does not slow the receiver. Figures are read one after another, so they may be of neighbouring
+/// moments.
 #[derive(Debug)]
 pub struct ReceiverProgress {
-    /// What the times below count from, in microseconds; 0 is never.
+    /// The start of the times below, which are in microseconds since then; 0 means never.
     epoch: Instant,
     state: watch::Sender<ReceiverState>,
     timeline: AtomicU32,
@@ -79,17 +80,17 @@ pub struct ReceiverProgress {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReceiverFigures {
-    /// What it is doing.
+    /// What the receiver is doing.
     pub state: ReceiverState,
     /// The timeline that is received.
     pub timeline: Option<TimelineId>,
     /// The segment that the next byte belongs to.
     pub segment: Option<WalSegment>,
-    /// Everything before this has come.
+    /// Everything before this was received.
     pub received: Lsn,
     /// Everything before this is in a file.
     pub written: Lsn,
-    /// Everything before this is durable and, unless that is switched off, was found right.
+    /// Everything before this is durable and, unless the check is switched off, was checked.
     pub flushed: Lsn,
     /// How long ago `flushed` moved.
     pub since_flushed: Option<Duration>,
@@ -99,9 +100,9 @@ pub struct ReceiverFigures {
     pub server_time: Option<PgTimestamp>,
     /// How long ago the last message came.
     pub since_message: Option<Duration>,
-    /// How long ago everything that the server had told of was in a file here; zero while it is.
+    /// How long ago the archive's files last had all WAL that the server had announced; zero while they have it.
     pub behind: Duration,
-    /// Whether the stream is not read at the moment, because the disk has to catch up first.
+    /// Whether the receiver does not read the stream now, because the disk has to catch up first.
     pub waits_for_disk: bool,
     /// Bytes of WAL received.
     pub bytes: u64,
@@ -118,14 +119,14 @@ pub struct ReceiverFigures {
 }
 
 impl ReceiverFigures {
-    /// Bytes that the server has and no file here; what the server has written since its last message is not
-    /// known of.
+    /// Bytes that the server has and the archive's files do not. Bytes that the server has written since its last
+    /// message are not counted.
     #[must_use]
     pub fn lag_bytes(&self) -> u64 {
         self.server_end.saturating_sub(self.written)
     }
 
-    /// Bytes that the server has and that are not durable here.
+    /// Bytes that the server has and that are not durable in the archive.
     #[must_use]
     pub fn flush_lag_bytes(&self) -> u64 {
         self.server_end.saturating_sub(self.flushed)
@@ -133,7 +134,7 @@ impl ReceiverFigures {
 }
 
 impl ReceiverProgress {
-    /// Of a receiver that was not run yet.
+    /// Returns the figures of a receiver that was not run yet.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -159,13 +160,13 @@ impl ReceiverProgress {
         }
     }
 
-    /// What it is doing now, and a way to hear when that changes.
+    /// Returns what the receiver is doing now, and a way to wait for changes.
     #[must_use]
     pub fn state(&self) -> watch::Receiver<ReceiverState> {
         self.state.subscribe()
     }
 
-    /// The figures as they are now.
+    /// Reads the figures as they are now.
     #[must_use]
     pub fn figures(&self) -> ReceiverFigures {
         let since = |at: &AtomicU64| {
@@ -209,7 +210,7 @@ impl ReceiverProgress {
     }
 
     pub(super) fn enter(&self, state: ReceiverState) {
-        // Most calls change nothing, and then nobody needs to be woken.
+        // Most calls change nothing, and then no waiting task needs to be woken.
         if *self.state.borrow() != state {
             self.state.send_replace(state);
         }
@@ -228,7 +229,7 @@ impl ReceiverProgress {
         self.damages.fetch_add(1, Relaxed);
     }
 
-    /// A timeline is streamed from the start of this segment.
+    /// Sets the positions to the start of this segment, from which its timeline is streamed.
     pub(super) fn begins(&self, first: WalSegment) {
         self.timeline.store(first.timeline().get(), Relaxed);
         self.segment_size.store(first.size().bytes(), Relaxed);
@@ -237,7 +238,7 @@ impl ReceiverProgress {
         }
     }
 
-    /// A message of the stream has come, and with it WAL up to `received`.
+    /// Notes a message of the stream, and the WAL up to `received` that came with it.
     pub(super) fn heard(&self, bytes: usize, received: Lsn, server_end: Lsn, server_time: PgTimestamp) {
         self.bytes.fetch_add(bytes as u64, Relaxed);
         self.received.store(received.get(), Relaxed);
@@ -250,19 +251,19 @@ impl ReceiverProgress {
         self.note_level();
     }
 
-    /// There is space again, if there was none.
+    /// Notes that the file system has space, which ends the state "out of space".
     pub(super) fn has_space(&self) {
         if *self.state.borrow() == ReceiverState::OutOfSpace {
             self.enter(ReceiverState::Streaming);
         }
     }
 
-    /// Segments were completed.
+    /// Counts completed segments.
     pub(super) fn finished(&self, segments: usize) {
         self.segments.fetch_add(segments as u64, Relaxed);
     }
 
-    /// The disk has done some of its work.
+    /// Notes how far WAL is written and durable.
     pub(super) fn stored(&self, written: Lsn, flushed: Lsn) {
         self.written.store(written.get(), Relaxed);
         if self.flushed.swap(flushed.get(), Relaxed) != flushed.get() {
@@ -319,7 +320,7 @@ mod tests {
         assert!(state.has_changed().unwrap());
         assert_eq!(*state.borrow_and_update(), ReceiverState::Streaming);
         progress.heard(5, lsn(0x30_0005), lsn(0x30_0010), PgTimestamp::from_micros(8));
-        assert!(!state.has_changed().unwrap(), "only a change wakes whoever waits for one");
+        assert!(!state.has_changed().unwrap(), "only a change wakes a waiting task");
         let figures = progress.figures();
         assert_eq!((figures.received, figures.bytes), (lsn(0x30_0005), 5));
         assert_eq!(figures.server_time, Some(PgTimestamp::from_micros(8)));
