@@ -243,6 +243,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let patience = self.options.receive_timeout;
             let prepare = async {
                 let mut plan = self.prepare(&mut connection, *gap).await?;
+                let archive = plan.archive.clone();
+                // A left-over file that cannot be removed does no harm.
+                on_disk(move || Ok(drop(archive.remove_left_over()))).await?;
                 self.note_start(&mut plan).await?;
                 // A gap is accepted once: after the next lost connection, the server must continue the archive.
                 *gap = None;

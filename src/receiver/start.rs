@@ -88,12 +88,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let directory = self.options.directory.clone();
         let (lock, archive) = on_disk(move || {
             let archive = Archive::open(&directory, segment_size)?.with_group_access(group_access);
-            let lock = archive.lock();
-            if !lock.as_ref().is_err_and(ArchiveError::is_refusal) {
-                // A left-over file that cannot be removed does no harm.
-                let _ = archive.remove_left_over();
-            }
-            Ok((lock, archive))
+            Ok((archive.lock(), archive))
         })
         .await?;
         let lock = match lock {
