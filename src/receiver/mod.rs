@@ -244,8 +244,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let prepare = async {
                 let mut plan = self.prepare(&mut connection, *gap).await?;
                 let archive = plan.archive.clone();
-                // A left-over file that cannot be removed does no harm.
-                on_disk(move || Ok(drop(archive.remove_left_over()))).await?;
+                on_disk(move || {
+                    // A left-over file that cannot be removed does no harm.
+                    let _ = archive.remove_left_over();
+                    Ok(())
+                })
+                .await?;
                 self.note_start(&mut plan).await?;
                 // A gap is accepted once: after the next lost connection, the server must continue the archive.
                 *gap = None;
