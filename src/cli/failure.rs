@@ -121,12 +121,7 @@ impl Failure {
     /// # Errors
     /// If the code is not 0.
     pub(super) fn exit(code: u8) -> Result<(), Self> {
-        if code == 0 { Ok(()) } else { Err(Self::check(code)) }
-    }
-
-    /// A result that `check` has printed already.
-    pub(super) fn check(code: u8) -> Self {
-        Self::new(Kind::Check(code), "").already_reported()
+        if code == 0 { Ok(()) } else { Err(Self::new(Kind::Check(code), "").already_reported()) }
     }
 
     /// What is wrong, without the hint.

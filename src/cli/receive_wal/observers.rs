@@ -50,7 +50,7 @@ impl Observers {
         let due = due.into_iter().flatten().min();
         let changed = tokio::select! {
             () = registry.changed() => true,
-            () = sleep_until(due) => false,
+            () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => false,
         };
         let servers = registry.show();
         if let Some(progress) = &mut self.progress {
@@ -95,12 +95,5 @@ impl Observers {
         if let Some(metrics) = &mut self.metrics {
             metrics.finish(&registry.show(), &self.report).await;
         }
-    }
-}
-
-async fn sleep_until(due: Option<Instant>) {
-    match due {
-        Some(due) => tokio::time::sleep_until(due.into()).await,
-        None => core::future::pending().await,
     }
 }
