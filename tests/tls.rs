@@ -305,6 +305,40 @@ fn an_ordinary_certificate_is_no_authority() {
 }
 
 #[test]
+fn an_authority_vouches_by_a_common_name_only_within_its_name_constraints() {
+    let root = Authority::new("root", Key::P256);
+    let elsewhere = "permitted;DNS:good.example";
+    for (constraints, request, outcome) in [
+        (elsewhere, Request::new(HOST), "WrongName"),
+        ("permitted;DNS:example", Request::new(HOST), "tls"),
+        ("excluded;DNS:example", Request::new(HOST), "WrongName"),
+        ("excluded;DNS:good.example", Request::new(HOST), "tls"),
+        ("permitted;IP:192.0.2.0/255.255.255.0", Request::new(HOST), "tls"),
+        // The alternative names are webpki's business.
+        (elsewhere, Request { alternative_names: "DNS:db1.example", ..Request::new("a") }, "Untrusted"),
+        (elsewhere, Request { alternative_names: "IP:192.0.2.1", ..Request::new(HOST) }, "WrongName"),
+        (elsewhere, Request::new("*.example"), "WrongName"),
+    ] {
+        let authority = root.constrained("between", constraints);
+        let below = authority.subordinate("below");
+        for (issuer, trusted) in [
+            (&authority, root.certificate()),
+            (&below, root.certificate()),
+            (&below, authority.certificate()),
+        ] {
+            let cluster = with_tls(&servers::packaged(), &issuer.issue(request)).start();
+            let home = Home::new();
+            home.put("root.crt", &trusted);
+            let found = home.outcome(&cluster, "sslmode=verify-full");
+            assert_eq!(found, outcome, "{constraints} {request:?}");
+            let found = home.outcome(&cluster, "sslmode=verify-ca");
+            let chain = if outcome == "Untrusted" { "Untrusted" } else { "tls" };
+            assert_eq!(found, chain, "{constraints} {request:?}");
+        }
+    }
+}
+
+#[test]
 fn intermediate_certificates_come_from_the_server() {
     let root = Authority::new("root", Key::P384);
     let identity = root.subordinate("between").issue(Request::new(HOST));

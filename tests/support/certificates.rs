@@ -72,6 +72,9 @@ pub struct Request<'a> {
     /// Whether the certificate has expired.
     pub is_expired: bool,
     pub is_authority: bool,
+    /// The names that an authority may vouch for, as OpenSSL's configuration has them:
+    /// `permitted;DNS:good.example`; empty for any.
+    pub name_constraints: &'a str,
     /// Whether the certificate is of version 1, without extensions, as PostgreSQL's manual long described.
     pub is_version_1: bool,
 }
@@ -85,6 +88,7 @@ impl<'a> Request<'a> {
             key: Key::P256,
             is_expired: false,
             is_authority: false,
+            name_constraints: "",
             is_version_1: false,
         }
     }
@@ -123,7 +127,13 @@ impl Authority {
 
     /// An authority that this one vouches for.
     pub fn subordinate(&self, common_name: &str) -> Self {
-        let identity = self.issue(Request { is_authority: true, ..Request::new(common_name) });
+        self.constrained(common_name, "")
+    }
+
+    /// An authority that this one vouches for, as long as it keeps to these names.
+    pub fn constrained(&self, common_name: &str, name_constraints: &str) -> Self {
+        let request = Request { is_authority: true, name_constraints, ..Request::new(common_name) };
+        let identity = self.issue(request);
         Self::with(&identity, Key::P256, identity.certificate.clone())
     }
 
@@ -149,7 +159,13 @@ impl Authority {
             false => vec!["ca", "-batch", "-notext", "-config", "config"],
         };
         if request.is_authority {
-            arguments.extend_from_slice(&["-extensions", "authority"]);
+            let constraints = match request.name_constraints {
+                "" => String::new(),
+                names => format!("nameConstraints = critical,{names}\n"),
+            };
+            fs::write(dir.join("authority"), [AUTHORITY, &constraints].concat())
+                .expect("the directory is ours");
+            arguments.extend_from_slice(&["-extfile", "authority", "-extensions", "authority"]);
         }
         if request.is_expired && !request.is_version_1 {
             arguments.extend_from_slice(&["-startdate", "20200101000000Z", "-enddate", "20201231000000Z"]);
@@ -196,11 +212,14 @@ crl_extensions = crl
 commonName = supplied
 [server]
 basicConstraints = CA:FALSE
+[crl]
+authorityKeyIdentifier = keyid:always
+";
+
+const AUTHORITY: &str = "
 [authority]
 basicConstraints = critical,CA:TRUE
 keyUsage = critical,keyCertSign,cRLSign
-[crl]
-authorityKeyIdentifier = keyid:always
 ";
 
 /// Converts an input by `openssl`, such as a key into another form.

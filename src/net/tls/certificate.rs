@@ -122,6 +122,13 @@ impl<'a> Certificate<'a> {
         Ok(found)
     }
 
+    /// The contents of the constraints on the names for which this authority may issue certificates.
+    pub(super) fn name_constraints(&self) -> Result<Option<&'a [u8]>, BadDer> {
+        let extensions = self.extensions()?;
+        let constraints = extensions.iter().find(|extension| extension.id == NAME_CONSTRAINTS);
+        constraints.map(|extension| Der::new(extension.value).take(SEQUENCE)).transpose()
+    }
+
     /// Whether this is the certificate of an authority that may issue any server's certificate. False if it
     /// restricts the names or purposes of the certificates that it issues.
     pub(super) fn is_plain_authority(&self) -> bool {

@@ -7,6 +7,7 @@
 //! | `roots` | trusted and revoked certificates |
 //! | `version_1` | server certificates of version 1, which webpki refuses |
 //! | `names` | the names in a certificate, compared as libpq compares them |
+//! | `name_constraints` | what an authority may vouch for by a common name |
 //! | `algorithms` | the supported signature algorithms |
 //! | `identity`, `encrypted_key` | the client's certificate and its key |
 //! | `end_point` | the hash for channel binding |
@@ -32,6 +33,8 @@ mod files;
 mod identity;
 #[cfg(feature = "tls")]
 mod key_log;
+#[cfg(feature = "tls")]
+mod name_constraints;
 #[cfg(feature = "tls")]
 mod names;
 #[cfg(feature = "tls")]

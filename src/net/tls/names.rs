@@ -6,6 +6,7 @@ use std::string::{String, ToString as _};
 
 use super::certificate::Certificate;
 use super::der::{BadDer, implicit};
+use super::name_constraints::NameConstraints;
 use super::{TlsError, TlsErrorKind};
 use crate::conninfo::parse_ipv4;
 
@@ -17,7 +18,13 @@ const IP_ADDRESS: u8 = implicit(7);
 ///
 /// The alternative names count. The common name counts only if no alternative name is of the host's kind,
 /// which is either name or address. A host that is an address may also be given as a name, digit for digit.
-pub(super) fn check(certificate: &Certificate<'_>, host: &str) -> Result<(), TlsError> {
+/// The common name also has to be within the constraints of the authorities; webpki has compared these with
+/// the alternative names already.
+pub(super) fn check(
+    certificate: &Certificate<'_>,
+    host: &str,
+    constraints: &NameConstraints,
+) -> Result<(), TlsError> {
     let ip = ip_address(host);
     let host_kind = if ip.is_some() { IP_ADDRESS } else { DNS_NAME };
     let mut uses_common_name = true;
@@ -36,7 +43,16 @@ pub(super) fn check(certificate: &Certificate<'_>, host: &str) -> Result<(), Tls
     }
     if uses_common_name && let Some(name) = certificate.common_name().map_err(bad_names)? {
         if matches_name(name, host, ip.is_some())? {
-            return Ok(());
+            if constraints.allow_common_name(host, ip.is_some()) {
+                return Ok(());
+            }
+            let name = printable(name);
+            return Err(TlsError::new(
+                TlsErrorKind::WrongName,
+                format!(
+                    "server certificate for \"{name}\" is outside of the name constraints of its authority"
+                ),
+            ));
         }
         examined.add(|| printable(name));
     }
@@ -127,7 +143,8 @@ mod tests {
     fn check_names(common_name: &str, names: &[(u8, &[u8])], host: &str) -> Result<(), String> {
         let common_name = Some(common_name.as_bytes()).filter(|name| !name.is_empty());
         let der = with_names(common_name, names);
-        check(&Certificate::parse(&der).unwrap(), host).map_err(|error| error.to_string())
+        check(&Certificate::parse(&der).unwrap(), host, &NameConstraints::default())
+            .map_err(|error| error.to_string())
     }
 
     fn dns(name: &str) -> (u8, &[u8]) {

@@ -14,6 +14,8 @@ use webpki::{
 
 use super::algorithms::Algorithms;
 use super::certificate::Certificate;
+use super::der::BadDer;
+use super::name_constraints::NameConstraints;
 use super::{TlsError, TlsErrorKind, files, version_1};
 use crate::conninfo::{RootCertificates, SslMode, TlsConfig, TlsFile};
 
@@ -60,14 +62,14 @@ impl Roots {
     }
 
     /// Checks that a chain leads from the server's certificate to a trusted one, and that all of it is valid
-    /// now.
+    /// now. Returns the constraints on names of the chain's authorities.
     pub(super) fn verify(
         &self,
         server: &CertificateDer<'_>,
         others: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: Algorithms,
-    ) -> Result<(), TlsError> {
+    ) -> Result<NameConstraints, TlsError> {
         let certificate = Certificate::parse(server).map_err(|_| untrusted("it cannot be read"))?;
         let is_trusted_itself = self.certificates.contains(server);
         if !is_trusted_itself && certificate.version != 1 {
@@ -81,7 +83,7 @@ impl Roots {
             ));
         }
         if is_trusted_itself || version_1::is_trusted(&certificate, others, &self.anchors, now, algorithms) {
-            return Ok(());
+            return Ok(NameConstraints::default());
         }
         Err(untrusted(describe(&webpki::Error::UnknownIssuer)))
     }
@@ -92,7 +94,7 @@ impl Roots {
         others: &[CertificateDer<'_>],
         now: UnixTime,
         algorithms: Algorithms,
-    ) -> Result<(), TlsError> {
+    ) -> Result<NameConstraints, TlsError> {
         let lists: Option<Vec<_>> = self.revoked.as_ref().map(|lists| lists.iter().collect());
         let revocation = lists.as_ref().map(|lists| RevocationOptionsBuilder::new(lists)).transpose();
         let revocation = revocation.map_err(|_| untrusted("unable to get certificate CRL"))?.map(|options| {
@@ -104,17 +106,23 @@ impl Roots {
         });
         let server = EndEntityCert::try_from(server).map_err(|error| untrusted(describe(&error)))?;
         let algorithms = algorithms.for_certificates();
-        let verified = server.verify_for_usage(
-            &algorithms,
-            &self.anchors,
-            others,
-            now,
-            KeyUsage::server_auth(),
-            revocation,
-            None,
-        );
-        verified.map(|_| ()).map_err(|error| untrusted(describe(&error)))
+        let usage = KeyUsage::server_auth();
+        let path = server
+            .verify_for_usage(&algorithms, &self.anchors, others, now, usage, revocation, None)
+            .map_err(|error| untrusted(describe(&error)))?;
+        constraints_of(&path).map_err(|_| untrusted("the name constraints of an authority cannot be read"))
     }
+}
+
+fn constraints_of(path: &webpki::VerifiedPath<'_>) -> Result<NameConstraints, BadDer> {
+    let mut found = NameConstraints::default();
+    for authority in path.intermediate_certificates() {
+        found.add_authority(&authority.der())?;
+    }
+    if let Some(constraints) = &path.anchor().name_constraints {
+        found.add(constraints)?;
+    }
+    Ok(found)
 }
 
 /// The certificates of the operating system, from where OpenSSL takes them too (`SSL_CERT_FILE`,

@@ -8,6 +8,7 @@ use rustls::{CertificateError, DigitallySignedStruct, OtherError, SignatureSchem
 
 use super::algorithms::Algorithms;
 use super::certificate::Certificate;
+use super::name_constraints::NameConstraints;
 use super::roots::Roots;
 use super::{TlsError, TlsErrorKind, names};
 
@@ -31,11 +32,12 @@ impl Verifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), TlsError> {
-        if let Some(roots) = &self.roots {
-            roots.verify(server, others, now, self.algorithms)?;
-        }
+        let constraints = match &self.roots {
+            Some(roots) => roots.verify(server, others, now, self.algorithms)?,
+            None => NameConstraints::default(),
+        };
         if let Some(host) = &self.host {
-            names::check(&parse(server)?, host)?;
+            names::check(&parse(server)?, host, &constraints)?;
         }
         Ok(())
     }
