@@ -16,7 +16,10 @@ use tapster::{ConnectFailure, Error};
 #[derive(Debug)]
 pub(super) struct Failure {
     kind: Kind,
+    /// What is wrong, for people.
     message: String,
+    /// The same with the exact text of a server, for documents, if it differs.
+    exact: Option<String>,
     sqlstate: Option<SqlState>,
     /// What to do about it.
     hint: Option<Hint>,
@@ -113,7 +116,13 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), sqlstate: None, hint: None, is_reported: false }
+        Self { kind, message: message.into(), exact: None, sqlstate: None, hint: None, is_reported: false }
+    }
+
+    fn of(kind: Kind, error: &dyn core::error::Error) -> Self {
+        let message = with_causes(error);
+        let exact = Some(format!("{:#}", WithCauses(error))).filter(|exact| *exact != message);
+        Self { exact, ..Self::new(kind, message) }
     }
 
     /// Ends with this code, without printing anything.
@@ -172,7 +181,7 @@ impl Failure {
 
     /// The same failure with another message.
     pub(super) fn reworded(self, message: String) -> Self {
-        Self { message, ..self }
+        Self { message, exact: None, ..self }
     }
 
     /// The server's SQLSTATE.
@@ -203,9 +212,10 @@ impl Failure {
     /// The `error` of a document.
     pub(super) fn to_json(&self) -> Value {
         let (word, code) = self.kind.word_and_code();
+        let message = self.exact.as_ref().unwrap_or(&self.message);
         let hint = self.hint.as_ref().and_then(|hint| hint.text(Personality::Tapster));
         let sqlstate = self.sqlstate.map(|state| state.to_string());
-        json!({ "kind": word, "sqlstate": sqlstate, "message": self.message, "hint": hint, "exit": code })
+        json!({ "kind": word, "sqlstate": sqlstate, "message": message, "hint": hint, "exit": code })
     }
 
     /// The same failure with a hint.
@@ -276,7 +286,7 @@ impl From<&Error> for Failure {
             _ => Kind::Other,
         };
         let hint = error.advice().map(Hint::Advice);
-        Self { sqlstate: error.sqlstate(), hint, ..Self::new(kind, with_causes(error)) }
+        Self { sqlstate: error.sqlstate(), hint, ..Self::of(kind, error) }
     }
 }
 
@@ -288,10 +298,12 @@ impl From<PostgresError> for Failure {
 
 impl From<&PostgresError> for Failure {
     fn from(error: &PostgresError) -> Self {
-        let message = with_causes(error);
         let kind = match error {
             PostgresError::Connection(error) => return error.into(),
-            PostgresError::Failed { source, .. } => return Self::from(source).reworded(message),
+            PostgresError::Failed { source, .. } => {
+                let Self { message, exact, .. } = Self::of(Kind::Other, error);
+                return Self { message, exact, ..Self::from(source) };
+            }
             PostgresError::Conninfo(_) | PostgresError::AppName(_) => Kind::Usage,
             _ if error.is_authentication() => Kind::Authentication,
             PostgresError::ReconnectForbidden { .. }
@@ -300,14 +312,14 @@ impl From<&PostgresError> for Failure {
             _ => Kind::Other,
         };
         let hint = error.advice().map(Hint::Advice);
-        Self { sqlstate: error.sqlstate(), hint, ..Self::new(kind, message) }
+        Self { sqlstate: error.sqlstate(), hint, ..Self::of(kind, error) }
     }
 }
 
 impl From<&ArchiveError> for Failure {
     fn from(error: &ArchiveError) -> Self {
         let kind = if error.is_refusal() { Kind::Refused } else { Kind::Storage };
-        Self::new(kind, with_causes(error))
+        Self::of(kind, error)
     }
 }
 
@@ -328,15 +340,15 @@ impl From<&ReceiveError> for Failure {
         let failure = match error {
             ReceiveError::Connection(error) => error.into(),
             ReceiveError::Archive(error) => error.into(),
-            ReceiveError::Refused(_) => Self::new(Kind::Refused, with_causes(error)),
-            ReceiveError::ServerShutdown => Self::new(Kind::Connection, with_causes(error)),
-            _ => Self::other(with_causes(error)),
+            ReceiveError::Refused(_) => Self::of(Kind::Refused, error),
+            ReceiveError::ServerShutdown => Self::of(Kind::Connection, error),
+            _ => Self::of(Kind::Other, error),
         };
         Self { hint: error.advice().map(Hint::Advice), ..failure }
     }
 }
 
-/// The error with everything that caused it, in one sentence.
+/// The error with everything that caused it, in one sentence for people.
 pub(super) fn with_causes(error: &dyn core::error::Error) -> String {
     WithCauses(error).to_string()
 }
@@ -358,7 +370,9 @@ mod tests {
     #[test]
     fn a_message_of_the_server_is_not_searched_for_hints() {
         let message = "bad value \"hint: x\"\nhint: not ours";
-        let error = Failure::from(said(message)).to_json();
+        let failure = Failure::from(said(message));
+        assert!(failure.full_text().contains("\"hint: x\"\n| hint: not ours"), "{}", failure.full_text());
+        let error = failure.to_json();
         assert!(error["message"].as_str().unwrap().contains(message), "{error}");
         assert_eq!(error["hint"], Value::Null);
         let error = Failure::from(ReceiveError::Connection(said(message))).to_json();

@@ -8,15 +8,17 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 
-use super::failure::Failure;
-use super::stderr;
+use tapster::types::Printable;
 
-/// Writes a line of the result.
+use super::failure::Failure;
+use super::{readable, stderr};
+
+/// Writes a line of the result, or several, safely for a terminal.
 ///
 /// # Errors
 /// [`Failure::unwritten`].
 pub(super) fn print(line: &str) -> Result<(), Failure> {
-    print_to(&mut stdout().lock(), line)
+    print_to(&mut stdout().lock(), &readable::for_people(line))
 }
 
 fn print_to(out: &mut impl Write, line: &str) -> Result<(), Failure> {
@@ -25,7 +27,7 @@ fn print_to(out: &mut impl Write, line: &str) -> Result<(), Failure> {
 
 /// Writes a document, or one event of many, as one line of the result.
 pub(super) fn print_json(document: &Value) -> Result<(), Failure> {
-    print(&document.to_string())
+    print_to(&mut stdout().lock(), &readable::for_programs(document))
 }
 
 /// As [`print_json`], for the events of a long-running command. It does not wait for a reader that hangs; that reader
@@ -52,13 +54,15 @@ pub(super) fn note_once(line: &str) {
     }
 }
 
-/// Writes rows in columns as wide as their widest cell, the first row being the headings.
+/// Writes rows in columns as wide as their widest cell, the first row being the headings. A cell is one line.
 pub(super) fn print_table(rows: &[Vec<String>]) -> Result<(), Failure> {
+    let cells = |row: &Vec<String>| row.iter().map(|cell| Printable(cell).to_string()).collect();
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|c| c.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or_default()).collect();
-    for row in rows {
+    for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         print(cells.collect::<Vec<_>>().join("  ").trim_end())?;
     }

@@ -76,15 +76,16 @@ pub(super) fn log(level: Level, text: &str, message: &str, event: &Value) {
             document[key] = value.clone();
         }
         document["message"] = message.into();
-        stderr.write_line(&document.to_string());
+        stderr.write_line(&readable::for_programs(&document));
     } else {
-        stderr.write_line(text);
+        stderr.write_line(&readable::for_people(text));
     }
 }
 
 /// Replaces the status line; an empty text removes it.
 pub(super) fn set_last_line(text: String) {
     let mut stderr = lock();
+    let text = readable::for_people(&text).into_owned();
     if stderr.last_line != text {
         stderr.last_line = text;
         stderr.write("");

@@ -10,7 +10,7 @@ use super::list::{Item, List, ListBuf, sealed};
 use super::readable::{Text, readable};
 use super::reader::Reader;
 use super::writer::{Writer, framed};
-use crate::types::SqlState;
+use crate::types::{PrintableLines, SqlState};
 
 /// The body of `ErrorResponse` (`E`) and `NoticeResponse` (`N`): fields with a code byte each.
 ///
@@ -251,7 +251,8 @@ impl fmt::Display for Severity {
 /// An error or notice of the server, owning its texts.
 ///
 /// Bytes that are not UTF-8 are replaced. `Display` gives severity, message and SQLSTATE in one line, then
-/// detail and hint on lines of their own.
+/// detail and hint on lines of their own, all by [`PrintableLines`]. Its alternate form (`{:#}`) and the fields are
+/// exactly what the server sent: do not write them to a terminal or a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ServerError {
@@ -293,12 +294,18 @@ pub struct ServerError {
 
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} (SQLSTATE {})", self.severity, self.message, self.sqlstate)?;
-        if let Some(detail) = &self.detail {
-            write!(f, "\nDETAIL: {detail}")?;
-        }
-        if let Some(hint) = &self.hint {
-            write!(f, "\nHINT: {hint}")?;
+        let write = |f: &mut fmt::Formatter<'_>, text| match f.alternate() {
+            true => f.write_str(text),
+            false => PrintableLines(text).fmt(f),
+        };
+        write!(f, "{}: ", self.severity)?;
+        write(f, &self.message)?;
+        write!(f, " (SQLSTATE {})", self.sqlstate)?;
+        for (name, text) in [("DETAIL", &self.detail), ("HINT", &self.hint)] {
+            if let Some(text) = text {
+                write!(f, "\n{name}: ")?;
+                write(f, text)?;
+            }
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use core::fmt;
 
 use crate::auth::{AuthRefused, ScramError};
 use crate::codec::{DecodeError, EncodeError, ServerError};
+use crate::types::PrintableLines;
 
 /// Why a handshake failed. An error holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,8 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Server(error) => error.fmt(f),
-            Self::OldStyleServer(text) => f.write_str(text.trim_end()),
+            Self::OldStyleServer(text) if f.alternate() => f.write_str(text.trim_end()),
+            Self::OldStyleServer(text) => PrintableLines(text.trim_end()).fmt(f),
             Self::Decode(_) => f.write_str("the server broke the protocol during the handshake"),
             Self::Encode(_) => f.write_str("a connection parameter cannot be sent"),
             Self::Unexpected { expected, got } => {

@@ -3,16 +3,18 @@ use core::fmt;
 
 /// An error and all its causes, in one sentence: `opening "x" failed: permission denied`.
 ///
-/// `Display` of an error describes only its own layer; [`source`](Error::source) returns the next one.
+/// `Display` of an error describes only its own layer; [`source`](Error::source) returns the next one. The alternate form
+/// (`{:#}`) is passed on to every layer: it shows a server's text exactly as it was sent.
 #[derive(Clone, Copy, Debug)]
 pub struct WithCauses<'a>(pub &'a dyn Error);
 
 impl fmt::Display for WithCauses<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
+        fmt::Display::fmt(self.0, f)?;
         let mut source = self.0.source();
         while let Some(cause) = source {
-            write!(f, ": {cause}")?;
+            f.write_str(": ")?;
+            fmt::Display::fmt(cause, f)?;
             source = cause.source();
         }
         Ok(())

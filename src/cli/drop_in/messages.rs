@@ -1,6 +1,7 @@
 use core::fmt::Display;
 
 use tapster::codec::ServerError;
+use tapster::types::PrintableLines;
 
 use crate::cli::advice::Personality;
 use crate::cli::failure::Failure;
@@ -63,12 +64,12 @@ pub(super) fn refused(command: &str, said: &ServerError) -> String {
     format!("could not send replication command \"{command}\": {}", server_words(said))
 }
 
-/// An error as libpq shows it.
+/// An error as libpq shows it, but safe for terminals and logs.
 pub(super) fn server_words(said: &ServerError) -> String {
-    let mut words = format!("{}:  {}", said.severity, said.message);
+    let mut words = format!("{}:  {}", said.severity, PrintableLines(&said.message));
     for (name, text) in [("DETAIL", &said.detail), ("HINT", &said.hint)] {
         if let Some(text) = text {
-            words.push_str(&format!("\n{name}:  {text}"));
+            words.push_str(&format!("\n{name}:  {}", PrintableLines(text)));
         }
     }
     words
