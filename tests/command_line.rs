@@ -169,7 +169,7 @@ fn slots_are_created_listed_and_dropped() {
     let mut receiver = archive.receive(&conninfo, &["-S", "tap"]);
     receiver.wait_for("streaming");
     let list = tapster_json(&["slot", "ls", &conninfo, "--json"]);
-    assert_has(&list, json!({ "schema": "tapster.slots/1", "ok": true }));
+    assert_has(&list, json!({ "schema": "tapster.slot-ls/1", "ok": true }));
     assert_has(&list["slots"][0], json!({ "slot_name": "tap", "slot_type": "physical", "active": true }));
     fails(&["slot", "drop", &conninfo, "tap"], 3, "is active for PID");
     // The archive is in use as well.

@@ -61,7 +61,7 @@ const PRIVATE: [&str; 2] = ["deadline", "random"];
 const NO_STD: [&str; 5] = ["types", "codec", "wal", "auth", "session"];
 
 /// No module may hold this many percent of the source, tests included. A larger one is several.
-const LARGEST_SHARE: usize = 17;
+const LARGEST_SHARE: usize = 20;
 
 #[test]
 fn every_module_imports_only_what_the_table_allows() {

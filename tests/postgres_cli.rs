@@ -90,7 +90,7 @@ fn status_has_the_keys_of_both_classes() {
             assert_eq!((&streaming["streaming"], &streaming["timeline"]), (&true.into(), &1.into()));
             assert_eq!(document["postgres"]["max_wal_senders"], "10");
             assert_eq!(
-                document["walsenders"].as_array().unwrap().len(),
+                document["wal_senders"].as_array().unwrap().len(),
                 usize::from(cluster.port() == primary.port())
             );
 

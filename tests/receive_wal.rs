@@ -25,7 +25,7 @@ fn every_major_delivers_its_segments_byte_for_byte() {
         let created = tapster_json(&["slot", "create", &conninfo, SLOT, "--json"]);
         assert_has(
             &created,
-            json!({ "schema": "tapster.slot/1", "ok": true, "slot": SLOT, "created": true }),
+            json!({ "schema": "tapster.slot-create/1", "ok": true, "slot_name": SLOT, "created": true }),
         );
         let kept = slot_position(&cluster);
         cluster.write_wal(1000);
@@ -39,7 +39,7 @@ fn every_major_delivers_its_segments_byte_for_byte() {
         assert_eq!(start, cluster.segment_start(kept));
 
         let last = cluster.write_segments(5);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         // Not only soon: whoever sees that the segment is complete sees the next one.
         assert_eq!(archive.partials(), [format!("{}.partial", current_segment(&cluster))]);
         assert!(archive.assert_identical(&cluster.archive_dir()) >= 5);
@@ -64,11 +64,12 @@ fn status_tells_of_the_receiver(cluster: &Cluster) {
             json!({
                 "schema": "tapster.status/1",
                 "ok": true,
+                "server": { "port": cluster.port(), "system_id": system, "in_recovery": false, "timeline": 1 },
                 "postgres": { "postgres_systemid": system, "is_in_recovery": false },
                 "streaming": { "streaming_systemid": system, "timeline": 1, "streaming": true },
             }),
         );
-        let version = status["version_num"].as_u64().expect("a number");
+        let version = status["server"]["version_num"].as_u64().expect("a number");
         assert_eq!(version / 10_000, u64::from(cluster.major()));
         for position in [&status["postgres"]["current_lsn"], &status["streaming"]["xlogpos"]] {
             assert!(lsn(position) >= written, "{position} < {written}");
@@ -77,11 +78,11 @@ fn status_tells_of_the_receiver(cluster: &Cluster) {
             &status["slots"][0],
             json!({ "slot_name": SLOT, "slot_type": "physical", "active": true }),
         );
-        assert_eq!(status["walsenders"].as_array().map(Vec::len), Some(1), "{status}");
+        assert_eq!(status["wal_senders"].as_array().map(Vec::len), Some(1), "{status}");
         // An ordinary user may see that there is somebody, and no more.
         if user == "postgres" {
             assert_has(
-                &status["walsenders"][0],
+                &status["wal_senders"][0],
                 json!({ "application_name": "tapster", "usename": "repl", "state": "streaming", "slot_name": SLOT }),
             );
         }
@@ -134,7 +135,7 @@ fn every_major_goes_on_where_the_archive_ends() {
             let resumed = lsn(&receiver.wait_for("streaming")["start_lsn"]);
             assert_eq!(resumed, cluster.segment_start(end), "the partial segment is {state}");
             assert_eq!(cluster.write_segments(1), segment);
-            receiver.wait_for_one("segment", |event| event["name"] == segment);
+            receiver.wait_for_one("segment", |event| event["segment"] == segment);
             receiver.stop("INT");
             assert_eq!(archive.partials(), [format!("{}.partial", current_segment(&cluster))]);
             start = Some(cluster.segment_start(cluster.position()));
@@ -191,13 +192,13 @@ fn what_was_kept_arrives_on_a_disk_as_it_is() {
         cluster.write_wal(1000);
 
         let mut receiver = archive.receive(&cluster.conninfo("repl"), &["--no-state-file"]);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         // From here on it comes as it is written, between the boundaries of blocks.
         for _ in 0..20 {
             cluster.write_wal(3000);
         }
         let last = cluster.switch_wal();
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         assert!(archive.assert_identical(&cluster.archive_dir()) >= 4);
         receiver.stop("TERM");
     }
@@ -317,7 +318,7 @@ fn every_major_may_come_and_go() {
             receiver.wait_for("streaming");
             cluster.write_wal(1000);
             let last = cluster.write_segments(1);
-            receiver.wait_for_one("segment", |event| event["name"] == last);
+            receiver.wait_for_one("segment", |event| event["segment"] == last);
 
             cluster.write_wal(1000);
             cluster.kill_9();
@@ -325,7 +326,7 @@ fn every_major_may_come_and_go() {
             cluster.start();
             receiver.wait_for("streaming");
             let last = cluster.write_segments(1);
-            receiver.wait_for_one("segment", |event| event["name"] == last);
+            receiver.wait_for_one("segment", |event| event["segment"] == last);
             assert!(archive.assert_identical(&cluster.archive_dir()) >= 2);
 
             receiver.stop("TERM");

@@ -59,7 +59,7 @@ fn an_archive_whose_segments_were_shipped_away_goes_on_where_it_was() {
         let mut receiver = archive.receive(&cluster.conninfo("repl"), &[]);
         let resumed = receiver.wait_for("resumed");
         assert!(state.contains(&format!("\nflushed {}\n", lsn(&resumed["flush_lsn"]))), "{resumed} {state}");
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
         assert_eq!(archive.assert_identical(&cluster.archive_dir()), 2);
     }
@@ -106,7 +106,7 @@ fn a_gap_is_refused_until_it_is_accepted_and_then_known() {
     let mut receiver = archive.receive(&conninfo, &[]);
     receiver.wait_for("streaming");
     let first = cluster.write_segments(1);
-    receiver.wait_for_one("segment", |event| event["name"] == first);
+    receiver.wait_for_one("segment", |event| event["segment"] == first);
     cluster.write_wal(1000);
     let flushed = lsn(&receiver.stop("TERM")["flush_lsn"]);
     keep_no_wal(&cluster);
@@ -121,11 +121,11 @@ fn a_gap_is_refused_until_it_is_accepted_and_then_known() {
     cluster.reload();
     let mut receiver = archive.receive(&conninfo, &["--accept-gap"]);
     let gap = receiver.wait_for("gap_accepted");
-    let (from, to) = (lsn(&gap["from_lsn"]), lsn(&gap["to_lsn"]));
+    let (from, to) = (lsn(&gap["start_lsn"]), lsn(&gap["end_lsn"]));
     assert_eq!((from, cluster.segment_start(to)), (flushed, to), "{gap}");
     receiver.wait_for("streaming");
     let last = cluster.write_segments(1);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("TERM");
 
     // Without the option it goes on like any other archive.
@@ -185,7 +185,7 @@ fn a_lost_slot_is_noticed_with_and_without_a_state_file() {
         let mut receiver = archive.receive(&conninfo, &["-S", SLOT, "--create-slot", "--accept-gap"]);
         receiver.wait_for("gap_accepted");
         let last = cluster.write_segments(1);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
     }
 }
@@ -230,7 +230,7 @@ fn a_record_that_begins_in_the_archive_is_checked_with_its_beginning() {
             // The rest of the record tells, and then all of it comes again.
             receiver.wait_for("damage");
         }
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
         archive.assert_identical(&cluster.archive_dir());
     }
@@ -261,7 +261,7 @@ fn remove_wal(cluster: &Cluster, position: Lsn) {
 #[track_caller]
 fn receive_until(archive: &Archive, cluster: &Cluster, options: &[&str], last: &str) {
     let mut receiver = archive.receive(&cluster.conninfo("repl"), options);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("TERM");
 }
 

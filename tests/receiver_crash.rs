@@ -57,7 +57,7 @@ fn every_major_is_archived_without_a_hole_through_kills_at_random_moments() {
 
         let mut receiver = archive.receive(&conninfo, &["-S", SLOT]);
         let last = cluster.switch_wal();
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
         assert_eq!(archive.partials(), [format!("{}.partial", cluster.segment_name(1, cluster.position()))]);
         let segments = archive.assert_identical(&cluster.archive_dir());

@@ -245,7 +245,8 @@ fn the_exit_code_of_many_is_the_highest() {
     assert_eq!(output.status.code(), Some(5));
     let events = events(&output);
     let code = |server: &str| {
-        let failed = events.iter().find(|event| event["server"] == server && event["event"] == "failed");
+        let failed =
+            events.iter().find(|event| event["server"]["name"] == server && event["event"] == "failed");
         failed.map(|event| event["error"]["exit"].clone())
     };
     assert_eq!((code("a"), code("b")), (Some(1.into()), Some(5.into())));
@@ -589,7 +590,9 @@ impl Daemon {
         let stdout = self.program.stdout();
         let whole = stdout.rfind('\n').map_or("", |end| &stdout[..end]);
         let events = whole.lines().map(support::json);
-        events.filter(|e| e["event"] == event && (server.is_empty() || e["server"] == server)).collect()
+        events
+            .filter(|e| e["event"] == event && (server.is_empty() || e["server"]["name"] == server))
+            .collect()
     }
 
     fn count(&self, server: &str, event: &str) -> usize {

@@ -30,14 +30,14 @@ fn every_major_is_followed_through_its_promotion() {
         receiver.wait_for("streaming");
         // A standby sends what it has replayed.
         let last = primary.write_segments(2);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         primary.write_wal(1000);
         standby.wait_for_replay_of(&primary);
 
         standby.promote();
         let switchpoint = assert_switched(&mut receiver, &archive, &standby, 2);
         let last = standby.write_segments(2);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         assert_histories_meet(&archive, &standby, 1, 2, switchpoint);
         assert!(assert_identical(&archive, &standby) >= 4);
 
@@ -59,7 +59,7 @@ fn every_major_may_be_promoted_while_nobody_receives() {
         let mut receiver = archive.receive(&conninfo, &["-S", "tap", "--create-slot"]);
         receiver.wait_for("streaming");
         let last = primary.write_segments(1);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         primary.write_wal(1000);
         standby.wait_for_replay_of(&primary);
         receiver.stop("TERM");
@@ -69,7 +69,7 @@ fn every_major_may_be_promoted_while_nobody_receives() {
         let mut receiver = archive.receive(&conninfo, &["-S", "tap"]);
         let first = assert_switched(&mut receiver, &archive, &standby, 2);
         let last = standby.write_segments(1);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         standby.write_wal(1000);
         receiver.stop("TERM");
 
@@ -85,7 +85,7 @@ fn every_major_may_be_promoted_while_nobody_receives() {
         let second = assert_switched(&mut receiver, &archive, &standby, 3);
         let third = assert_switched(&mut receiver, &archive, &standby, 4);
         let last = standby.write_segments(1);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
         for (timeline, switchpoint) in [(2, first), (3, second), (4, third)] {
             assert_histories_meet(&archive, &standby, timeline - 1, timeline, switchpoint);
@@ -128,7 +128,7 @@ fn assert_switched(receiver: &mut Receiver, archive: &Archive, server: &Cluster,
     let name = format!("{timeline:08X}.history");
     let theirs = fs::read(server.data_dir().join("pg_wal").join(&name)).unwrap();
     assert_eq!(fs::read(archive.file(&name)).unwrap(), theirs);
-    lsn(&switch["switchpoint"])
+    lsn(&switch["switchpoint_lsn"])
 }
 
 /// The old timeline's last segment stays partial, and the new one's first is whole: it begins as the other.
@@ -151,7 +151,7 @@ fn every_major_is_refused_if_it_does_not_continue_the_archive() {
         receiver.wait_for("streaming");
         standby.promote();
         let last = primary.write_segments(2);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         primary.write_wal(1000);
         receiver.stop("TERM");
         let next = primary.segment_start(primary.position());

@@ -97,7 +97,7 @@ fn what_cannot_be_compressed_stays_plain_until_it_can() {
     cluster.write_segments(1);
     receiver.wait_for("not_compressed");
     let last = cluster.write_segments(2);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("TERM");
     assert!(archive.assert_identical(&cluster.archive_dir()) >= 3, "all are plain");
 
@@ -118,7 +118,7 @@ fn killed_at_any_moment_every_segment_is_here_once_and_whole() {
     for round in 0..8 {
         let mut receiver = receive(&archive, &cluster, &slot);
         let last = cluster.write_segments(2);
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         // In the middle of the work, or about when the plain file is removed.
         let end = if round % 2 == 0 { ".tmp" } else { ".gz" };
         let is_mark = |name: &String| name.starts_with(&format!("{last}.gz")) && name.ends_with(end);
@@ -144,7 +144,7 @@ fn receive(archive: &Archive, cluster: &Cluster, options: &[&str]) -> Receiver {
 
 fn write_until_compressed(cluster: &Cluster, archive: &Archive, receiver: &mut Receiver, suffix: &str) {
     let last = cluster.write_segments(3);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     wait_until(PATIENCE, "the last segment is compressed", || {
         archive.file(&format!("{last}{suffix}")).exists() && !archive.file(&last).exists()
     });

@@ -25,7 +25,7 @@ fn damage_that_does_not_come_again_is_got_past() {
         let last = write_segments(&cluster, 2);
         let damage = receiver.wait_for("damage");
         assert!(damage["reason"].as_str().is_some_and(|reason| reason.contains("damaged WAL")), "{damage}");
-        receiver.wait_for_one("segment", |event| event["name"] == last);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("INT");
         assert!(archive.assert_identical(&cluster.archive_dir()) >= 2);
     });
@@ -55,7 +55,7 @@ fn damage_that_comes_again_is_refused_and_leaves_a_sound_archive() {
     // Without the check it is stored as it comes, and verify finds it.
     let unchecked = ["-S", "tap", "--no-check-wal"];
     let mut receiver = archive.receive(&through(&proxy, &cluster), &unchecked);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("INT");
     let found = Program::tapster().args(&["verify"]).args(&[archive.path()]).run();
     assert_eq!(found.status.code(), Some(7), "{found:?}");
@@ -69,7 +69,7 @@ fn verify_finds_what_is_missing_short_or_changed() {
     let last = write_segments(&cluster, 6);
     let archive = Archive::new();
     let mut receiver = archive.receive(&cluster.conninfo("repl"), &["-S", "tap"]);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("INT");
     let segments: Vec<String> = archive.names().into_iter().filter(|name| name.len() == 24).collect();
     assert!(segments.len() >= 6, "{segments:?}");

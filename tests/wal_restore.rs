@@ -271,7 +271,7 @@ fn what_is_there_is_listed_with_its_gaps() {
     let mut receiver = archive.receive(&cluster.socket_conninfo("repl"), &[]);
     let start = lsn(&receiver.wait_for("streaming")["start_lsn"]);
     let last = cluster.write_segments(5);
-    receiver.wait_for_one("segment", |event| event["name"] == last);
+    receiver.wait_for_one("segment", |event| event["segment"] == last);
     receiver.stop("TERM");
     let mut names: Vec<String> = archive.names();
     names.retain(|name| name != "tapster.state");
@@ -283,14 +283,20 @@ fn what_is_there_is_listed_with_its_gaps() {
     let system = cluster.sql("SELECT system_identifier FROM pg_control_system()").unwrap();
     assert_has(
         &listing,
-        json!({ "schema": "tapster.wal-ls/1", "ok": true, "segment_size": 1 << 20, "system_identifier": system }),
+        json!({ "schema": "tapster.wal-ls/1", "ok": true, "segment_size_bytes": 1 << 20, "system_id": system }),
     );
     let timeline = &listing["timelines"][0];
     assert_has(timeline, json!({ "timeline": 1, "history": null }));
     assert_eq!(lsn(&timeline["runs"][0]["start_lsn"]), start);
-    assert_has(&timeline["runs"][0], json!({ "first": names[0], "last": names[1], "segments": 2 }));
-    assert_has(&timeline["runs"][1], json!({ "first": names[3], "last": last }));
-    assert_has(&timeline["gaps"][0], json!({ "after": names[1], "before": names[3], "segments": 1 }));
+    assert_has(
+        &timeline["runs"][0],
+        json!({ "first_segment": names[0], "last_segment": names[1], "segments": 2 }),
+    );
+    assert_has(&timeline["runs"][1], json!({ "first_segment": names[3], "last_segment": last }));
+    assert_has(
+        &timeline["gaps"][0],
+        json!({ "after_segment": names[1], "before_segment": names[3], "segments": 1 }),
+    );
     assert_eq!(timeline["files"].as_array().map(Vec::len), Some(names.len() - 1));
     assert_has(
         &timeline["files"][names.len() - 2],

@@ -1,5 +1,6 @@
 use core::time::Duration;
 
+use super::about::About;
 use super::failure::Failure;
 use super::{input, output};
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
@@ -147,11 +148,16 @@ impl Target {
         }
         let resolved = conninfo.resolve(&self.environment)?;
         for warning in resolved.warnings() {
-            output::note_once(&format!("WARNING: {warning}"));
+            output::warn_once(&warning.to_string());
         }
         let mut config = resolved.config()?;
         config.connect_timeout = config.connect_timeout.or(self.timeout);
         Ok(config)
+    }
+
+    /// The server that the parameters name.
+    pub(super) fn about(&self) -> About {
+        self.config().map(|config| About::wanted(&config)).unwrap_or_default()
     }
 
     /// The session's application_name: the one in the parameters, or else our name.
@@ -202,6 +208,7 @@ impl Target {
                 Err(failure) if failure.wants_password() && self.may_prompt && input::can_ask_password() => {
                     self.prompt()?;
                 }
+                Err(failure) if !failure.is_usage() => return Err(failure.about(&self.about())),
                 result => return result,
             }
         }

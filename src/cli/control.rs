@@ -47,22 +47,22 @@ pub(super) struct RestorePointArgs {
 pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
     let target = args.server.target()?.connect_postgres(None).await?;
     let postgres = &target.postgres;
-    let archived_before = if args.wait { Some(archived(postgres).await?) } else { None };
-    let segment = postgres.switch_wal().await?;
+    let archived_before = if args.wait { Some(target.ask(archived(postgres)).await?) } else { None };
+    let segment = target.ask(postgres.switch_wal()).await?;
     if let (Some(segment), Some(before)) = (&segment, archived_before) {
         // Without a limit a year is as good as for ever.
         let limit = args.server.timeout.limit().unwrap_or(Duration::from_secs(365 * 86_400));
         let waited = tokio::time::timeout(limit, wait_for_archive(postgres, segment, before)).await;
-        waited.map_err(|_| {
+        let waited = waited.map_err(|_| {
             Failure::other(format!("{segment} is finished, but was not archived within {limit:?}"))
-        })??;
+        });
+        target.ask(async { Ok::<_, Failure>(waited??) }).await?;
     }
     postgres.close().await;
     if args.json {
         let archived = args.wait && segment.is_some();
         let document = json!({
-            "schema": "tapster.switch-wal/1", "ok": true, "switched": segment.is_some(), "segment": segment,
-            "archived": archived,
+            "schema": "tapster.switch-wal/1", "ok": true, "server": target.about.to_json(), "switched": segment.is_some(), "segment": segment, "archived": archived,
         });
         output::print_json(&document)?;
         return Ok(());
@@ -100,10 +100,12 @@ async fn wait_for_archive(
 
 pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
     let target = args.server.target()?.connect_postgres(None).await?;
-    target.postgres.checkpoint().await?;
+    target.ask(target.postgres.checkpoint()).await?;
     target.postgres.close().await;
     if args.json {
-        output::print_json(&json!({ "schema": "tapster.checkpoint/1", "ok": true }))?;
+        output::print_json(
+            &json!({ "schema": "tapster.checkpoint/1", "ok": true, "server": target.about.to_json() }),
+        )?;
     } else {
         output::print("checkpoint done")?;
     }
@@ -118,13 +120,13 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
     };
     let name = usage::name("restore point", name)?;
     let target = args.connection.target(conn)?.within(args.timeout).connect_postgres(None).await?;
-    let position = target.postgres.create_restore_point(name).await?;
+    let position = target.ask(target.postgres.create_restore_point(name)).await?;
     target.postgres.close().await;
     if args.json {
-        let lsn = position.to_string();
-        output::print_json(
-            &json!({ "schema": "tapster.restore-point/1", "ok": true, "name": name, "lsn": lsn }),
-        )?;
+        output::print_json(&json!({
+            "schema": "tapster.restore-point/1", "ok": true, "server": target.about.to_json(), "name": name,
+            "restore_point_lsn": position.to_string(),
+        }))?;
     } else {
         output::print(&position.to_string())?;
     }

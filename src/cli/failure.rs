@@ -3,6 +3,7 @@ use std::io::{self, ErrorKind};
 use serde_json::{Value, json};
 use tokio::signal::unix::SignalKind;
 
+use super::about::About;
 use super::advice::{Hint, Personality};
 
 use tapster::archive::ArchiveError;
@@ -23,6 +24,8 @@ pub(super) struct Failure {
     sqlstate: Option<SqlState>,
     /// What to do about it.
     hint: Option<Hint>,
+    /// The server that the command was about.
+    server: Option<Box<About>>,
     /// Whether the failure was printed already, so that only the exit code is left.
     is_reported: bool,
 }
@@ -116,7 +119,15 @@ impl Failure {
     }
 
     fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), exact: None, sqlstate: None, hint: None, is_reported: false }
+        Self {
+            kind,
+            message: message.into(),
+            exact: None,
+            sqlstate: None,
+            hint: None,
+            server: None,
+            is_reported: false,
+        }
     }
 
     fn of(kind: Kind, error: &dyn core::error::Error) -> Self {
@@ -207,6 +218,26 @@ impl Failure {
     /// The same failure, once it was printed.
     pub(super) fn already_reported(self) -> Self {
         Self { is_reported: true, ..self }
+    }
+
+    /// The same failure of a command that is about this server.
+    pub(super) fn about(self, server: &About) -> Self {
+        Self { server: self.server.or_else(|| Some(Box::new(server.clone()))), ..self }
+    }
+
+    /// The `server` of a document, if the command got as far as a connection.
+    pub(super) fn server(&self) -> Option<Value> {
+        self.server.as_deref().map(About::to_json)
+    }
+
+    /// The document that a command ends with.
+    pub(super) fn document(&self) -> Value {
+        let mut document = json!({ "schema": "tapster.error/1", "ok": false });
+        if let Some(server) = self.server() {
+            document["server"] = server;
+        }
+        document["error"] = self.to_json();
+        document
     }
 
     /// The `error` of a document.

@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::SignalKind;
 
+use super::about::About;
 use super::connection::{ServerArgs, seconds};
 use super::failure::Failure;
 use super::members::time;
@@ -162,6 +163,7 @@ async fn connect(args: &Args) -> Result<Server, Failure> {
 }
 
 struct Done {
+    about: About,
     started: StartedBackup,
     stopped: StoppedBackup,
     first: String,
@@ -170,6 +172,17 @@ struct Done {
 
 /// `command` is left running if this fails or is dropped.
 async fn backup(args: &Args, server: &Server, command: &mut Option<Running>) -> Result<Done, Failure> {
+    let about = About::connected(&*server.postgres().connect().await?);
+    let done = backup_of(&about, args, server, command).await;
+    done.map_err(|failure| failure.about(&about))
+}
+
+async fn backup_of(
+    about: &About,
+    args: &Args,
+    server: &Server,
+    command: &mut Option<Running>,
+) -> Result<Done, Failure> {
     let postgres = server.postgres();
     let data_directory = postgres.get_setting("data_directory").await.ok();
     let segment_size = postgres.xlog_segment_size().await?;
@@ -186,7 +199,7 @@ async fn backup(args: &Args, server: &Server, command: &mut Option<Running>) -> 
     let last_byte = tapster::types::Lsn::new(stopped.location.get().saturating_sub(1));
     let first = WalSegment::containing(started.location, started.timeline, size).to_string();
     let last = WalSegment::containing(last_byte, stopped.timeline, size).to_string();
-    Ok(Done { started, stopped, first, last })
+    Ok(Done { about: about.clone(), started, stopped, first, last })
 }
 
 /// How long the command may take to end after SIGTERM.
@@ -282,11 +295,12 @@ const TABLESPACE_MAP: &str = "tablespace_map";
 const FILE_MODE: u32 = 0o666;
 
 fn report(args: &Args, done: &Done) -> Result<(), Failure> {
-    let Done { started, stopped, first, last } = done;
+    let Done { about, started, stopped, first, last } = done;
     if args.json {
         output::print_json(&json!({
             "schema": "tapster.low-level-backup/1",
             "ok": true,
+            "server": about.to_json(),
             "label": args.label,
             "start_lsn": started.location.to_string(),
             "stop_lsn": stopped.location.to_string(),

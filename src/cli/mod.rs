@@ -44,6 +44,7 @@ macro_rules! after_help {
     };
 }
 
+mod about;
 mod advice;
 mod check;
 mod completions;
@@ -157,6 +158,9 @@ pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let commands = Cli::command();
     let voice = Voice::of(&arguments, &commands);
+    if voice::logs_documents(&arguments) {
+        stderr::write_json();
+    }
     log_to_stderr(voice);
     if let Voice::Program(program) = voice {
         return drop_in::main(program, &arguments);

@@ -6,12 +6,13 @@ use std::collections::BTreeSet;
 use std::io::{Write, stdout};
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use tapster::types::Printable;
 
 use super::failure::Failure;
-use super::{readable, stderr};
+use super::readable;
+use super::stderr::{self, Level};
 
 /// Writes a line of the result, or several, safely for a terminal.
 ///
@@ -45,12 +46,12 @@ pub(super) fn note(line: &str) {
     stderr::line(line);
 }
 
-/// Writes a line for people, once in this process: several connections may give the same warning.
-pub(super) fn note_once(line: &str) {
+/// Writes a warning for people, once in this process: several connections may give the same.
+pub(super) fn warn_once(line: &str) {
     static WRITTEN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let is_new = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).insert(line.to_owned());
     if is_new {
-        note(line);
+        stderr::log(Level::Warning, &format!("WARNING: {line}"), line, &json!({}));
     }
 }
 

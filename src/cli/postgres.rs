@@ -1,15 +1,26 @@
 //! Makes objects of the `postgres` classes from the command line's arguments.
 
+use super::about::About;
 use super::connection::Target;
 use super::failure::Failure;
-use tapster::client::ServerName;
 use tapster::postgres::{ConnectionOptions, PostgreSQL as _, PostgreSQLConnection, StreamingConnection};
 
-/// A connected object, one for the replication protocol that is not connected yet, and the name of the server.
+/// A connected object, one for the replication protocol that is not connected yet, and what is known
+/// about the server.
 pub(super) struct Postgres {
     pub(super) postgres: PostgreSQLConnection,
     pub(super) streaming: StreamingConnection,
-    pub(super) server: ServerName,
+    pub(super) about: About,
+}
+
+impl Postgres {
+    /// Awaits `work` of this server. Its failure is one about the server.
+    pub(super) async fn ask<T, E: Into<Failure>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure> {
+        work.await.map_err(|error| error.into().about(&self.about))
+    }
 }
 
 impl Target {
@@ -17,8 +28,8 @@ impl Target {
     pub(super) async fn connect_postgres(&mut self, slot_name: Option<&str>) -> Result<Postgres, Failure> {
         self.with_password(async |target| {
             let (postgres, streaming) = target.unconnected(slot_name)?;
-            let server = postgres.connect().await?.server().clone();
-            Ok(Postgres { postgres, streaming, server })
+            let about = About::connected(&*postgres.connect().await?);
+            Ok(Postgres { postgres, streaming, about })
         })
         .await
     }

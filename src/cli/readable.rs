@@ -45,8 +45,17 @@ pub(super) fn for_programs(document: &Value) -> String {
 
 /// Now in UTC, as RFC 3339 has it, to the second.
 pub(super) fn timestamp() -> String {
+    seconds(now())
+}
+
+/// Now in UTC, as RFC 3339 has it, to the microsecond: for documents.
+pub(super) fn exact_timestamp() -> String {
+    now().to_string()
+}
+
+fn now() -> PgTimestamp {
     let micros = UNIX_EPOCH.elapsed().map(|since| since.as_micros()).unwrap_or_default();
-    seconds(PgTimestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)))
+    PgTimestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 fn seconds(moment: PgTimestamp) -> String {

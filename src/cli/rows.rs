@@ -8,7 +8,7 @@ use super::readable;
 use tapster::postgres::{SlotStatus, WalSender};
 use tapster::types::Lsn;
 
-/// A client with the columns of `pg_stat_replication` as keys.
+/// A client with the columns of `pg_stat_replication` as keys, and figures of our own.
 pub(super) fn wal_sender(client: &WalSender) -> Value {
     json!({
         "pid": client.pid,
@@ -24,12 +24,12 @@ pub(super) fn wal_sender(client: &WalSender) -> Value {
         "replay_lsn": position(client.replay_lsn),
         "sent_lag_bytes": client.sent_lag_bytes,
         "flush_lag_bytes": client.flush_lag_bytes,
-        "age_s": client.age_s,
+        "age_ms": client.age_s.map(|seconds| seconds.saturating_mul(1000)),
         "slot_name": client.slot_name,
     })
 }
 
-/// A slot with the columns of `pg_replication_slots` as keys.
+/// A slot with the columns of `pg_replication_slots` as keys, and a figure of our own.
 pub(super) fn slot(slot: &SlotStatus) -> Value {
     json!({
         "slot_name": slot.slot_name,

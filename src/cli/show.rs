@@ -73,7 +73,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         match members::value(&target, name).await {
             Some(Ok(value)) => drop(values.insert((*name).to_string(), value)),
             // For a single member its error is the command's error; with --all it is listed.
-            Some(Err(error)) if member.is_some() => return Err(error.into()),
+            Some(Err(error)) if member.is_some() => return Err(Failure::from(error).about(&target.about)),
             Some(Err(error)) => {
                 values.insert((*name).to_string(), Value::Null);
                 errors.insert((*name).to_string(), error_json(&error));
@@ -84,7 +84,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     target.postgres.close().await;
     target.streaming.close().await;
     if args.json {
-        let mut document = json!({ "schema": "tapster.show/1", "ok": true, "members": values });
+        let mut document = json!({
+            "schema": "tapster.show/1", "ok": true, "server": target.about.to_json(), "members": values,
+        });
         if !errors.is_empty() {
             document["errors"] = errors.into();
         }

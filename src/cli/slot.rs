@@ -1,6 +1,7 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+use super::about::About;
 use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::{output, rows, usage};
@@ -107,11 +108,13 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
 async fn list(args: &LsArgs) -> Result<(), Failure> {
     let mut target = args.server.target()?;
     let target = target.connect_postgres(None).await?;
-    let slots = target.postgres.slots().await?;
+    let slots = target.ask(target.postgres.slots()).await?;
     target.postgres.close().await;
     if args.json {
         let slots: Value = slots.iter().map(rows::slot).collect();
-        output::print_json(&json!({ "schema": "tapster.slots/1", "ok": true, "slots": slots }))?;
+        output::print_json(&json!({
+            "schema": "tapster.slot-ls/1", "ok": true, "server": target.about.to_json(), "slots": slots,
+        }))?;
     } else if slots.is_empty() {
         output::note("no replication slots");
     } else {
@@ -123,15 +126,21 @@ async fn list(args: &LsArgs) -> Result<(), Failure> {
 async fn create(args: &CreateArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
     let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
+    let about = About::connected(connection.connection());
     let slot = PhysicalSlot { temporary: false, reserve_wal: !args.no_reserve_wal };
     let created = create_physical_slot(&mut connection, name, slot, args.if_not_exists).await;
     let created = created.map_err(|error| {
         let exists = "--if-not-exists accepts one that exists already";
-        Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists)
+        Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists).about(&about)
     })?;
     connection.close().await?;
-    let text = if created { "created" } else { "exists already" };
-    done(args.json, name, &format!("slot {name} {text}"), "created", created)
+    if args.json {
+        return output::print_json(&json!({
+            "schema": "tapster.slot-create/1", "ok": true, "server": about.to_json(), "slot_name": name,
+            "created": created,
+        }));
+    }
+    output::print(&format!("slot {name} {}", if created { "created" } else { "exists already" }))
 }
 
 /// Creates a slot, and tells whether it did: with `if_not_exists` one that exists already is no error.
@@ -150,6 +159,7 @@ pub(super) async fn create_physical_slot(
 async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
     let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
+    let about = About::connected(connection.connection());
     if args.wait {
         // The server answers only when the slot is free.
         connection.connection().set_read_timeout(None);
@@ -160,18 +170,16 @@ async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
         Err(error) => {
             return Err(Failure::from(error)
                 .hint_if(SqlState::UNDEFINED_OBJECT, "\"tapster slot ls\" lists those that exist")
-                .hint_if(SqlState::OBJECT_IN_USE, "stop who uses it, or wait for that with --wait"));
+                .hint_if(SqlState::OBJECT_IN_USE, "stop who uses it, or wait for that with --wait")
+                .about(&about));
         }
     };
     connection.close().await?;
-    let text = if dropped { "dropped" } else { "does not exist" };
-    done(args.json, name, &format!("slot {name} {text}"), "dropped", dropped)
-}
-
-fn done(json: bool, name: &str, text: &str, verb: &str, did: bool) -> Result<(), Failure> {
-    if json {
-        output::print_json(&json!({ "schema": "tapster.slot/1", "ok": true, "slot": name, verb: did }))
-    } else {
-        output::print(text)
+    if args.json {
+        return output::print_json(&json!({
+            "schema": "tapster.slot-drop/1", "ok": true, "server": about.to_json(), "slot_name": name,
+            "dropped": dropped,
+        }));
     }
+    output::print(&format!("slot {name} {}", if dropped { "dropped" } else { "does not exist" }))
 }

@@ -1,14 +1,14 @@
 use serde_json::{Value, json};
 
+use super::about::About;
 use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::rows::{self, or_dash};
-use super::{members, output};
+use super::{check, members, output};
 use tapster::client::ServerName;
 use tapster::postgres::{
     Overview, PostgreSQL as _, PostgreSQLConnection, PostgresError, StreamingConnection, StreamingStatus,
 };
-use tapster::types::ServerVersion;
 
 pub(super) const AFTER_HELP: &str = after_help!(
     "  tapster status postgresql://barman@db1/postgres
@@ -45,7 +45,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     });
     let (postgres, streaming) = match (asked.await, streaming_status) {
         (Ok(answer), streaming) => (answer, streaming.unwrap_or_default()),
-        (Err(failure), Some(streaming)) => return Err(unreachable(failure, &streaming, args.json)),
+        (Err(failure), Some(streaming)) => {
+            return Err(unreachable(failure.about(&target.about()), &streaming, args.json));
+        }
         (Err(failure), None) => return Err(failure),
     };
     if args.json {
@@ -53,11 +55,10 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         output::print_json(&json!({
             "schema": "tapster.status/1",
             "ok": true,
-            "server": postgres.server.to_string(),
-            "version_num": postgres.version.num(),
+            "server": server_json(&postgres, &streaming),
             "postgres": members::postgres_status(&overview.status),
             "streaming": members::streaming_status(&streaming),
-            "walsenders": overview.wal_senders.iter().map(rows::wal_sender).collect::<Value>(),
+            "wal_senders": overview.wal_senders.iter().map(rows::wal_sender).collect::<Value>(),
             "slots": overview.slots.iter().map(rows::slot).collect::<Value>(),
         }))?;
     } else {
@@ -83,6 +84,7 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
     let told = output::print_json(&json!({
         "schema": "tapster.status/1",
         "ok": false,
+        "server": failure.server(),
         "error": error,
         "postgres": postgres,
         "streaming": members::streaming_status(streaming),
@@ -92,18 +94,24 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
 
 /// What the ordinary connection gave.
 struct Answer {
-    server: ServerName,
-    version: ServerVersion,
+    name: ServerName,
+    about: About,
     overview: Overview,
 }
 
 async fn ask(postgres: &PostgreSQLConnection) -> Result<Answer, PostgresError> {
-    let (server, version) = {
+    let (name, about) = {
         let connection = postgres.connect().await?;
-        let version = connection.server_version().map_err(PostgresError::Connection)?;
-        (connection.server().clone(), version)
+        (connection.server().clone(), About::connected(&connection))
     };
-    Ok(Answer { server, version, overview: postgres.fetch_overview().await? })
+    Ok(Answer { name, about, overview: postgres.fetch_overview().await? })
+}
+
+/// The `server` of the document, with the same members as that of `check`.
+fn server_json(answer: &Answer, streaming: &StreamingStatus) -> Value {
+    let status = &answer.overview.status;
+    let about = About { system_id: status.postgres_systemid, ..answer.about.clone() };
+    check::Server { about, in_recovery: status.is_in_recovery, timeline: streaming.timeline }.to_json()
 }
 
 fn print(answer: &Answer, streaming: &StreamingStatus) -> Result<(), Failure> {
@@ -115,7 +123,7 @@ fn print(answer: &Answer, streaming: &StreamingStatus) -> Result<(), Failure> {
     };
     output::print(&format!(
         "{}: PostgreSQL {}, {role}, system {}, timeline {}, at {}",
-        answer.server,
+        answer.name,
         or_dash(status.server_txt_version.as_deref()),
         or_dash(status.postgres_systemid),
         or_dash(streaming.timeline),

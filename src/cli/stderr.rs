@@ -10,17 +10,25 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use super::about::About;
 use super::readable;
 
 /// One per process, as there is only one stderr.
-static STDERR: Mutex<Stderr> =
-    Mutex::new(Stderr { as_json: false, last_line: String::new(), is_drawn: false, is_read: true });
+static STDERR: Mutex<Stderr> = Mutex::new(Stderr {
+    as_json: false,
+    server: Value::Null,
+    last_line: String::new(),
+    is_drawn: false,
+    is_read: true,
+});
 
 /// How long to wait for a slow reader before a line is dropped. Receiving WAL waits meanwhile, too.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 struct Stderr {
     as_json: bool,
+    /// The `server` of documents about no server in particular.
+    server: Value,
     /// The text of the status line, without a line end; empty if there is none.
     last_line: String,
     /// Whether the terminal shows a status line.
@@ -57,9 +65,21 @@ impl From<log::Level> for Level {
     }
 }
 
-/// From now on every line is a document of its own, with `ts`, `level` and `message`.
+/// From now on every line is a document of its own, with `ts`, `level`, `event`, `server` and `message`.
 pub(super) fn write_json() {
-    lock().as_json = true;
+    let mut stderr = lock();
+    stderr.as_json = true;
+    stderr.server = About::default().to_json();
+}
+
+/// Whether every line is a document.
+pub(super) fn writes_json() -> bool {
+    lock().as_json
+}
+
+/// From now on, documents about no server in particular are about this one: it is the only one of the process.
+pub(super) fn set_server(server: &About) {
+    lock().server = server.to_json();
 }
 
 /// Writes a line for people.
@@ -67,11 +87,15 @@ pub(super) fn line(text: &str) {
     log(Level::Info, text, text, &json!({}));
 }
 
-/// Writes a line: `text` for people; in a document `message`, with the members of `event`.
+/// Writes a line: `text` for people; in a document `message`, with the members of `event`. What is no event of the
+/// command has the event `log`.
 pub(super) fn log(level: Level, text: &str, message: &str, event: &Value) {
     let mut stderr = lock();
     if stderr.as_json {
-        let mut document = json!({ "ts": readable::timestamp(), "level": level.name() });
+        let mut document = json!({
+            "schema": "tapster.log/1", "ts": readable::exact_timestamp(), "level": level.name(), "event": "log",
+            "server": stderr.server,
+        });
         for (key, value) in event.as_object().into_iter().flatten() {
             document[key] = value.clone();
         }

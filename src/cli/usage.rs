@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use super::failure::Failure;
 use super::output;
+use super::stderr;
 use super::voice::{Voice, ours};
 use tapster::conninfo::{ConnInfo, KEYWORDS};
 
@@ -26,7 +27,7 @@ pub(super) fn refuse_host_given_as_help(arguments: &[OsString]) -> Result<(), Fa
 pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice) -> Failure {
     let plain = error.render().to_string();
     let told = without_secrets(&plain, arguments);
-    if voice.is_for_programs() {
+    if voice.is_for_programs() || stderr::writes_json() {
         let told = told.strip_prefix("error: ").unwrap_or(&told);
         let (message, rest) = told.split_once("\n\n").unwrap_or((told, ""));
         let hints = rest.trim().split("\n\n").map(str::trim).collect::<Vec<_>>().join("\n");

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         let mut document = json!({
             "schema": "tapster.verify/1",
             "ok": verdict.is_ok(),
-            "system_identifier": found.system_id.map(|id| id.to_string()),
+            "system_id": found.system_id.map(|id| id.to_string()),
             "segments": found.segments(),
             "compressed": found.compressed,
             "runs": found.runs.iter().map(run_to_json).collect::<Vec<_>>(),
@@ -77,8 +77,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
 fn run_to_json(run: &SegmentRun) -> Value {
     json!({
         "timeline": run.first.timeline().get(),
-        "first": run.first.to_string(),
-        "last": run.last.to_string(),
-        "partial_end": run.partial_end.map(|end| end.to_string()),
+        "first_segment": run.first.to_string(),
+        "last_segment": run.last.to_string(),
+        "partial_end_lsn": run.partial_end.map(|end| end.to_string()),
     })
 }

@@ -1,6 +1,6 @@
 //! Who reads the program's errors. Decided once, and from the arguments alone, because they may be wrong themselves.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::Command;
@@ -65,9 +65,7 @@ impl Voice {
             // Printing to stdout would fail again.
             _ if failure.is_unwritten() => None,
             Self::Plugin => Some(output::print(&check::unknown(failure.message()))),
-            Self::Json | Self::RestoreCommand { json: true } => Some(output::print_json(
-                &json!({ "schema": "tapster.error/1", "ok": false, "error": failure.to_json() }),
-            )),
+            Self::Json | Self::RestoreCommand { json: true } => Some(output::print_json(&failure.document())),
             Self::People | Self::RestoreCommand { json: false } | Self::Program(_) => None,
         };
         match (told, self) {
@@ -75,12 +73,28 @@ impl Voice {
             (Some(Ok(())), _) => failure.code().into(),
             (Some(Err(unwritten)), _) => Self::People.report(unwritten),
             (None, _) => {
-                let (line, event) = (failure.full_text(), json!({ "error": failure.to_json() }));
+                let mut event = json!({ "event": "failed", "ok": false, "error": failure.to_json() });
+                if let Some(server) = failure.server() {
+                    event["server"] = server;
+                }
+                let line = failure.full_text();
                 stderr::log(Level::Error, &format!("error: {line}"), &failure.text(), &event);
                 failure.code().into()
             }
         }
     }
+}
+
+/// Whether `receive-wal` is to write documents on stderr. A mistake in the arguments is one of them.
+pub(super) fn logs_documents(arguments: &[OsString]) -> bool {
+    let ours = ours(arguments);
+    let is_form = |form: Option<&OsStr>| form.is_some_and(|form| form == "json");
+    let apart = ours.windows(2).any(|pair| pair[0] == "--log-format" && pair[1] == "json");
+    let joined = ours.iter().any(|argument| argument == "--log-format=json");
+    let is_given = ours.iter().any(|argument| argument.as_encoded_bytes().starts_with(b"--log-format"));
+    let by_variable = || is_form(std::env::var_os("TAPSTER_LOG_FORMAT").as_deref());
+    ours.get(1).is_some_and(|command| command == "receive-wal")
+        && (apart || joined || !is_given && by_variable())
 }
 
 /// The arguments before `--`; those after it may belong to another program.

@@ -10,10 +10,12 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use super::about::About;
 use super::connection::ServerArgs;
 use super::failure::Failure;
 use super::postgres::Postgres;
-use render::{Check, Outcome, Server};
+pub(super) use render::Server;
+use render::{Check, Outcome};
 use tapster::postgres::{PostgreSQL as _, backup_privileges, checkpoint_privileges};
 
 pub(super) const AFTER_HELP: &str = "Examples:
@@ -66,11 +68,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let elapsed = began.elapsed();
     let (server, checks) = match connected {
         Ok(postgres) => {
-            let mut checks = Vec::from([connected_in(elapsed, &postgres).await?]);
-            let server = checks_of(&args, &postgres, &mut checks).await?;
+            let mut checks = Vec::from([postgres.ask(connected_in(elapsed, &postgres)).await?]);
+            let server = postgres.ask(checks_of(&args, &postgres, &mut checks)).await?;
             postgres.postgres.close().await;
             postgres.streaming.close().await;
-            (Some(server), checks)
+            (server, checks)
         }
         Err(failure) if failure.is_usage() => return Err(failure),
         Err(failure) => {
@@ -80,18 +82,19 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
                 ["user", "dbname"].map(|keyword| resolved.get(keyword).unwrap_or_default());
             let database = if database.is_empty() { user } else { database };
             let hints = hints::connection(&failure, &message, user, database);
-            (None, Vec::from([Check::failed("connection", message, hints)]))
+            let server = Server { about: target.about(), ..Server::default() };
+            (server, Vec::from([Check::failed("connection", message, hints)]))
         }
     };
     let worst = checks.iter().map(|check| check.outcome as u8).max().unwrap_or_default();
     if args.nagios {
-        render::nagios(server.as_ref(), &checks)?;
+        render::nagios(&server, &checks)?;
         return Failure::exit(worst);
     }
     if args.json {
-        render::json(server.as_ref(), &checks)?;
+        render::json(&server, &checks)?;
     } else {
-        render::text(server.as_ref(), &checks)?;
+        render::text(&server, &checks)?;
     }
     Failure::exit(u8::from(worst == Outcome::Failed as u8))
 }
@@ -117,8 +120,7 @@ async fn connected_in(elapsed: Duration, target: &Postgres) -> Result<Check, Fai
     );
     let milliseconds = i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX);
     let auth = session.authentication.to_string();
-    let detail =
-        json!({ "tls": tls, "auth": auth, "channel_binding": session.channel_bound, "ms": milliseconds });
+    let detail = json!({ "tls": tls, "auth": auth, "channel_binding": session.channel_bound, "connect_ms": milliseconds });
     Ok(Check::ok("connection", text).with(detail).measured(Some(milliseconds)))
 }
 
@@ -168,10 +170,8 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
         }
     }
     Ok(Server {
-        name: target.server.clone(),
-        version,
+        about: About { system_id: status.postgres_systemid, ..target.about.clone() },
         in_recovery: status.is_in_recovery,
         timeline: streaming.timeline,
-        system_identifier: status.postgres_systemid,
     })
 }

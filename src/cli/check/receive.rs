@@ -102,7 +102,7 @@ fn slot_check(name: &str, status: &PostgresStatus, readiness: &Readiness, versio
     let availability = readiness.slot.as_ref();
     let safe_wal_size = availability.and_then(|availability| availability.safe_wal_size);
     let detail = json!({
-        "slot": name,
+        "slot_name": name,
         "active": slot.map(|slot| slot.active),
         "restart_lsn": slot.and_then(|slot| slot.restart_lsn).map(|lsn| lsn.to_string()),
         "wal_status": availability.and_then(|availability| availability.wal_status.as_deref()),

@@ -2,38 +2,27 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::about::About;
 use super::super::failure::Failure;
 use super::super::output;
 use super::super::rows::or_dash;
-use tapster::client::ServerName;
-use tapster::types::{ServerVersion, SystemId, TimelineId};
+use tapster::types::TimelineId;
 
-/// The server that was checked.
-#[derive(Debug)]
-pub(super) struct Server {
-    pub(super) name: ServerName,
-    pub(super) version: ServerVersion,
-    pub(super) in_recovery: Option<bool>,
-    pub(super) timeline: Option<TimelineId>,
-    pub(super) system_identifier: Option<SystemId>,
+/// The server that was checked; with nothing but its address if there is no connection.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Server {
+    pub(in crate::cli) about: About,
+    pub(in crate::cli) in_recovery: Option<bool>,
+    pub(in crate::cli) timeline: Option<TimelineId>,
 }
 
 impl Server {
-    /// `db1:5432`.
-    fn address(&self) -> String {
-        format!("{}:{}", self.name.host, self.name.port)
-    }
-
-    fn to_json(&self) -> Value {
-        json!({
-            "host": self.name.host,
-            "port": self.name.port,
-            "version": self.version.to_string(),
-            "version_num": self.version.num(),
-            "in_recovery": self.in_recovery,
-            "timeline": self.timeline.map(TimelineId::get),
-            "system_identifier": self.system_identifier.map(|id| id.to_string()),
-        })
+    /// The `server` of a document, with what this command finds out beyond others.
+    pub(in crate::cli) fn to_json(&self) -> Value {
+        let mut value = self.about.to_json();
+        value["in_recovery"] = self.in_recovery.into();
+        value["timeline"] = self.timeline.map(TimelineId::get).into();
+        value
     }
 }
 
@@ -111,15 +100,15 @@ fn count(checks: &[Check], outcome: Outcome) -> usize {
     checks.iter().filter(|check| check.outcome == outcome).count()
 }
 
-pub(super) fn text(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
-    if let Some(server) = server {
+pub(super) fn text(server: &Server, checks: &[Check]) -> Result<(), Failure> {
+    if server.about.version.is_some() {
         output::print(&format!(
             "{}: PostgreSQL {}, {}, timeline {}, system {}",
-            server.address(),
-            server.version,
+            server.about.address(),
+            or_dash(server.about.version),
             if server.in_recovery == Some(true) { "standby" } else { "primary" },
             or_dash(server.timeline),
-            or_dash(server.system_identifier),
+            or_dash(server.about.system_id),
         ))?;
     }
     let mut rows = Vec::new();
@@ -136,7 +125,7 @@ pub(super) fn text(server: Option<&Server>, checks: &[Check]) -> Result<(), Fail
     output::print(&format!("{failed} failed, {warnings} warning{plural}, {ok} ok"))
 }
 
-pub(super) fn json(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
+pub(super) fn json(server: &Server, checks: &[Check]) -> Result<(), Failure> {
     let check = |check: &Check| {
         let mut value = Map::new();
         value.insert("name".into(), check.name.replace(' ', "_").into());
@@ -153,7 +142,7 @@ pub(super) fn json(server: Option<&Server>, checks: &[Check]) -> Result<(), Fail
     output::print_json(&json!({
         "schema": "tapster.check/1",
         "ok": count(checks, Outcome::Failed) == 0,
-        "server": server.map_or_else(|| json!({}), Server::to_json),
+        "server": server.to_json(),
         "checks": checks.iter().map(check).collect::<Vec<_>>(),
         "counts": {
             "ok": count(checks, Outcome::Ok),
@@ -163,7 +152,7 @@ pub(super) fn json(server: Option<&Server>, checks: &[Check]) -> Result<(), Fail
     }))
 }
 
-pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) -> Result<(), Failure> {
+pub(super) fn nagios(server: &Server, checks: &[Check]) -> Result<(), Failure> {
     let (word, told) = match (count(checks, Outcome::Failed), count(checks, Outcome::Warning)) {
         (0, 0) => ("OK", Outcome::Ok),
         (0, _) => ("WARNING", Outcome::Warning),
@@ -175,7 +164,8 @@ pub(super) fn nagios(server: Option<&Server>, checks: &[Check]) -> Result<(), Fa
         .map(|check| format!("{}: {}", check.name, plugin_text(&check.text)))
         .collect();
     let text = if texts.is_empty() { format!("{} checks", checks.len()) } else { texts.join("; ") };
-    let server = server.map_or_else(String::new, |server| format!("{}: ", server.address()));
+    let is_connected = server.about.version.is_some();
+    let server = if is_connected { format!("{}: ", server.about.address()) } else { String::new() };
     let text = plugin_text(&format!("{server}{text}"));
     output::print(format!("TAPSTER {word} - {text} | {}", numbers(checks)).trim_end_matches(" | "))
 }

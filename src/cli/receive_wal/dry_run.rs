@@ -1,12 +1,14 @@
 //! `--dry-run`: everything except streaming.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::super::about::About;
 use super::super::failure::Failure;
 use super::super::input;
 use super::super::{OnEvent, output, readable};
 use super::args::ServerArgs;
 use super::report::Reporter;
+use super::supervisor;
 use tapster::receiver::{Receiver, ResumePoint};
 use tapster::types::Advice;
 
@@ -15,6 +17,8 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     let options = args.options(None)?;
     input::check_directory(&options.directory)?;
     let mut target = args.connection.target(args.conn.as_deref())?;
+    let about = About { label: Some(supervisor::address(&target)?), ..target.about() };
+    report.names(about);
     let resume_point = target.with_password(async |target| {
         let report = report.clone();
         let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
@@ -26,7 +30,7 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
     let ResumePoint { first, reason, server_position, .. } = &point;
     let (start, timeline) = (first.start(), first.timeline());
     if report.json {
-        let mut event = json!({
+        return report.print(&json!({
             "event": "dry_run",
             "ok": true,
             "start_lsn": start.to_string(),
@@ -34,15 +38,11 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
             "segment": first.to_string(),
             "reason": reason.to_string(),
             "server_lsn": server_position.to_string(),
-            "slot": args.slot,
+            "slot_name": args.slot,
             "slot_exists": point.slot_exists,
-        });
-        if let Some(name) = &report.server {
-            event["server"] = Value::from(&**name);
-        }
-        return output::print_json(&event);
+        }));
     }
-    let name = report.server.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+    let name = report.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
     output::print(&format!("{name}would stream from {start} on timeline {timeline}: {reason}"))?;
     let behind = readable::bytes(server_position.saturating_sub(start));
     output::print(&format!("{name}the server is at {server_position}, {behind} further"))?;

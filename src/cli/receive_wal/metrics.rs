@@ -78,7 +78,8 @@ impl MetricsFile {
         if let Err(error) = result
             && !self.has_failed
         {
-            report.warning(&format!("could not write metrics to \"{}\": {error}", self.path.display()));
+            let text = format!("could not write metrics to \"{}\": {error}", self.path.display());
+            report.warning("metrics", &text);
         }
         self.has_failed = result.is_err();
     }
@@ -296,12 +297,13 @@ impl Text {
 mod tests {
     use super::super::registry::Registry;
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn the_manual_has_every_metric() {
         let page = include_str!("../../../docs/operating.md");
         let registry = Registry::default();
-        let entry = registry.add("a".into());
+        let entry = registry.add("a".into(), Arc::default());
         registry.ended(&entry, 5);
         let text = render(&registry.show(), UNIX_EPOCH);
         for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use tokio::task::LocalSet;
 
+use super::about::About;
 use super::failure::Failure;
 use super::stderr;
 use args::LogFormat;
@@ -118,7 +119,8 @@ async fn receive(args: Args, report: Reporter) -> Result<(), Failure> {
 async fn dry_run_all(file: &Path, report: &Reporter) -> Result<(), Failure> {
     let mut worst: Option<Failure> = None;
     for definition in config::read(file)? {
-        let report = report.of_server(Some(definition.name.as_str().into()));
+        let about = About { label: Some(definition.name.clone()), ..About::default() };
+        let report = report.of_server(Some(definition.name.as_str().into()), about);
         if let Err(failure) = dry_run::run(&definition.args, &report).await {
             report.failed(&failure);
             if worst.as_ref().is_none_or(|worst| failure.code() > worst.code()) {

@@ -21,7 +21,7 @@ pub(super) struct Observers {
 impl Observers {
     pub(super) fn new(args: &DaemonArgs, report: &Reporter) -> Self {
         let service_manager = ServiceManager::from_environment().unwrap_or_else(|error| {
-            report.warning(&format!("could not use NOTIFY_SOCKET: {error}"));
+            report.warning("service_manager", &format!("could not use NOTIFY_SOCKET: {error}"));
             None
         });
         let interval = Duration::from_secs(args.metrics_interval);

@@ -129,13 +129,13 @@ fn status(server: &Shown) -> Value {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     json!({
         "event": "status",
-        "server": server.label,
+        "server": server.about.to_json(),
         "state": server.state(),
         "exit": server.ended,
         "timeline": figures.timeline.map(|timeline| timeline.get()),
         "segment": figures.segment.map(|segment| segment.to_string()),
         "received_lsn": position(figures.received),
-        "written_lsn": position(figures.written),
+        "write_lsn": position(figures.written),
         "flush_lsn": position(figures.flushed),
         "server_lsn": position(figures.server_end),
         "lag_bytes": figures.lag_bytes(),

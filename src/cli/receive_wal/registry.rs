@@ -5,6 +5,7 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::super::about::About;
 use tapster::receiver::{ReceiverFigures, ReceiverProgress, ReceiverState};
 use tokio::sync::Notify;
 
@@ -20,6 +21,7 @@ pub(super) struct Registry {
 pub(super) struct Entry {
     /// The server's name in the file, or else its address.
     label: String,
+    about: Arc<Mutex<About>>,
     pub(super) progress: Arc<ReceiverProgress>,
     /// Whether the first connection failed, and is tried again.
     unreachable: AtomicBool,
@@ -31,6 +33,7 @@ pub(super) struct Entry {
 #[derive(Clone, Debug)]
 pub(super) struct Shown {
     pub(super) label: String,
+    pub(super) about: About,
     pub(super) figures: ReceiverFigures,
     pub(super) unreachable: bool,
     /// The exit code, if receiving from this server has ended.
@@ -38,9 +41,10 @@ pub(super) struct Shown {
 }
 
 impl Registry {
-    pub(super) fn add(&self, label: String) -> Arc<Entry> {
+    pub(super) fn add(&self, label: String, about: Arc<Mutex<About>>) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             label,
+            about,
             progress: Arc::default(),
             unreachable: AtomicBool::new(false),
             ended: Mutex::new(None),
@@ -102,6 +106,7 @@ impl Entry {
     fn show(&self) -> Shown {
         Shown {
             label: self.label.clone(),
+            about: lock(&self.about).clone(),
             figures: self.progress.figures(),
             unreachable: self.unreachable.load(Ordering::Relaxed),
             ended: *lock(&self.ended),

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+use super::super::about::About;
 use super::super::failure::{Failure, with_causes};
 use super::super::output;
 use super::super::readable;
@@ -18,7 +19,9 @@ pub(super) struct Reporter {
     pub(super) quiet: bool,
     pub(super) verbose: bool,
     /// The server's name, where there may be several.
-    pub(super) server: Option<Arc<str>>,
+    pub(super) name: Option<Arc<str>>,
+    /// What is known about the server; more after a connection.
+    about: Arc<Mutex<About>>,
     documents: Arc<Documents>,
 }
 
@@ -62,7 +65,7 @@ impl Documents {
 
 impl Reporter {
     pub(super) fn new(json: bool, quiet: bool, verbose: bool) -> Self {
-        Self { json, quiet, verbose, server: None, documents: Arc::default() }
+        Self { json, quiet, verbose, name: None, about: Arc::default(), documents: Arc::default() }
     }
 
     /// The documents, which the reporters of all servers share.
@@ -70,9 +73,25 @@ impl Reporter {
         Arc::clone(&self.documents)
     }
 
-    /// A reporter for one server of several.
-    pub(super) fn of_server(&self, server: Option<Arc<str>>) -> Self {
-        Self { server, ..self.clone() }
+    /// A reporter for one server, which has a name if there may be several.
+    pub(super) fn of_server(&self, name: Option<Arc<str>>, about: About) -> Self {
+        Self { name, about: Arc::new(Mutex::new(about)), ..self.clone() }
+    }
+
+    /// What is known about the server.
+    pub(super) fn about(&self) -> About {
+        self.about.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same for an observer, which sees what is found out later.
+    pub(super) fn shared_about(&self) -> Arc<Mutex<About>> {
+        Arc::clone(&self.about)
+    }
+
+    /// Documents from now on have what is known here.
+    pub(super) fn names(&self, server: About) {
+        let mut about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
+        *about = About { label: about.label.take().or(server.label), ..server };
     }
 
     /// Reports an event, unless `--quiet` was given.
@@ -93,8 +112,15 @@ impl Reporter {
         }
     }
 
-    pub(super) fn warning(&self, text: &str) {
-        self.log(Level::Warning, "warning: ", text, &json!({}));
+    /// Reports on stderr what may be wrong; with `--json` also as a document.
+    pub(super) fn warning(&self, event: &str, text: &str) {
+        let event = json!({ "event": event });
+        if self.json {
+            let mut event = event.clone();
+            event["message"] = text.into();
+            self.document(&event);
+        }
+        self.log(Level::Warning, "warning: ", text, &event);
     }
 
     /// Reports that one server of several has failed; the process goes on.
@@ -107,39 +133,55 @@ impl Reporter {
         }
     }
 
+    /// Writes a document that is the command's result.
+    pub(super) fn print(&self, event: &Value) -> Result<(), Failure> {
+        output::print_json(&self.filled(event))
+    }
+
     fn document(&self, event: &Value) {
-        let mut event = self.named(event);
-        event["ts"] = readable::timestamp().into();
-        self.documents.print(&event);
+        self.documents.print(&self.filled(event));
+    }
+
+    /// The event with what every document has.
+    fn filled(&self, event: &Value) -> Value {
+        let mut document = json!({
+            "schema": "tapster.receive-wal/1", "ts": readable::exact_timestamp(), "event": null,
+            "server": self.about().to_json(),
+        });
+        for (key, value) in event.as_object().into_iter().flatten() {
+            document[key] = value.clone();
+        }
+        document
     }
 
     fn log(&self, level: Level, prefix: &str, text: &str, event: &Value) {
-        let server = self.server.as_ref().map_or_else(String::new, |server| format!("{server}: "));
-        let line = format!("{} {server}{prefix}{text}", readable::timestamp());
-        stderr::log(level, &line, text, &self.named(event));
-    }
-
-    fn named(&self, event: &Value) -> Value {
+        let name = self.name.as_ref().map_or_else(String::new, |name| format!("{name}: "));
+        let line = format!("{} {name}{prefix}{text}", readable::timestamp());
         let mut event = event.clone();
-        if let Some(server) = &self.server {
-            event["server"] = (**server).into();
+        if event.get("server").is_none() {
+            event["server"] = self.about().to_json();
         }
-        event
+        stderr::log(level, &line, text, &event);
     }
 
     pub(super) fn event(&self, event: &ReceiverEvent<'_>) {
         let text = |value: &dyn Display| value.to_string();
         match event {
-            ReceiverEvent::Connected { server, version, system_id, timeline } => self.line(
-                &format!(
-                    "connected to {server}, PostgreSQL {version}, system {system_id}, timeline {timeline}"
-                ),
-                &json!({
-                    "event": "connected", "server": text(server), "address": text(server), "version": text(version),
-                    "system_identifier": text(system_id), "timeline": timeline.get(),
-                }),
-            ),
-            ReceiverEvent::ArchiveWarning(warning) => self.warning(&text(warning)),
+            ReceiverEvent::Connected { server, version, system_id, timeline } => {
+                let (version, system_id) = (*version, *system_id);
+                self.names(About {
+                    version: Some(version),
+                    system_id: Some(system_id),
+                    ..About::named(server)
+                });
+                self.line(
+                    &format!(
+                        "connected to {server}, PostgreSQL {version}, system {system_id}, timeline {timeline}"
+                    ),
+                    &json!({ "event": "connected", "timeline": timeline.get() }),
+                );
+            }
+            ReceiverEvent::ArchiveWarning(warning) => self.warning("archive_warning", &text(warning)),
             ReceiverEvent::Resumed { flushed, timeline } => self.line(
                 &format!(
                     "the newest segments are no longer in the archive; by the state file, everything before {flushed} \
@@ -147,15 +189,19 @@ impl Reporter {
                 ),
                 &json!({ "event": "resumed", "flush_lsn": text(flushed), "timeline": timeline.get() }),
             ),
-            ReceiverEvent::SlotUnknown { slot, error } => self.warning(&format!(
-                "could not find out what slot {slot} keeps, or whether it is lost: {}; receiving begins at the \
-                 server's current segment",
-                with_causes(*error)
-            )),
+            ReceiverEvent::SlotUnknown { slot, error } => self.warning(
+                "slot_unknown",
+                &format!(
+                    "could not find out what slot {slot} keeps, or whether it is lost: {}; receiving begins at the \
+                     server's current segment",
+                    with_causes(*error)
+                ),
+            ),
             ReceiverEvent::GapAccepted(gap) => self.gap_accepted(gap),
-            ReceiverEvent::ArchiveDamage { segment, damage } => self.warning(&format!(
-                "segment {segment} of the archive is damaged: {damage}; it is received again"
-            )),
+            ReceiverEvent::ArchiveDamage { segment, damage } => self.warning(
+                "archive_damage",
+                &format!("segment {segment} of the archive is damaged: {damage}; it is received again"),
+            ),
             ReceiverEvent::Streaming { start, timeline } => self.line(
                 &format!("streaming from {start} on timeline {timeline}"),
                 &json!({ "event": "streaming", "start_lsn": text(start), "timeline": timeline.get() }),
@@ -164,7 +210,7 @@ impl Reporter {
                 self.line(
                     &format!("finished segment {segment}"),
                     &json!({
-                        "event": "segment", "name": text(segment), "timeline": segment.timeline().get(),
+                        "event": "segment", "segment": text(segment), "timeline": segment.timeline().get(),
                         "end_lsn": text(&segment.end()), "bytes": segment.size().bytes(),
                     }),
                 );
@@ -176,27 +222,32 @@ impl Reporter {
             ReceiverEvent::TimelineSwitched { timeline, switchpoint } => self.line(
                 &format!("switched to timeline {timeline}, which begins at {switchpoint}"),
                 &json!({
-                    "event": "timeline_switch", "timeline": timeline.get(), "switchpoint": text(switchpoint),
+                    "event": "timeline_switch", "timeline": timeline.get(), "switchpoint_lsn": text(switchpoint),
                 }),
             ),
             ReceiverEvent::BranchedBehind { timeline, flushed, switchpoint, server_timeline } => {
                 let bytes = flushed.saturating_sub(*switchpoint);
-                self.warning(&format!(
-                    "timeline {server_timeline} left timeline {timeline} at {switchpoint}, but WAL was received up to \
-                     {flushed}: what was committed in these {bytes} bytes is not on the server any more; they stay in \
-                     the partial segment of timeline {timeline}"
-                ));
+                self.warning(
+                    "branched_behind",
+                    &format!(
+                        "timeline {server_timeline} left timeline {timeline} at {switchpoint}, but WAL was received \
+                         up to {flushed}: what was committed in these {bytes} bytes is not on the server any more; \
+                         they stay in the partial segment of timeline {timeline}"
+                    ),
+                );
             }
             ReceiverEvent::Damage { damage, retry_in } => {
                 let reason = format!("the server sent damaged WAL: {damage}");
                 self.problem("damage", &reason, retry_in.as_millis(), "fetching it again");
             }
-            ReceiverEvent::NotLocked(error) => self.warning(&format!(
-                "{}; nothing keeps another process from receiving into it",
-                with_causes(*error)
-            )),
+            ReceiverEvent::NotLocked(error) => {
+                let error = with_causes(*error);
+                let text = format!("{error}; nothing keeps another process from receiving into it");
+                self.warning("not_locked", &text);
+            }
             ReceiverEvent::Unchecked(version) => {
-                self.warning(&format!("WAL of PostgreSQL {version} is stored without being checked"));
+                let text = format!("WAL of PostgreSQL {version} is stored without being checked");
+                self.warning("unchecked", &text);
             }
             ReceiverEvent::OutOfSpace { error, retry_in } => {
                 self.problem("out_of_space", &with_causes(*error), retry_in.as_millis(), "trying again");
@@ -215,7 +266,7 @@ impl Reporter {
         let AcceptedGap { from, to, .. } = gap;
         let bytes = to.get().saturating_sub(from.get());
         let event = json!({
-            "event": "gap_accepted", "from_lsn": from.to_string(), "to_lsn": to.to_string(), "bytes": bytes,
+            "event": "gap_accepted", "start_lsn": from.to_string(), "end_lsn": to.to_string(), "bytes": bytes,
         });
         if self.json {
             self.document(&event);

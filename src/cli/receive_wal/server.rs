@@ -48,8 +48,8 @@ impl Server {
     ) -> Result<(), Failure> {
         input::check_directory(&self.options.directory)?;
         if self.args.slot.is_none() {
-            self.report
-                .warning("no replication slot: the server may remove WAL before it is received (see -S)");
+            let text = "no replication slot: the server may remove WAL before it is received (see -S)";
+            self.report.warning("no_slot", text);
         }
         let mut is_slot_there = !self.args.create_slot;
         let mut soon = TAKEN_SOON;
@@ -116,7 +116,9 @@ async fn follow(
     while reload.changed().await.is_ok() {
         match target.replication_config() {
             Ok(config) => drop(configs.send(config)),
-            Err(failure) => report.warning(&format!("going on as before: {}", failure.text())),
+            Err(failure) => {
+                report.warning("not_reloaded", &format!("going on as before: {}", failure.text()))
+            }
         }
     }
     core::future::pending().await
@@ -136,7 +138,7 @@ async fn create_slot(
             Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists)
         })?;
     if created {
-        report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot": slot }));
+        report.line(&format!("slot {slot} created"), &json!({ "event": "slot_created", "slot_name": slot }));
     }
     Ok(connection.close().await?)
 }

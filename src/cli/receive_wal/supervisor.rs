@@ -8,8 +8,10 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
+use super::super::about::About;
 use super::super::connection::Target;
 use super::super::failure::Failure;
+use super::super::stderr;
 use super::args::ServerArgs;
 use super::config::{self, Definition};
 use super::registry::{Entry, Registry};
@@ -38,6 +40,7 @@ pub(super) struct Supervisor {
 struct Supervised {
     definition: Definition,
     entry: Arc<Entry>,
+    report: Reporter,
     stop: watch::Sender<bool>,
     /// The task, while it runs.
     task: Option<Id>,
@@ -123,7 +126,8 @@ impl Supervisor {
             match config::read(file) {
                 Ok(definitions) => self.apply(definitions),
                 Err(failure) => {
-                    self.report.warning(&format!("going on as before: {}", failure.text()));
+                    let text = format!("going on as before: {}", failure.text());
+                    self.report.warning("not_reloaded", &text);
                     return;
                 }
             }
@@ -133,7 +137,10 @@ impl Supervisor {
 
     /// The result of the command: of several failures, the one with the highest exit code.
     pub(super) fn result(self) -> Result<(), Failure> {
-        let failures = self.servers.into_values().filter_map(|server| server.failure);
+        let failures = self.servers.into_values().filter_map(|server| {
+            let about = server.report.about();
+            server.failure.map(|failure| failure.about(&about))
+        });
         match failures.max_by_key(Failure::code) {
             // Each failure was reported when it happened.
             Some(failure) if self.file.is_some() => Err(failure.already_reported()),
@@ -176,7 +183,7 @@ impl Supervisor {
         if let Err(failure) = &result
             && self.file.is_some()
         {
-            self.report.of_server(Some(name.into())).failed(failure);
+            server.report.failed(failure);
         }
         self.registry.ended(&server.entry, result.as_ref().err().map_or(0, Failure::code));
         server.failure = result.err();
@@ -198,10 +205,12 @@ impl Supervisor {
     fn start_or_fail(&mut self, definition: Definition) {
         let name = definition.name.clone();
         if let Err(failure) = self.start_one(definition.clone()) {
-            self.report.of_server(Some(name.as_str().into())).failed(&failure);
-            let entry = self.registry.add(name.clone());
+            let about = About { label: Some(name.clone()), ..About::default() };
+            let report = self.report.of_server(Some(name.as_str().into()), about);
+            report.failed(&failure);
+            let entry = self.registry.add(name.clone(), report.shared_about());
             self.registry.ended(&entry, failure.code());
-            let server = Supervised { failure: Some(failure), ..Supervised::new(definition, entry) };
+            let server = Supervised { failure: Some(failure), ..Supervised::new(definition, entry, report) };
             self.servers.insert(name, server);
         }
     }
@@ -219,13 +228,18 @@ impl Supervisor {
             Some(name) => name.to_string(),
             None => address(&target)?,
         };
-        let entry = self.registry.add(label);
-        let mut supervised = Supervised::new(definition, Arc::clone(&entry));
+        let about = About { label: Some(label.clone()), ..target.about() };
+        if name.is_none() {
+            stderr::set_server(&about);
+        }
+        let report = self.report.of_server(name, about);
+        let entry = self.registry.add(label, report.shared_about());
+        let mut supervised = Supervised::new(definition, Arc::clone(&entry), report.clone());
         let server = Server {
             args,
             target,
             options,
-            report: self.report.of_server(name),
+            report,
             registry: Arc::clone(&self.registry),
             entry,
             persistent: self.file.is_some(),
@@ -238,9 +252,9 @@ impl Supervisor {
 }
 
 impl Supervised {
-    fn new(definition: Definition, entry: Arc<Entry>) -> Self {
+    fn new(definition: Definition, entry: Arc<Entry>, report: Reporter) -> Self {
         let stop = watch::Sender::new(false);
-        Self { definition, entry, stop, task: None, failure: None, then: Then::Nothing }
+        Self { definition, entry, report, stop, task: None, failure: None, then: Then::Nothing }
     }
 
     /// Whether the server is no longer in the file, and its task has ended.
@@ -250,7 +264,7 @@ impl Supervised {
 }
 
 /// The label of a server without a name: its addresses.
-fn address(target: &Target) -> Result<String, Failure> {
+pub(super) fn address(target: &Target) -> Result<String, Failure> {
     let Config { hosts, .. } = target.replication_config()?;
     let host = |host: &HostConfig| {
         let name = host.name.as_ref().or(host.address.as_ref()).map_or("", String::as_str);

@@ -41,8 +41,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "schema": "tapster.wal-ls/1",
             "ok": true,
             "directory": directory.display().to_string(),
-            "system_identifier": listing.cluster.map(|(system_id, _)| system_id.to_string()),
-            "segment_size": listing.cluster.map(|(_, size)| size.bytes()),
+            "system_id": listing.cluster.map(|(system_id, _)| system_id.to_string()),
+            "segment_size_bytes": listing.cluster.map(|(_, size)| size.bytes()),
             "timelines": listing.timelines.iter().map(timeline_to_json).collect::<Vec<_>>(),
             "others": listing.others,
         }));
@@ -114,8 +114,8 @@ fn timeline_to_json(listed: &ListedTimeline) -> Value {
     let runs = listed.runs();
     let gap = |pair: &[(WalSegment, WalSegment)]| match pair {
         [(_, after), (before, _)] => json!({
-            "after": after.to_string(),
-            "before": before.to_string(),
+            "after_segment": after.to_string(),
+            "before_segment": before.to_string(),
             "start_lsn": after.end().to_string(),
             "end_lsn": before.start().to_string(),
             "segments": before.number() - after.number() - 1,
@@ -127,10 +127,10 @@ fn timeline_to_json(listed: &ListedTimeline) -> Value {
         "timeline": listed.timeline.get(),
         "history": listed.history_file,
         "parent": branch.map(|branch| branch.parent.get()),
-        "switchpoint": branch.map(|branch| branch.switchpoint.to_string()),
+        "switchpoint_lsn": branch.map(|branch| branch.switchpoint.to_string()),
         "runs": runs.iter().map(|(first, last)| json!({
-            "first": first.to_string(),
-            "last": last.to_string(),
+            "first_segment": first.to_string(),
+            "last_segment": last.to_string(),
             "start_lsn": first.start().to_string(),
             "end_lsn": last.end().to_string(),
             "segments": last.number() - first.number() + 1,
