@@ -90,7 +90,7 @@ impl Archive {
         }
         let mut written = encoder.finish().and_then(File::try_clone).map_err(err)?;
         written.rewind().map_err(err)?;
-        let written = SegmentReader::new(written, new.path(), compress.method, len)?;
+        let written = SegmentReader::new(written, new.path(), compress.method, len);
         match self.compare(written, plain)? {
             Comparison::Same => Ok(true),
             Comparison::Differs | Comparison::NoSegment => Err(ArchiveError::Decompress {

@@ -14,8 +14,8 @@ use crate::wal::{SegmentIdentity, TimelineHistory};
 /// Reads a file of an archive, decompressed as the suffix of its name says.
 ///
 /// It gives no more bytes than a limit and fails where there are more, so that no file, however well it is compressed,
-/// can fill memory or a disk. Bytes behind the end of the compressed stream are ignored: pg_receivewal leaves them
-/// where it overwrites a longer partial file.
+/// can fill memory or a disk. A file may have several gzip members or LZ4 or Zstandard frames. Bytes behind the last one
+/// are ignored if they begin as none does: pg_receivewal leaves such bytes where it overwrites a longer partial file.
 ///
 /// # Errors
 /// Of [`Read`]: those of the file; [`io::ErrorKind::InvalidData`] or `InvalidInput` where it is not what its name
@@ -36,24 +36,16 @@ impl SegmentReader {
     pub fn open(path: &Path, limit: u64) -> Result<Self, ArchiveError> {
         let file = File::open(path).map_err(|source| io_error("open", path.into(), source))?;
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        Self::new(file, path.into(), compression_of(name), limit)
+        Ok(Self::new(file, path.into(), compression_of(name), limit))
     }
 
     /// Opens the file of that name in a directory, as [`SegmentReader::open`].
     pub(crate) fn open_in(directory: &Directory, name: &str, limit: u64) -> Result<Self, ArchiveError> {
-        Self::new(directory.open_file(name)?, directory.path_of(name), compression_of(name), limit)
+        Ok(Self::new(directory.open_file(name)?, directory.path_of(name), compression_of(name), limit))
     }
 
-    pub(crate) fn new(
-        file: File,
-        path: PathBuf,
-        compression: Compression,
-        limit: u64,
-    ) -> Result<Self, ArchiveError> {
-        match Decoder::new(file, compression) {
-            Ok(decoder) => Ok(Self { decoder, path, left: limit }),
-            Err(source) => Err(io_error("decompress", path, source)),
-        }
+    pub(crate) fn new(file: File, path: PathBuf, compression: Compression, limit: u64) -> Self {
+        Self { decoder: Decoder::new(file, compression), path, left: limit }
     }
 
     /// The file.

@@ -93,7 +93,7 @@ mod tests {
             let stored = encoder.finish().unwrap();
             assert_eq!(stored.len() < content.len(), method != Compression::None, "{method}");
             let mut read = Vec::new();
-            Decoder::new(&stored[..], method).unwrap().read_to_end(&mut read).unwrap();
+            Decoder::new(&stored[..], method).read_to_end(&mut read).unwrap();
             assert!(read == content, "{method}");
         }
     }

@@ -100,7 +100,7 @@ impl Staged<'_> {
     ) -> Result<(), FetchError> {
         let mut chunk = vec![0; READ_LEN];
         // One byte more shows that the file is too long.
-        let reader = SegmentReader::new(stored, self.source.clone(), compression, u64::MAX)?;
+        let reader = SegmentReader::new(stored, self.source.clone(), compression, u64::MAX);
         let mut reader = reader.take(limit + 1);
         loop {
             let n = match reader.read(&mut chunk) {
