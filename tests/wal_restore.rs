@@ -4,13 +4,19 @@
 mod support;
 
 use core::time::Duration;
+use std::ffi::OsStr;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::{Value, json};
 use support::restore::{RestoreCommand, give_to_server};
 use support::{Archive, Cluster, assert_has, lsn, servers, tapster, tapster_json, wait_until};
+use tapster::compression::{Compress, Encoder};
 use tempfile::TempDir;
 
 #[test]
@@ -220,6 +226,138 @@ fn damaged_files_are_never_delivered() {
     client.fails(255, "is not a file", first, &[archive.path()], &[]);
     fs::write(archive.file("00000002.history"), "nonsense\n").unwrap();
     client.fails(255, "is not a timeline history", "00000002.history", &[archive.path()], &[]);
+}
+
+#[test]
+fn what_stands_in_the_way_of_knowing_is_not_taken_for_missing() {
+    let segments = Segments::new();
+    let (first, client) = (&segments.first, Client::new());
+    let whole = segments.bytes(first);
+    let get = |archive: &Archive, options: &[&str]| client.get(first, &[archive.path()], options);
+    let in_the_way: [(&str, &str, &dyn Fn(&Path)); 8] = [
+        ("", "is a symbolic link to something that is not there", &|path| {
+            symlink("/not-mounted/a", path).unwrap()
+        }),
+        ("", "could not look up", &|path| symlink(path, path).unwrap()),
+        ("", "is not a file", &|path| fs::create_dir(path).unwrap()),
+        ("", "is not a file", &|path| drop(UnixListener::bind(path).unwrap())),
+        ("", "is not a file", &|path| symlink("/dev/null", path).unwrap()),
+        (".gz", "is a symbolic link to something", &|path| symlink("/not-mounted/a.gz", path).unwrap()),
+        (".zst", "cannot be decompressed", &|path| fs::write(path, "nonsense").unwrap()),
+        (".lz4", "does not begin as a WAL segment does", &|path| fs::write(path, "").unwrap()),
+    ];
+    for (suffix, words, put) in in_the_way {
+        let archive = Archive::new();
+        put(&archive.file(&format!("{first}{suffix}")));
+        for options in [&[][..], &["--partial"]] {
+            let (code, stderr) = get(&archive, options);
+            let is_told = stderr.starts_with("tapster: error: ") && stderr.contains(words);
+            assert!(code == 255 && is_told, "{suffix} {words}: {code}\n{stderr}");
+        }
+        // Another form of the file, or another archive, has it.
+        let (code, stderr) = client.get(first, &[archive.path(), segments.dir.path()], &[]);
+        assert!(code == 0 && stderr.starts_with("tapster: warning: "), "{code} {stderr}");
+        assert_eq!(fs::read(client.destination()).unwrap(), whole);
+    }
+    for suffix in [".xz", ".bz2", ".tmp", ".gz.tmp", ".partial.gz", ".gpg", "-8d1c1f.lz", ".old"] {
+        let archive = Archive::new();
+        fs::write(archive.file(&format!("{first}{suffix}")), "anything").unwrap();
+        let (code, stderr) = get(&archive, &[]);
+        assert!(code == 255 && stderr.contains("in a form that cannot be read"), "{suffix}: {code} {stderr}");
+    }
+    let archive = Archive::new();
+    fs::write(archive.path().join(OsStr::from_bytes(&[first.as_bytes(), b".\xff"].concat())), "").unwrap();
+    assert_eq!(get(&archive, &[]).0, 255);
+
+    // With --partial, what a partial file holds has to be known, too.
+    for (suffix, content) in
+        [(".partial", None), (".gz.partial", Some("nonsense of some length")), (".gz.partial", None)]
+    {
+        let archive = Archive::new();
+        let path = archive.file(&format!("{first}{suffix}"));
+        match content {
+            Some(content) => fs::write(path, content).unwrap(),
+            None => symlink("/not-mounted/a", path).unwrap(),
+        }
+        assert_eq!((get(&archive, &[]).0, get(&archive, &["--partial"]).0), (1, 255), "{suffix} {content:?}");
+    }
+    for (suffix, link) in [("", true), (".gz", true), (".xz", false), (".gz", false)] {
+        let archive = Archive::new();
+        let path = archive.file(&format!("00000002.history{suffix}"));
+        match link {
+            true => symlink("/not-mounted/a", path).unwrap(),
+            false => fs::write(path, "nonsense").unwrap(),
+        }
+        client.fails(255, "", "00000002.history", &[archive.path()], &[]);
+    }
+
+    // What is normal in a recovery is a line without an alarm; so are files that mean nothing.
+    let archive = Archive::new();
+    for rest in [".00000028.backup", ".00000028.backup.gz", ".gz.0123456789abcdef.tmp", ".partial"] {
+        fs::write(archive.file(&format!("{first}{rest}")), "").unwrap();
+    }
+    fs::write(archive.file(&format!("{}.xz", segments.second)), "another segment").unwrap();
+    for name in [first, "00000002.history"] {
+        let (code, stderr) = client.get(name, &[archive.path()], &[]);
+        let line = format!("tapster: {name} is not in {}\n", archive.path().display());
+        assert_eq!((code, stderr), (1, line));
+    }
+}
+
+#[test]
+fn a_recovery_does_not_end_at_a_link_to_a_disk_that_is_not_mounted() {
+    let command = RestoreCommand::new();
+    let primary = Cluster::builder(&servers::packaged()).archive().start();
+    primary.sql("CREATE TABLE t (n int)").unwrap();
+    let backup = primary.backup();
+    primary.sql("INSERT INTO t VALUES (1)").unwrap();
+    primary.write_segments(1);
+    primary.sql("INSERT INTO t VALUES (2)").unwrap();
+    let last = primary.write_segments(1);
+    let archive = Archive::new();
+    for entry in fs::read_dir(primary.archive_dir()).unwrap().flatten() {
+        fs::copy(entry.path(), archive.path().join(entry.file_name())).unwrap();
+    }
+    let (elsewhere, unmounted) = (Archive::new(), archive.file("elsewhere"));
+    give_to_server(&archive);
+    fs::rename(archive.file(&last), elsewhere.file(&last)).unwrap();
+    symlink(unmounted.join(&last), archive.file(&last)).unwrap();
+    let log = backup.recover(&command.line(&[archive.path()], "")).unwrap_err();
+    assert!(log.contains("exit code 255") && log.contains("tapster: error: "), "{log}");
+    assert!(
+        log.contains(&format!("tapster: 00000002.history is not in {}", archive.path().display())),
+        "{log}"
+    );
+}
+
+#[test]
+fn several_members_or_frames_in_one_file_are_read() {
+    let segments = Segments::new();
+    let (first, client) = (&segments.first, Client::new());
+    let whole = segments.bytes(first);
+    for (suffix, method) in [(".gz", "gzip"), (".lz4", "lz4"), (".zst", "zstd")] {
+        let compress: Compress = method.parse().unwrap();
+        let stored = |content: &[u8]| {
+            let mut encoder = Encoder::new(Vec::new(), compress, content.len() as u64).unwrap();
+            encoder.write_all(content).unwrap();
+            encoder.finish().unwrap()
+        };
+        // As bgzip, pzstd and cat make them: many of them, and an empty one at the end.
+        let blocks: Vec<u8> = whole.chunks(65_280).chain([&b""[..]]).flat_map(&stored).collect();
+        let archive = Archive::new();
+        let path = archive.file(&format!("{first}{suffix}"));
+        fs::write(&path, &blocks).unwrap();
+        fs::copy(segments.dir.path().join(&segments.second), archive.file(&segments.second)).unwrap();
+        assert_eq!(client.get(first, &[archive.path()], &[]).0, 0, "{suffix}");
+        assert!(fs::read(client.destination()).unwrap() == whole, "{suffix}");
+        let found = tapster_json(&["verify", archive.path().to_str().unwrap(), "--json"]);
+        assert_has(&found, json!({ "ok": true, "segments": 2, "compressed": 1, "problems": [] }));
+        // No more than a segment comes out of it, and no less.
+        for wrong in [[&blocks[..], &stored(&[0; 8192])].concat(), stored(&whole[..65_280])] {
+            fs::write(&path, wrong).unwrap();
+            client.fails(255, "instead of 1048576", first, &[archive.path()], &[]);
+        }
+    }
 }
 
 #[test]

@@ -173,7 +173,7 @@ impl Verifier {
                 Ok(Err(damage)) => Some(ArchiveProblem::Damage { segment, damage }),
                 Err(error) => Some(not_decompressed(error)?),
             },
-            Some(Entry::Other) => Some(ArchiveProblem::Size { segment, actual: 0 }),
+            Some(Entry::Other | Entry::BrokenLink) => Some(ArchiveProblem::Size { segment, actual: 0 }),
             // Another process already moved the segment away.
             None => None,
         };

@@ -210,6 +210,11 @@ impl Failure {
         self.is_reported
     }
 
+    /// Whether a file is surely in no archive.
+    pub(super) fn is_missing(&self) -> bool {
+        self.kind == Kind::Missing
+    }
+
     /// Whether a signal ended the command.
     pub(super) fn is_interruption(&self) -> bool {
         matches!(self.kind, Kind::Interrupted(_))

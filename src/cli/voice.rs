@@ -78,7 +78,16 @@ impl Voice {
                     event["server"] = server;
                 }
                 let line = failure.full_text();
-                stderr::log(Level::Error, &format!("error: {line}"), &failure.text(), &event);
+                let (level, line) = match self {
+                    // Every recovery asks for files that do not exist. Its line in the server's log is no error.
+                    Self::RestoreCommand { .. } if failure.is_missing() => {
+                        (Level::Info, format!("tapster: {line}"))
+                    }
+                    // The lines of many programs come together in the server's log.
+                    Self::RestoreCommand { .. } => (Level::Error, format!("tapster: error: {line}")),
+                    _ => (Level::Error, format!("error: {line}")),
+                };
+                stderr::log(level, &line, &failure.text(), &event);
                 failure.code().into()
             }
         }

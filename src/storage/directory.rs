@@ -27,6 +27,8 @@ pub enum Entry {
     File(u64),
     /// A directory, socket, ...
     Other,
+    /// A symbolic link to something that is not there. Where that is, a file may exist: on a disk that is not mounted.
+    BrokenLink,
 }
 
 impl Directory {
@@ -75,20 +77,35 @@ impl Directory {
 
     /// Calls `each` with every name but `.`, `..` and those that are not UTF-8.
     pub fn for_each_name(&self, mut each: impl FnMut(&str)) -> Result<(), StorageError> {
+        self.for_each_raw_name(|name| {
+            if let Ok(name) = core::str::from_utf8(name) {
+                each(name);
+            }
+        })
+    }
+
+    /// Calls `each` with every name but `.` and `..`, as its bytes.
+    pub fn for_each_raw_name(&self, mut each: impl FnMut(&[u8])) -> Result<(), StorageError> {
         let err = |source| StorageError::io("list directory", self.path.clone(), source);
         for entry in rustix::fs::Dir::read_from(&self.file).map_err(err)? {
-            match entry.map_err(err)?.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => each(name),
+            match entry.map_err(err)?.file_name().to_bytes() {
+                b"." | b".." => {}
+                name => each(name),
             }
         }
         Ok(())
     }
 
-    /// What `name` stands for; symbolic links are followed. `None` if the name does not exist.
+    /// What `name` stands for; symbolic links are followed. `None` if surely nothing has the name.
     pub fn entry(&self, name: &str) -> Result<Option<Entry>, StorageError> {
-        let status = self.status(name)?;
-        Ok(status.map(|status| if status.is_file { Entry::File(status.len) } else { Entry::Other }))
+        let of_file =
+            |status: FileStatus| if status.is_file { Entry::File(status.len) } else { Entry::Other };
+        if let Some(status) = self.status(name)? {
+            return Ok(Some(of_file(status)));
+        }
+        let link = self.status_of_link(name)?;
+        // What is a regular file now was made between the two looks.
+        Ok(link.map(|status| if status.is_file { of_file(status) } else { Entry::BrokenLink }))
     }
 
     /// Like [`Directory::entry`], and also tells files apart.
@@ -304,6 +321,20 @@ mod tests {
             let error = directory.open_existing(name).unwrap_err();
             assert!(matches!(error, StorageError::NotAFile { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_not_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        fs::write(dir.path().join("file"), "12345").unwrap();
+        symlink("file", dir.path().join("link")).unwrap();
+        symlink("not-mounted/file", dir.path().join("broken")).unwrap();
+        symlink("loop", dir.path().join("loop")).unwrap();
+        assert!(matches!(directory.entry("link").unwrap(), Some(Entry::File(5))));
+        assert!(matches!(directory.entry("broken").unwrap(), Some(Entry::BrokenLink)));
+        assert!(directory.entry("missing").unwrap().is_none());
+        assert!(directory.entry("loop").is_err());
     }
 
     #[test]

@@ -16,6 +16,6 @@ pub use direct::{BLOCK_LEN, DirectWriter};
 pub use directory::{Directory, Entry};
 pub use error::StorageError;
 pub use fsync_times::{FsyncFigures, FsyncTimes};
-pub use new_file::{NewFile, TEMPORARY};
+pub use new_file::{NewFile, TEMPORARY, target_of};
 pub use preallocate::{Fill, preallocate};
 pub use status::FileStatus;

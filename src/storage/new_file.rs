@@ -182,8 +182,9 @@ fn temporary_name(name: &OsStr) -> OsString {
     temporary
 }
 
-/// The name that a file with this temporary name is to get.
-fn target_of(temporary: &str) -> Option<&str> {
+/// The name that a file with this temporary name is to get; `None` if no [`NewFile`] has such a name.
+#[must_use]
+pub fn target_of(temporary: &str) -> Option<&str> {
     let (name, random) = temporary.strip_suffix(TEMPORARY)?.rsplit_once('.')?;
     let is_ours =
         random.len() == RANDOM_DIGITS && random.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

@@ -36,6 +36,11 @@ pub enum FetchError {
 pub enum FileDamage {
     /// It is a directory, socket, ...
     NotAFile,
+    /// It is a symbolic link to something that is not there, for example on a disk that is not mounted.
+    BrokenLink,
+    /// Its name is that of the wanted file with something behind it that is not known: another compression, or a copy
+    /// in the making.
+    UnknownForm,
     /// The first page has no header of a segment.
     Header,
     /// The first page is that of another segment.
@@ -92,6 +97,10 @@ impl fmt::Display for FileDamage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotAFile => f.write_str("is not a file"),
+            Self::BrokenLink => f.write_str("is a symbolic link to something that is not there"),
+            Self::UnknownForm => f.write_str(
+                "may be the wanted file in a form that cannot be read, or an unfinished copy of it",
+            ),
             Self::Header => f.write_str("does not begin as a WAL segment does"),
             Self::OtherSegment => f.write_str("is another segment than its name says"),
             Self::Size { actual, expected } => write!(f, "has {actual} bytes instead of {expected}"),

@@ -3,7 +3,9 @@
 mod error;
 mod staged;
 
+use std::ffi::OsStr;
 use std::format;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::prelude::v1::*;
@@ -12,9 +14,9 @@ pub use error::{FetchError, FileDamage};
 
 use crate::archive::{ArchiveError, ArchiveFileName, SegmentFile};
 use crate::compression::Compression;
-use crate::storage::Directory;
+use crate::storage::{Directory, target_of};
 use crate::types::{TimelineId, WalSegmentSize};
-use crate::wal::{SegmentIdentity, TimelineHistory, WalSegment};
+use crate::wal::{SegmentIdentity, TimelineHistory, WalSegment, parse_hex};
 use staged::{Destination, Staged, stage};
 
 /// Fetches files from archives, each from the first archive that has it.
@@ -60,8 +62,9 @@ impl Fetcher {
     /// itself checks every record. All calls block.
     ///
     /// # Errors
-    /// If no archive gave it and one could not be read, or has a damaged file of that name; and if the file
-    /// cannot be written.
+    /// If no archive gave it and one could not be read, has a damaged file of that name, or something else whose
+    /// name begins with it: a link to a file that is not there, a file in an unknown form. And if the file cannot be
+    /// written.
     pub fn fetch(&self, name: &str, destination: &Path) -> Result<Option<Fetched>, FetchError> {
         let wanted = Wanted::parse(name).ok_or_else(|| FetchError::Name(name.into()))?;
         let mut problems = Vec::new();
@@ -75,7 +78,7 @@ impl Fetcher {
                     continue;
                 }
             };
-            match complete(&archive, &wanted, &destination, &mut problems)? {
+            match complete_or_unclear(&archive, &wanted, &destination, &mut problems)? {
                 Some(found) => return found.deliver(problems).map(Some),
                 None => archives.push(archive),
             }
@@ -161,6 +164,82 @@ impl<'a> Wanted<'a> {
             _ => Err(staged.damaged(FileDamage::OtherSegment)),
         }
     }
+}
+
+/// How often a file is looked for that is listed and then not found.
+const ATTEMPTS: usize = 8;
+
+/// As [`complete`]. If the file is not found, the archive's list of names has to show that it is surely not there;
+/// otherwise the reason is added to `problems`.
+fn complete_or_unclear<'a>(
+    archive: &Directory,
+    wanted: &Wanted<'_>,
+    destination: &'a Destination<'a>,
+    problems: &mut Vec<FetchError>,
+) -> Result<Option<Staged<'a>>, FetchError> {
+    let before = problems.len();
+    for attempt in 1.. {
+        let found = complete(archive, wanted, destination, problems)?;
+        if found.is_some() || problems.len() > before {
+            return Ok(found);
+        }
+        let mut is_listed = false;
+        let mut unknown = Vec::new();
+        let listed = archive.for_each_raw_name(|name| match wanted.form_of(name) {
+            Form::Complete if attempt < ATTEMPTS => is_listed = true,
+            Form::Complete | Form::Unknown => unknown.push(archive.path_of(OsStr::from_bytes(name))),
+            Form::Other => {}
+        });
+        match listed {
+            Err(error) => problems.push(error.into()),
+            // Another process renamed or compressed it between the two looks.
+            Ok(()) if is_listed => continue,
+            Ok(()) => {
+                unknown.sort();
+                let unclear = |path| FetchError::Damaged { path, damage: FileDamage::UnknownForm };
+                problems.extend(unknown.into_iter().map(unclear));
+            }
+        }
+        break;
+    }
+    Ok(None)
+}
+
+/// What a name in an archive means for the search for a file.
+enum Form {
+    /// It is that of the file, complete.
+    Complete,
+    /// It begins with the name of the file, and nothing is known about the rest.
+    Unknown,
+    /// It is that of another file, of a partial one, or of one in the making.
+    Other,
+}
+
+impl Wanted<'_> {
+    fn form_of(&self, name: &[u8]) -> Form {
+        let Some(rest) = name.strip_prefix(self.name.as_bytes()) else { return Form::Other };
+        // What a program of ours has not finished, the next one makes anew.
+        let Ok(rest) = core::str::from_utf8(rest) else { return Form::Unknown };
+        if target_of(&format!("{}{rest}", self.name)).is_some() {
+            return Form::Other;
+        }
+        let (rest, is_partial) = match rest.strip_suffix(".partial") {
+            Some(rest) if self.is_segment => (rest, true),
+            _ => (rest, false),
+        };
+        match Compression::split_suffix(rest).0 {
+            "" if is_partial => Form::Other,
+            "" => Form::Complete,
+            rest if self.is_segment && !is_partial && is_backup_history(rest) => Form::Other,
+            _ => Form::Unknown,
+        }
+    }
+}
+
+/// Whether a segment's name is followed by `.OFFSET.backup`.
+fn is_backup_history(rest: &str) -> bool {
+    let offset = rest.strip_prefix('.').and_then(|rest| rest.strip_suffix(".backup"));
+    offset.and_then(parse_hex).is_some()
 }
 
 /// The complete file. A damaged one is added to `problems`, and the next form of storage tried.
@@ -273,6 +352,47 @@ mod tests {
         );
         assert!(fs::symlink_metadata(&wanted).unwrap().is_file());
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn names_that_begin_with_the_wanted_one_are_known_or_stand_in_the_way() {
+        let form = |wanted: &str, rest: &[u8]| {
+            let name = [wanted.as_bytes(), rest].concat();
+            match Wanted::parse(wanted).unwrap().form_of(&name) {
+                Form::Complete => "complete",
+                Form::Unknown => "unknown",
+                Form::Other => "other",
+            }
+        };
+        let (segment, history) = ("000000010000000000000005", "00000002.history");
+        for rest in ["", ".gz", ".lz4", ".zst"] {
+            assert_eq!([segment, history].map(|name| form(name, rest.as_bytes())), ["complete"; 2], "{rest}");
+        }
+        for rest in
+            [".partial", ".gz.partial", ".00000028.backup", ".00000028.backup.gz", ".gz.0123456789abcdef.tmp"]
+        {
+            assert_eq!(form(segment, rest.as_bytes()), "other", "{rest}");
+        }
+        assert_eq!(form(history, b".0123456789abcdef.tmp"), "other");
+        for rest in [
+            &b".xz"[..],
+            b".bz2",
+            b".tmp",
+            b".gz.tmp",
+            b".partial.gz",
+            b".gz.enc",
+            b"-8f3a.lz",
+            b"0",
+            b".",
+            b".\xff",
+            b".partial.tmp",
+            b".ready",
+            b".28.backup",
+            b".0123456789ABCDEF.tmp",
+        ] {
+            assert_eq!(form(segment, rest), "unknown", "{rest:?}");
+        }
+        assert_eq!(form(history, b".partial"), "unknown");
     }
 
     #[test]

@@ -73,6 +73,9 @@ pub(super) fn stage<'a>(
         Some(Entry::Other) => {
             return Err(FetchError::Damaged { path: source, damage: FileDamage::NotAFile });
         }
+        Some(Entry::BrokenLink) => {
+            return Err(FetchError::Damaged { path: source, damage: FileDamage::BrokenLink });
+        }
         Some(Entry::File(_)) => match archive.open_file(name) {
             // A receiver may rename it at any moment.
             Err(error) if error.is_not_found() => return Ok(None),
@@ -108,8 +111,9 @@ impl Staged<'_> {
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) if compression != Compression::None && is_about_content(&error) => {
-                    // A partial file has no end of its own.
-                    return if may_break_off { Ok(()) } else { Err(self.damaged(FileDamage::Compression)) };
+                    // A partial file has no end of its own, but a beginning.
+                    let is_partial = may_break_off && (self.len > 0 || is_end(&error));
+                    return if is_partial { Ok(()) } else { Err(self.damaged(FileDamage::Compression)) };
                 }
                 Err(error) => return Err(self.unreadable(error)),
             };
@@ -146,6 +150,11 @@ impl Staged<'_> {
     pub(super) fn failed(&self, source: io::Error) -> FetchError {
         self.destination.failed(source)
     }
+}
+
+/// Whether the file is too short, rather than wrong.
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 /// Whether the bytes are wrong, rather than the disk.

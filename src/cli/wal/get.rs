@@ -15,11 +15,15 @@ are decompressed. DEST appears in one step, whole and durable; a file of the wro
 handed out. A partial segment is handed out only if its segment is nowhere complete, nothing
 follows it, and every archive could be searched.
 
+Every line on stderr begins with \"tapster:\", as the server writes it into its log. Every recovery
+asks for files that do not exist; each such question is one line \"tapster: NAME is not in DIR\".
+
 Exit codes:
   0    the file is at DEST
   1    surely no archive has it: to a recovery, a segment that is missing is the end of the log
-  255  could not tell, or not write: an archive that cannot be read, a damaged file, a NAME of no
-       WAL file, a mistake in the options; PostgreSQL then stops, where 1 would end the recovery";
+  255  could not tell, or not write: an archive that cannot be read, a damaged file, a link to a
+       file that is not there, a file in an unknown form (NAME.xz), a NAME of no WAL file, a mistake
+       in the options; PostgreSQL then stops, where 1 would end the recovery";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -48,11 +52,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::missing(format!("{name} is not in {}", shown.join(", "))));
     };
     for problem in &restored.passed_over {
-        output::note(&format!("warning: {}", with_causes(problem)));
+        output::note(&format!("tapster: warning: {}", with_causes(problem)));
     }
     let source = restored.source.display();
     if let Some(bytes) = restored.partial {
-        output::note(&format!("{source} is partial: {bytes} bytes of WAL, and zeros for what never came"));
+        output::note(&format!(
+            "tapster: {source} is partial: {bytes} bytes of WAL, and zeros for what never came"
+        ));
     }
     if *json {
         return output::print_json(&json!({
