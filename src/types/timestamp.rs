@@ -3,8 +3,10 @@ use core::str::FromStr;
 
 /// A moment as PostgreSQL counts it: microseconds since 2000-01-01 00:00:00 UTC.
 ///
-/// The text form is RFC 3339 in UTC with microseconds, `2026-11-22T08:50:11.123456Z`; parsing takes exactly
-/// that, with a year of four or more digits.
+/// The text form is RFC 3339 in UTC with microseconds, `2026-11-22T08:50:11.123456Z`. Parsing also takes what else
+/// RFC 3339 allows, and what the server prints for a `timestamptz` with `DateStyle` `ISO`: a blank instead of the `T`,
+/// fewer digits of the second or none, a time zone as an offset (`2026-11-22 10:50:11.1+02`), a year of four or more
+/// digits. A text without a time zone is no moment; `infinity` and years BC are none either.
 ///
 /// ```
 /// use tapster::types::PgTimestamp;
@@ -79,10 +81,11 @@ impl FromStr for PgTimestamp {
 }
 
 fn parse(text: &str) -> Option<i64> {
-    let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+    let (date, time) = text.split_once(['T', ' '])?;
     let (date, day) = date.rsplit_once('-')?;
     let (year, month) = date.split_once('-')?;
-    let (time, fraction) = time.split_once('.')?;
+    let (time, zone) = time.split_at_checked(time.find(['Z', '+', '-'])?)?;
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
     let (hour, time) = time.split_once(':')?;
     let (minute, second) = time.split_once(':')?;
     let number = |digits: &str, width: usize, max: i64| {
@@ -98,7 +101,23 @@ fn parse(text: &str) -> Option<i64> {
     }
     let (hour, minute) = (number(hour, 2, 23)?, number(minute, 2, 59)?);
     let seconds = hour * 3600 + minute * 60 + number(second, 2, 59)?;
-    days.checked_mul(DAY_US)?.checked_add(seconds * 1_000_000 + number(fraction, 6, 999_999)?)
+    let digits = u32::try_from(fraction.len()).ok().filter(|digits| (1..=6).contains(digits))?;
+    let micros = number(fraction, fraction.len(), 999_999)? * 10_i64.pow(6 - digits);
+    // The zone's clock is ahead of UTC by the offset.
+    let offset = match zone.split_at_checked(1)? {
+        ("Z", "") => 0,
+        (sign @ ("+" | "-"), zone) => {
+            let mut parts = zone.splitn(3, ':');
+            // The server's time zones are less than 16 hours away from UTC.
+            let hours = number(parts.next()?, 2, 15)?;
+            let minutes = parts.next().map_or(Some(0), |minutes| number(minutes, 2, 59))?;
+            let seconds = parts.next().map_or(Some(0), |seconds| number(seconds, 2, 59))?;
+            let offset = hours * 3600 + minutes * 60 + seconds;
+            if sign == "-" { -offset } else { offset }
+        }
+        _ => return None,
+    };
+    days.checked_mul(DAY_US)?.checked_add((seconds - offset) * 1_000_000 + micros)
 }
 
 /// Days in 400 years, after which the calendar repeats.
@@ -174,14 +193,44 @@ mod tests {
     }
 
     #[test]
+    fn a_servers_text_with_any_time_zone_is_the_same_moment() {
+        let moment: PgTimestamp = "2026-11-22T08:50:11.120000Z".parse().unwrap();
+        for text in [
+            "2026-11-22 08:50:11.12+00",
+            "2026-11-22 10:50:11.12+02",
+            "2026-11-22 14:20:11.12+05:30",
+            "2026-11-22 03:50:11.12-05",
+            "2026-11-21 23:30:11.12-09:20",
+            "2026-11-22 09:09:32.12+00:19:21",
+            "2026-11-22T08:50:11.12Z",
+            "2026-11-22 08:50:11.12Z",
+        ] {
+            assert_eq!(text.parse(), Ok(moment), "{text}");
+        }
+        assert_eq!("2000-01-01 00:00:00+00".parse(), Ok(PgTimestamp::from_micros(0)));
+        assert_eq!("2000-01-01T01:00:00+02:00".parse(), Ok(PgTimestamp::from_micros(-3_600_000_000)));
+    }
+
+    #[test]
     fn text_of_another_form_is_refused() {
         for text in [
             "",
             "2026-11-22",
-            "2026-11-22 08:50:11.123456Z",
-            "2026-11-22T08:50:11Z",
             "2026-11-22T08:50:11.123456",
-            "2026-11-22T08:50:11.12345Z",
+            "2026-11-22 08:50:11",
+            "2026-11-22T08:50:11.1234567Z",
+            "2026-11-22T08:50:11.Z",
+            "2026-11-22T08:50:11.+1Z",
+            "2026-11-22T08:50:11Zx",
+            "2026-11-22T08:50:11+",
+            "2026-11-22T08:50:11+2",
+            "2026-11-22T08:50:11+16",
+            "2026-11-22T08:50:11+02:60",
+            "2026-11-22T08:50:11+02:00:00:00",
+            "2026-11-22T08:50:11+02+02",
+            "2026-11-22 08:50:11+00 BC",
+            "22/11/2026 08:50:11.123456 UTC",
+            "Sun Nov 22 08:50:11.123456 2026 UTC",
             "2026-02-30T08:50:11.123456Z",
             "2026-13-01T08:50:11.123456Z",
             "2026-00-01T08:50:11.123456Z",
