@@ -1,6 +1,6 @@
 use super::connection::Connection;
 use super::error::Error;
-use crate::codec::{BackendMessage, BackendTag, CopyData, CopyResponse, Format};
+use crate::codec::{BackendMessage, BackendTag, CopyData, CopyResponse, Format, affected_rows};
 
 const OUT: &str = "reading the data of a COPY";
 const IN: &str = "sending the data of a COPY";
@@ -87,7 +87,7 @@ impl Connection {
         while let Some(tag) = self.advance("waiting for a COPY to end").await? {
             match (tag, self.current()?) {
                 (BackendTag::COMMAND_COMPLETE, BackendMessage::CommandComplete { tag }) => {
-                    rows = rows.or_else(|| Some(copied_rows(tag)));
+                    rows = rows.or_else(|| Some(affected_rows(tag).unwrap_or(0)));
                 }
                 (BackendTag::COPY_IN_RESPONSE, _) => {
                     self.refuse_copy("only one COPY is possible in a call")?
@@ -97,12 +97,6 @@ impl Connection {
         }
         Ok(rows.unwrap_or(0))
     }
-}
-
-/// The number of rows in a command tag like `COPY 3`.
-fn copied_rows(tag: &[u8]) -> u64 {
-    let count = tag.strip_prefix(b"COPY ").and_then(|count| core::str::from_utf8(count).ok());
-    count.and_then(|count| count.parse().ok()).unwrap_or(0)
 }
 
 /// How the data of a COPY are laid out.

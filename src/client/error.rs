@@ -54,6 +54,10 @@ pub enum Error {
     Closed,
     /// A result does not have the columns or values that a server of this version should give.
     Column(ColumnError),
+    /// The statement gave no row, where one was asked for. The connection is usable.
+    NoRow,
+    /// The statement gave this many rows, where one was asked for. The connection is usable.
+    ManyRows(usize),
     /// The call is not possible here.
     Usage(&'static str),
 }
@@ -144,6 +148,7 @@ impl Error {
             Self::Connect(_) | Self::Io { .. } | Self::Decode(_) => true,
             Self::Unexpected { .. } | Self::Timeout { .. } | Self::Closed => true,
             Self::ConnInfo(_) | Self::Encode(_) | Self::Column(_) | Self::Usage(_) => false,
+            Self::NoRow | Self::ManyRows(_) => false,
         }
     }
 
@@ -213,6 +218,8 @@ impl fmt::Display for Error {
             Self::Timeout { during, after } => write!(f, "no answer within {after:?} while {during}"),
             Self::Closed => f.write_str("the connection is closed"),
             Self::Column(_) => f.write_str("the server's answer cannot be read"),
+            Self::NoRow => f.write_str("the statement gave no row, where one was expected"),
+            Self::ManyRows(rows) => write!(f, "the statement gave {rows} rows, where one was expected"),
             Self::Usage(what) => f.write_str(what),
         }
     }

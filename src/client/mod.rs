@@ -7,6 +7,7 @@
 //! |---|---|
 //! | run SQL, also several statements | [`Connection::simple_query`], or row by row [`Connection::query`] |
 //! | run one statement with parameters | [`Connection::query_params`], [`Connection::query_params_rows`] |
+//! | expect one row | [`Connection::query_one`], [`Connection::query_opt`], [`Connection::query_params_one`] |
 //! | run one many times | [`Connection::prepare`], [`Connection::query_prepared`] |
 //! | run many in one round trip | [`Connection::pipeline`] |
 //! | move a table | [`Connection::copy_out`], [`Connection::copy_in`] |
@@ -17,11 +18,8 @@
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 //! use tapster::client::Connection;
-//! use tapster::conninfo::{ConnInfo, Environment};
 //!
-//! let conninfo: ConnInfo = "postgresql://barman@db1/postgres".parse()?;
-//! let config = conninfo.resolve(&Environment::from_process())?.config()?;
-//! let mut connection = Connection::connect(&config).await?;
+//! let mut connection = Connection::connect_str("postgresql://barman@db1/postgres").await?;
 //! for set in connection.simple_query("SELECT name, setting FROM pg_settings").await? {
 //!     for row in set.rows() {
 //!         println!("{} = {}", row.text("name")?, row.text("setting")?);
@@ -32,6 +30,7 @@
 //! # }
 //! ```
 
+mod bytea;
 mod cancel;
 mod connect;
 mod connection;
@@ -41,12 +40,14 @@ mod error;
 mod extended;
 mod listen;
 mod notification;
+mod one;
 mod prepared;
 mod query;
 mod quote;
 mod receive;
 mod route;
 mod row;
+mod row_buf;
 mod send;
 mod server_name;
 mod statement;
@@ -63,5 +64,6 @@ pub use notification::Notification;
 pub use query::{Query, QueryEvent};
 pub use quote::{quote_ident, quote_literal};
 pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};
+pub use row_buf::RowBuf;
 pub use server_name::ServerName;
 pub use statement::Statement;

@@ -5,7 +5,7 @@ use std::vec::Vec;
 use super::connection::Connection;
 use super::error::Error;
 use super::row::{ResultSet, Row};
-use crate::codec::{BackendMessage, BackendTag, ColumnsBuf};
+use crate::codec::{BackendMessage, BackendTag, Columns, ColumnsBuf};
 
 /// The memory that a row or a result takes beside its values, at most.
 const ITEM_BYTES: usize = 128;
@@ -111,7 +111,8 @@ pub struct Query<'c> {
 pub enum QueryEvent<'a> {
     /// A row of the current statement.
     Row(Row<'a>),
-    /// The current statement is done. The text is the server's command tag, such as `SELECT 3`.
+    /// The current statement is done. The text is the server's command tag, such as `SELECT 3`, of which
+    /// [`affected_rows`](crate::codec::affected_rows) gives the number.
     Complete(String),
 }
 
@@ -119,6 +120,13 @@ impl<'c> Query<'c> {
     /// The results of the query that was just sent.
     pub(super) fn new(connection: &'c mut Connection) -> Self {
         Self { connection, columns: ColumnsBuf::new(), done: false }
+    }
+
+    /// The columns of the current statement; none before its first row or end has come, and for a statement that
+    /// returns no rows.
+    #[must_use]
+    pub fn columns(&self) -> Columns<'_> {
+        self.columns.as_list()
     }
 
     /// The next row or end of a statement; `None` after the last statement.

@@ -3,7 +3,9 @@ use core::str::FromStr;
 use std::string::{String, ToString as _};
 use std::vec::Vec;
 
-use crate::codec::{ColumnsBuf, DataRow, RowDescription, Values};
+use super::bytea;
+use super::row_buf::RowBuf;
+use crate::codec::{Column, Columns, ColumnsBuf, DataRow, RowDescription, Values, affected_rows};
 
 /// All rows of one statement.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,6 +68,28 @@ impl ResultSet {
         &self.tag
     }
 
+    /// How many rows the statement inserted, updated, deleted, merged, copied, selected, fetched or moved over, by its
+    /// tag; `None` for a statement that counts no rows.
+    #[must_use]
+    pub fn affected_rows(&self) -> Option<u64> {
+        affected_rows(self.tag.as_bytes())
+    }
+
+    /// The columns in order: name, type's OID and modifier, the table's OID, format. None for a statement that returns
+    /// no rows.
+    #[must_use]
+    pub fn columns(&self) -> Columns<'_> {
+        self.columns.as_list()
+    }
+
+    /// What the server says about a column.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub fn column(&self, column: impl ColumnKey) -> Result<Column<'_>, ColumnError> {
+        find(&self.columns, &column)
+    }
+
     /// The names of the columns; none for a statement that returns no rows.
     #[must_use]
     pub fn column_names(&self) -> Vec<String> {
@@ -111,13 +135,52 @@ impl<'a> Row<'a> {
         text.map_err(|_| column.error(ColumnErrorKind::NotUtf8))
     }
 
-    /// The value of a column that is not NULL.
+    /// The value of a column that is not NULL, as any type that parses the server's text:
+    ///
+    /// | type in SQL | types in Rust |
+    /// |---|---|
+    /// | `boolean` | `bool` |
+    /// | `smallint`, `integer`, `bigint`, `oid` | `i16`, `i32`, `i64`, `u32`, or a wider one |
+    /// | `real`, `double precision` | `f32`, `f64`, with `NaN` and `Infinity` |
+    /// | `numeric` | a decimal type, or `f64` where rounding does no harm |
+    /// | `text`, `varchar`, `name` and every other | `String`, or [`text`](Self::text) without a copy |
+    /// | `pg_lsn` | [`Lsn`](crate::types::Lsn) |
+    /// | `timestamptz` | [`PgTimestamp`](crate::types::PgTimestamp), with `DateStyle` `ISO`, which is the default |
+    /// | `inet` | [`IpAddr`](core::net::IpAddr), where it is a single address |
+    /// | `uuid`, `json` and others | types of other crates that have [`FromStr`] |
+    ///
+    /// [`bytea`](Self::bytea) gives the bytes of a `bytea`. `TimelineId`, `SystemId`, `ServerVersion` and `SqlState`
+    /// parse too.
     ///
     /// # Errors
     /// If there is no such column, it is NULL, its bytes are not UTF-8, or its text does not parse.
     pub fn parse<T: FromStr>(&self, column: impl ColumnKey) -> Result<T, ColumnError> {
         let text = self.text(&column)?;
-        text.parse().map_err(|_| column.error(ColumnErrorKind::Parse(text.to_string())))
+        let parsed = text.parse().ok().or_else(|| match text {
+            // The server prints a boolean in one letter, which `bool` does not parse.
+            "t" => "true".parse().ok(),
+            "f" => "false".parse().ok(),
+            _ => None,
+        });
+        parsed.ok_or_else(|| column.error(ColumnErrorKind::Parse(text.to_string())))
+    }
+
+    /// The bytes of a column of the type `bytea` that is not NULL, under every setting of `bytea_output`.
+    ///
+    /// # Errors
+    /// If there is no such column, it is NULL, or its text is not that of a `bytea`.
+    pub fn bytea(&self, column: impl ColumnKey) -> Result<Vec<u8>, ColumnError> {
+        self.optional_bytea(&column)?.ok_or_else(|| column.error(ColumnErrorKind::Null))
+    }
+
+    /// The bytes of a column of the type `bytea`; `None` for NULL.
+    ///
+    /// # Errors
+    /// If there is no such column or its text is not that of a `bytea`.
+    pub fn optional_bytea(&self, column: impl ColumnKey) -> Result<Option<Vec<u8>>, ColumnError> {
+        let Some(text) = self.get(&column)? else { return Ok(None) };
+        let error = || column.error(ColumnErrorKind::Parse(String::from_utf8_lossy(text).into_owned()));
+        bytea::decode(text).map(Some).ok_or_else(error)
     }
 
     /// The value of a column; `None` for NULL.
@@ -126,6 +189,26 @@ impl<'a> Row<'a> {
     /// If there is no such column, its bytes are not UTF-8, or its text does not parse.
     pub fn optional<T: FromStr>(&self, column: impl ColumnKey) -> Result<Option<T>, ColumnError> {
         self.optional_text(&column)?.map(|_| self.parse(&column)).transpose()
+    }
+
+    /// The columns in order: name, type's OID and modifier, the table's OID, format.
+    #[must_use]
+    pub fn columns(&self) -> Columns<'a> {
+        self.columns.as_list()
+    }
+
+    /// What the server says about a column.
+    ///
+    /// # Errors
+    /// If there is no such column.
+    pub fn column(&self, column: impl ColumnKey) -> Result<Column<'a>, ColumnError> {
+        find(self.columns, &column)
+    }
+
+    /// A copy that owns its columns and values.
+    #[must_use]
+    pub fn to_buf(&self) -> RowBuf {
+        RowBuf::new(self.columns.clone(), self.values.to_buf())
     }
 
     /// How many values the row has.
@@ -139,6 +222,11 @@ impl<'a> Row<'a> {
     pub const fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
+}
+
+fn find<'a>(columns: &'a ColumnsBuf, key: &impl ColumnKey) -> Result<Column<'a>, ColumnError> {
+    let column = key.index(columns).and_then(|index| columns.as_list().get(index));
+    column.ok_or_else(|| key.error(ColumnErrorKind::Missing))
 }
 
 /// The key of a column: its index from 0, or its exact name.
@@ -226,7 +314,7 @@ impl core::error::Error for ColumnError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::{Column, ValuesBuf};
+    use crate::codec::ValuesBuf;
 
     fn result_set(rows: &[&[Option<&[u8]>]]) -> ResultSet {
         let mut columns = ColumnsBuf::new();
@@ -261,6 +349,14 @@ mod tests {
         assert_eq!(row.text("a").map_err(message), Err("column a: the value is not UTF-8".into()));
         assert_eq!(row.text("b").map_err(message), Err("column b: unexpected NULL".into()));
         assert_eq!(row.optional::<u32>("b"), Ok(None));
+        for (text, value) in [("t", true), ("f", false), ("true", true), ("false", false)] {
+            let set = result_set(&[&[Some(text.as_bytes()), None]]);
+            let row = set.row(0).unwrap();
+            assert_eq!((row.parse::<bool>("a"), row.text("a")), (Ok(value), Ok(text)));
+            assert_eq!(row.optional::<bool>("b"), Ok(None));
+        }
+        let set = result_set(&[&[Some(b"on"), None]]);
+        assert!(set.row(0).unwrap().parse::<bool>("a").is_err());
         let set = result_set(&[&[Some(b"x"), None]]);
         let error = set.row(0).unwrap().parse::<u32>(0).unwrap_err();
         assert_eq!(error.to_string(), "column 0: unexpected value \"x\"");

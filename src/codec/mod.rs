@@ -49,6 +49,7 @@ mod arbitrary;
 mod authentication;
 mod backend;
 mod base_backup;
+mod command_tag;
 mod copy;
 mod error;
 #[cfg(test)]
@@ -75,6 +76,7 @@ mod writer;
 pub use authentication::{Authentication, AuthenticationResponse, NameItem, Names, NamesBuf};
 pub use backend::BackendMessage;
 pub use base_backup::BaseBackupMessage;
+pub use command_tag::affected_rows;
 pub use copy::{CopyData, CopyResponse};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError, EncodeErrorKind};
 pub use extended::{Bind, Execute, FunctionCall, FunctionCallResponse, ParameterDescription, Parse, Target};

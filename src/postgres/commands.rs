@@ -5,7 +5,7 @@ use super::error::PostgresError;
 use super::name_map::NameMap;
 use super::postgresql::PostgreSQL;
 use super::read::{only_row, readable};
-use super::rows::{flag, owned};
+use super::rows::owned;
 use super::sql;
 use crate::client::Row;
 use crate::types::{Lsn, SqlState};
@@ -63,7 +63,7 @@ impl PostgreSQLConnection {
         };
         let read = |row: Row<'_>| {
             let names = (owned(row, "before")?, owned(row, "after")?);
-            Ok((flag(row, "allowed")?, flag(row, "recovers")?, names))
+            Ok((row.parse("allowed")?, row.parse("recovers")?, names))
         };
         match readable(what, only_row(&set).and_then(read))? {
             (false, ..) => Err(self.access_required()),

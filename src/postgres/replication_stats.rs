@@ -1,7 +1,7 @@
 use core::time::Duration;
 use std::prelude::v1::*;
 
-use super::rows::{flag, lag, owned};
+use super::rows::{lag, owned};
 use crate::client::{ColumnError, ResultSet, Row};
 use crate::types::{Lsn, PgTimestamp, ServerVersion};
 
@@ -110,7 +110,7 @@ fn client(row: Row<'_>, version: ServerVersion) -> Result<ReplicationStats, Colu
         sync_state: owned(row, "sync_state")?,
         reply_time: if version >= ServerVersion::release(12) { row.optional("reply_time")? } else { None },
         slot_name: owned(row, "slot_name")?,
-        is_in_recovery: flag(row, "is_in_recovery")?,
+        is_in_recovery: row.parse("is_in_recovery")?,
         current_lsn: row.optional("current_lsn")?,
     })
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::prelude::v1::*;
 
-use crate::client::{ColumnError, ColumnErrorKind, Row};
+use crate::client::{ColumnError, Row};
 use crate::types::{Lsn, PgTimestamp, TimelineId};
 
 /// A server's current position in its WAL.
@@ -175,7 +175,7 @@ impl ArchiverStats {
             last_failed_wal: owned(row, "last_failed_wal")?,
             last_failed_time: row.optional("last_failed_time")?,
             stats_reset: row.optional("stats_reset")?,
-            is_archiving: flag(row, "is_archiving")?,
+            is_archiving: row.parse("is_archiving")?,
             current_archived_wals_per_second: row.optional("current_archived_wals_per_second")?,
         })
     }
@@ -185,7 +185,7 @@ impl ReplicationSlot {
     pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
         Ok(Self {
             slot_name: row.text("slot_name")?.to_string(),
-            active: flag(row, "active")?,
+            active: row.parse("active")?,
             restart_lsn: row.optional("restart_lsn")?,
         })
     }
@@ -224,15 +224,6 @@ impl ExclusiveBackup {
             timestamp: row.parse("timestamp")?,
             finished: row.parse("finished")?,
         })
-    }
-}
-
-/// A boolean, which the server prints as `t` or `f`.
-pub(super) fn flag(row: Row<'_>, column: &str) -> Result<bool, ColumnError> {
-    match row.text(column)? {
-        "t" => Ok(true),
-        "f" => Ok(false),
-        other => Err(ColumnError { column: column.into(), kind: ColumnErrorKind::Parse(other.into()) }),
     }
 }
 

@@ -3,7 +3,7 @@ use std::prelude::v1::*;
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
 use super::read::readable;
-use super::rows::{flag, owned};
+use super::rows::owned;
 use super::sql;
 use crate::client::{ColumnError, Row};
 use crate::types::Lsn;
@@ -57,7 +57,7 @@ impl SlotStatus {
             slot_type: row.text("slot_type")?.to_string(),
             plugin: owned(row, "plugin")?,
             database: owned(row, "database")?,
-            active: flag(row, "active")?,
+            active: row.parse("active")?,
             active_pid: row.optional("active_pid")?,
             restart_lsn: row.optional("restart_lsn")?,
             confirmed_flush_lsn: row.optional("confirmed_flush_lsn")?,

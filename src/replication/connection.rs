@@ -3,7 +3,7 @@ use std::string::String;
 
 use crate::client::Error;
 use crate::client::{Connection, Connector, ResultSet, Row};
-use crate::conninfo::{Config, Replication};
+use crate::conninfo::{Config, ConnInfo, Environment, Replication};
 
 /// A connection that takes replication commands.
 ///
@@ -28,6 +28,18 @@ impl ReplicationConnection {
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         check_config(config)?;
         Connection::connect(config).await.map(|connection| Self::new(connection, config))
+    }
+
+    /// Connects by a connection string, which has to set `replication`; see [`Connection::connect_str`].
+    ///
+    /// # Errors
+    /// [`Error::ConnInfo`] if the string cannot be used, and those of [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, no connection is left behind.
+    pub async fn connect_str(conninfo: &str) -> Result<Self, Error> {
+        let conninfo: ConnInfo = conninfo.parse()?;
+        Self::connect(&conninfo.resolve(&Environment::from_process())?.config()?).await
     }
 
     /// Connects like [`connect`](Self::connect), with the same errors and cancel safety, but through a

@@ -24,7 +24,7 @@ use self::keys::KeySlot;
 use self::search::search;
 use super::connection::Connection;
 use super::error::Error;
-use crate::conninfo::Config;
+use crate::conninfo::{Config, ConnInfo, Environment};
 
 impl Connection {
     /// Connects to the first acceptable server of the configuration's list.
@@ -41,5 +41,27 @@ impl Connection {
     /// If the future is dropped, no connection is left behind.
     pub async fn connect(config: &Config) -> Result<Self, Error> {
         search(config, &KeySlot::for_hosts(config)).await
+    }
+
+    /// Connects by a connection string: a URI, or a text of `key=value` pairs. What it leaves out comes from the service
+    /// file, the `PG*` variables of this process's environment, the password file and the defaults, as with libpq.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), tapster::Error> {
+    /// use tapster::client::Connection;
+    /// let connection = Connection::connect_str("postgres://barman@db1/postgres?sslmode=verify-full").await?;
+    /// let same = Connection::connect_str("host=db1 user=barman dbname=postgres sslmode=verify-full").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::ConnInfo`] if the string cannot be used, and those of [`connect`](Self::connect).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, no connection is left behind.
+    pub async fn connect_str(conninfo: &str) -> Result<Self, Error> {
+        let conninfo: ConnInfo = conninfo.parse()?;
+        Self::connect(&conninfo.resolve(&Environment::from_process())?.config()?).await
     }
 }
