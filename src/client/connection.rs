@@ -8,6 +8,7 @@ use super::notification::Notifications;
 use super::route::Route;
 use super::server_name::ServerName;
 use super::statement::DroppedStatements;
+use super::transaction::Undo;
 use super::turn::Turn;
 use super::wire::Wire;
 use crate::codec::{ServerError, TransactionStatus};
@@ -32,6 +33,8 @@ pub struct Connection {
     pub(super) on_notice: NoticeHandler,
     pub(super) notifications: Notifications,
     pub(super) dropped_statements: DroppedStatements,
+    /// What the next command has to roll back first.
+    pub(super) undo: Option<Undo>,
     pub(super) read_timeout: Option<Duration>,
 }
 
@@ -46,6 +49,7 @@ impl Connection {
             on_notice,
             notifications: Notifications::default(),
             dropped_statements: DroppedStatements::default(),
+            undo: None,
             read_timeout: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {

@@ -12,13 +12,15 @@ use super::turn::Phase;
 use crate::codec::{BackendMessage, BackendTag, DecodeError, FrontendMessage, ServerError};
 
 impl Connection {
-    /// Prepares for a command: reads the rest of an answer that an earlier call left behind.
+    /// Prepares for a command: reads the rest of an answer that an earlier call left behind, and rolls back what a
+    /// dropped transaction left.
     pub(crate) async fn ready(&mut self) -> Result<(), Error> {
         match self.turn.phase() {
-            Phase::Ready => Ok(()),
-            Phase::Closed => Err(Error::Closed),
-            Phase::Busy(_) => self.drain().await,
+            Phase::Ready => {}
+            Phase::Closed => return Err(Error::Closed),
+            Phase::Busy(_) => self.drain().await?,
         }
+        self.undo_dropped().await
     }
 
     /// Reads up to the last `ReadyForQuery` and throws it away.

@@ -58,6 +58,9 @@ pub enum Error {
     NoRow,
     /// The statement gave this many rows, where one was asked for. The connection is usable.
     ManyRows(usize),
+    /// The server rolled back instead of committing, because a statement of the transaction had failed. The connection
+    /// is usable.
+    RolledBack,
     /// The call is not possible here.
     Usage(&'static str),
 }
@@ -148,7 +151,7 @@ impl Error {
             Self::Connect(_) | Self::Io { .. } | Self::Decode(_) => true,
             Self::Unexpected { .. } | Self::Timeout { .. } | Self::Closed => true,
             Self::ConnInfo(_) | Self::Encode(_) | Self::Column(_) | Self::Usage(_) => false,
-            Self::NoRow | Self::ManyRows(_) => false,
+            Self::NoRow | Self::ManyRows(_) | Self::RolledBack => false,
         }
     }
 
@@ -220,6 +223,9 @@ impl fmt::Display for Error {
             Self::Column(_) => f.write_str("the server's answer cannot be read"),
             Self::NoRow => f.write_str("the statement gave no row, where one was expected"),
             Self::ManyRows(rows) => write!(f, "the statement gave {rows} rows, where one was expected"),
+            Self::RolledBack => f.write_str(
+                "the server rolled the transaction back instead of committing it, because a statement in it had failed",
+            ),
             Self::Usage(what) => f.write_str(what),
         }
     }

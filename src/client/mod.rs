@@ -10,6 +10,7 @@
 //! | expect one row | [`Connection::query_one`], [`Connection::query_opt`], [`Connection::query_params_one`] |
 //! | run one many times | [`Connection::prepare`], [`Connection::query_prepared`] |
 //! | run many in one round trip | [`Connection::pipeline`] |
+//! | commit several together or none | [`Connection::begin`], [`Transaction::savepoint`] |
 //! | move a table | [`Connection::copy_out`], [`Connection::copy_in`] |
 //! | receive notifications (`LISTEN`, `NOTIFY`) | [`Connection::notification`] |
 //! | stop a statement | [`CancelToken::cancel`], [`Connection::set_read_timeout`] |
@@ -51,6 +52,7 @@ mod row_buf;
 mod send;
 mod server_name;
 mod statement;
+mod transaction;
 mod turn;
 mod wire;
 
@@ -67,3 +69,4 @@ pub use row::{ColumnError, ColumnErrorKind, ColumnKey, ResultSet, Row};
 pub use row_buf::RowBuf;
 pub use server_name::ServerName;
 pub use statement::Statement;
+pub use transaction::{IsolationLevel, Transaction, TransactionOptions};

@@ -22,9 +22,15 @@ impl Connection {
     /// Sends a simple query; its answer runs to `ReadyForQuery`.
     pub(crate) async fn send_query(&mut self, query: &str) -> Result<(), Error> {
         self.ready().await?;
+        self.push_query(query)?;
+        self.flush("sending a command").await
+    }
+
+    /// Pushes a simple query. The next read sends it.
+    pub(super) fn push_query(&mut self, query: &str) -> Result<(), Error> {
         self.push(|out| FrontendMessage::Query { query: query.as_bytes() }.encode(out))?;
         self.turn.expect(Answer::SIMPLE);
-        self.flush("sending a command").await
+        Ok(())
     }
 
     /// Writes everything that was pushed.
