@@ -22,6 +22,8 @@
 //!
 //! The feature `arbitrary` makes every message of the protocol from a fuzzer's input (`codec::OwnedMessage`).
 #![no_std]
+// docs.rs labels each item with the feature that it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
