@@ -225,13 +225,53 @@ fn a_reader_that_has_read_enough_is_no_failure() {
 
 #[test]
 fn a_result_that_cannot_be_written_is_a_failure() {
-    let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
-    assert_eq!(conninfo_into(full.into()), Some(6));
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").expect("Linux has it");
+    assert_eq!(conninfo_into(full().into()), Some(6));
+
+    // The help of each command names the exit code.
+    let cluster = Cluster::builder(&servers::packaged()).archive().start();
+    let (conninfo, archive) = (cluster.conninfo("postgres"), Archive::new());
+    let directory = archive.path().to_str().expect("ASCII");
+    for (command, args) in [
+        (&["conninfo"][..], &["host=a"][..]),
+        (&["completions"], &["bash"]),
+        (&["status"], &[&conninfo]),
+        (&["check"], &[&conninfo]),
+        (&["show"], &[&conninfo, "--all"]),
+        (&["slot", "create"], &[&conninfo, "tap"]),
+        (&["slot", "ls"], &[&conninfo]),
+        (&["slot", "drop"], &[&conninfo, "tap"]),
+        (&["switch-wal"], &[&conninfo]),
+        (&["checkpoint"], &[&conninfo]),
+        (&["restore-point"], &[&conninfo, "here"]),
+        (&["low-level-backup"], &[&conninfo, "-l", "x", "--fast", "-D", directory, "--", "true"]),
+        (&["receive-wal"], &[&conninfo, "-D", directory, "--dry-run"]),
+        (&["wal", "ls"], &[directory, "--json"]),
+        (&["verify"], &[directory, "--json"]),
+    ] {
+        let args = [command, args].concat();
+        let code = into(full().into(), &args).expect("no signal ends it");
+        assert_eq!(code, 6, "{args:?}");
+        let help = String::from_utf8(tapster(&[command, &["--help"]].concat()).stdout).expect("UTF-8");
+        let (_, codes) = help.rsplit_once("Exit codes:").expect("every command has them");
+        assert!(codes.lines().any(|line| line.starts_with("  6  ")), "{command:?}:{codes}");
+    }
+    // To a monitoring system 0 would be OK.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    for stdout in [full().into(), writer.into()] {
+        assert_eq!(into(stdout, &["check", &conninfo, "--nagios"]), Some(3));
+    }
 }
 
 fn conninfo_into(stdout: Stdio) -> Option<i32> {
+    into(stdout, &["conninfo", "host=a user=b"])
+}
+
+/// The exit code of a run with this stdout.
+fn into(stdout: Stdio, args: &[&str]) -> Option<i32> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_tapster"));
-    let status = program.args(["conninfo", "host=a user=b"]).stdout(stdout).stderr(Stdio::null()).status();
+    let status = program.args(args).stdout(stdout).stderr(Stdio::null()).status();
     status.expect("the program starts").code()
 }
 

@@ -10,7 +10,8 @@ pub(super) const AFTER_HELP: &str = "Examples:
 
 Exit codes:
   0  done
-  2  usage";
+  2  usage
+  6  the script cannot be written";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -13,7 +13,8 @@ Passwords and keys are shown as ***. Nothing is connected to.
 
 Exit codes:
   0  the parameters can be used
-  2  usage, bad connection string";
+  2  usage, bad connection string
+  6  the result cannot be written";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {

@@ -180,6 +180,11 @@ impl Failure {
         self.kind == Kind::Unwritten
     }
 
+    /// Whether nobody has got the result, or not all of it.
+    pub(super) fn is_untold(&self) -> bool {
+        matches!(self.kind, Kind::Unwritten | Kind::Unread)
+    }
+
     /// Whether the server wants a password that is not known.
     pub(super) fn wants_password(&self) -> bool {
         matches!(self.hint, Some(Hint::Advice(Advice::GivePassword)))

@@ -8,7 +8,8 @@ macro_rules! exit_codes {
   1  failed for another reason
   2  usage, bad connection string
   3  cannot connect, or connection lost
-  4  authentication, TLS verification, missing privilege"
+  4  authentication, TLS verification, missing privilege
+  6  the result cannot be written"
     };
 }
 

@@ -16,7 +16,7 @@ Compressed segments are decompressed on the way. Nothing is changed.
 Exit codes:
   0  nothing is wrong
   2  usage
-  6  the directory or a file cannot be read
+  6  the directory or a file cannot be read, or the result not be written
   7  something is wrong";
 
 #[derive(Debug, clap::Args)]

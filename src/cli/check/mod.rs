@@ -29,8 +29,11 @@ connect to; a standby's roles and privileges are those of its primary.
 
 Exit codes:
   0  nothing failed
-  1  something failed
+  1  something failed, also the connection
   2  usage, bad connection string
+  3  the connection was lost on the way
+  4  the server refuses what a check asks
+  6  the result cannot be written
   with --nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN";
 
 #[derive(Debug, clap::Args)]

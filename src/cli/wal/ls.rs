@@ -17,7 +17,7 @@ Names and sizes are looked at, and nothing is changed; \"tapster verify\" looks 
 Exit codes:
   0  listed, whatever is there
   2  usage
-  6  the directory cannot be read";
+  6  the directory cannot be read, or the result not be written";
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
