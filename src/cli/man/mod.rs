@@ -1,6 +1,8 @@
 //! The manual pages in `docs/man`, from the same definitions as the help. A test writes them instead of the program,
 //! to keep the program small.
 
+mod sections;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::{env, fs};
@@ -76,6 +78,15 @@ fn render(page: &Man, command: &Command) -> String {
             None => {
                 notes.control("PP", []).text([roman(paragraph.trim())]);
             }
+        }
+    }
+    // A page that only lists other pages needs neither.
+    if !command.has_subcommands() || command.get_name() == "tapster" {
+        for section in [
+            sections::section("ENVIRONMENT", sections::environment(command)),
+            sections::section("FILES", sections::files(command)),
+        ] {
+            section.to_writer(&mut text).unwrap();
         }
     }
     if notes != Roff::new() {
