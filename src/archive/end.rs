@@ -63,7 +63,7 @@ pub enum WarningKind {
     },
     /// It has the name of a complete compressed segment, and is damaged or holds more than a segment.
     Damaged,
-    /// It has the name of a segment and is a directory, socket, ...
+    /// It has the name of a segment and is a directory, a socket, a symbolic link that leads nowhere, ...
     NotAFile,
     /// It is named as a segment of a cluster with smaller segments.
     OtherSegmentSize,

@@ -1,7 +1,9 @@
 use core::fmt;
+use std::boxed::Box;
 use std::io;
 use std::path::PathBuf;
 
+use super::owner::ForeignFile;
 use crate::storage::StorageError;
 use crate::types::Lsn;
 use crate::wal::HistoryError;
@@ -19,6 +21,8 @@ pub enum ArchiveError {
         /// The file, which was left as it is.
         path: PathBuf,
     },
+    /// A file with a segment's name is of another cluster, or not known to be of this one.
+    Foreign(Box<ForeignFile>),
     /// Another process removed, replaced or cut a file while it was written. It has to be written again.
     Changed {
         /// The file.
@@ -101,7 +105,7 @@ impl ArchiveError {
     /// Whether the archive refused so that WAL is not lost or mixed, rather than being unable.
     #[must_use]
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Storage(StorageError::Locked { .. }) | Self::Conflict { .. })
+        matches!(self, Self::Storage(StorageError::Locked { .. }) | Self::Conflict { .. } | Self::Foreign(_))
     }
 }
 
@@ -124,6 +128,9 @@ impl fmt::Display for ArchiveError {
                  move it away",
                 path.display()
             ),
+            Self::Foreign(file) => {
+                write!(f, "{file}; it is left as it is: move it away if it does not belong here")
+            }
             Self::History { path, .. } => write!(
                 f,
                 "could not understand \"{}\"; if it is damaged, move it away to have it fetched again",
@@ -167,6 +174,7 @@ impl core::error::Error for ArchiveError {
             Self::History { source, .. } => Some(source),
             Self::Changed { .. }
             | Self::Conflict { .. }
+            | Self::Foreign(_)
             | Self::State { .. }
             | Self::LowSpace { .. }
             | Self::OtherSegmentSize { .. }

@@ -19,7 +19,7 @@
 //! - A partial file is received again from the start of its segment, and so needs no mending.
 //! - A position that [`SegmentWriter`] calls durable is; after a failed fsync it never calls one so again.
 //! - A segment that is being compressed is here as the plain file until the compressed one is durable.
-//! - A complete segment and a history are never overwritten by other content.
+//! - A complete segment and a history are never overwritten by other content, and no file of another cluster is.
 
 mod compress;
 mod end;
@@ -27,6 +27,7 @@ mod error;
 mod fetch;
 mod file_name;
 mod listing;
+mod owner;
 mod reader;
 mod retract;
 mod scan;
@@ -44,7 +45,7 @@ use std::sync::Arc;
 
 use crate::compression::Compression;
 use crate::storage::{Directory, Fill, FsyncTimes};
-use crate::types::{TimelineId, WalSegmentSize};
+use crate::types::{SystemId, TimelineId, WalSegmentSize};
 use crate::wal::TimelineHistory;
 
 pub use end::{ArchiveEnd, ArchiveWarning, WarningKind};
@@ -53,6 +54,7 @@ pub(crate) use error::io_error;
 pub use fetch::{FetchError, Fetched, Fetcher, FileDamage};
 pub use file_name::ArchiveFileName;
 pub use listing::{ListedSegment, ListedTimeline, Listing, list};
+pub use owner::{ForeignFile, ForeignKind};
 pub use reader::SegmentReader;
 #[cfg(feature = "receiver")]
 pub(crate) use scan::{CompareError, ReadAt, check_file, first_difference};
@@ -69,6 +71,8 @@ pub use writer::SegmentWriter;
 pub struct Archive {
     directory: Arc<Directory>,
     segment_size: WalSegmentSize,
+    /// Whose the archive is, once that is known.
+    cluster: Option<SystemId>,
     file_mode: u32,
     fsyncs: Arc<FsyncTimes>,
     fill: Fill,
@@ -81,7 +85,14 @@ impl Archive {
     /// If it cannot be opened, or is no directory.
     pub fn open(path: &Path, segment_size: WalSegmentSize) -> Result<Self, ArchiveError> {
         let directory = Arc::new(Directory::open(path)?);
-        Ok(Self { directory, segment_size, file_mode: 0o600, fsyncs: Arc::default(), fill: Fill::default() })
+        let (fsyncs, fill) = (Arc::default(), Fill::default());
+        Ok(Self { directory, segment_size, cluster: None, file_mode: 0o600, fsyncs, fill })
+    }
+
+    /// The archive is to be this cluster's: writing a segment replaces no file of others.
+    #[must_use]
+    pub fn of_cluster(self, cluster: SystemId) -> Self {
+        Self { cluster: Some(cluster), ..self }
     }
 
     /// Whether the group may read new files: mode 0640 instead of 0600, less what the umask takes away.
@@ -108,6 +119,10 @@ impl Archive {
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    const fn cluster(&self) -> Option<SystemId> {
+        self.cluster
     }
 
     /// The size of its segments.

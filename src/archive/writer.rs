@@ -46,6 +46,7 @@ impl SegmentWriter {
         if segment.size() != archive.segment_size() {
             return Err(ArchiveError::OtherSegmentSize { path });
         }
+        archive.check_not_foreign(SegmentFile::partial(segment))?;
         let handle = archive.directory().open_or_create(&name, archive.file_mode())?;
         preallocate(&handle, segment.size().bytes().into(), archive.fill())
             .map_err(|source| io_error("allocate", path.clone(), source))?;
@@ -156,30 +157,40 @@ impl SegmentWriter {
 
     /// Gives the segment its final name, durably, and returns its end.
     ///
-    /// A file that has that name already is replaced if it holds the same bytes, or has not the size of a
-    /// segment, so that [`Archive::end`] passed it over.
+    /// A file that has that name already is replaced if it holds the same bytes, nothing but zeros, or a part of the
+    /// segment.
     ///
     /// # Errors
     /// [`ArchiveError::Incomplete`] before it is full; [`ArchiveError::Conflict`] if the archive has the
-    /// segment with other bytes, plain or compressed. The partial file stays, and without space for the name it can
+    /// segment with other bytes, plain or compressed; [`ArchiveError::Foreign`] if the file is of another cluster, if
+    /// the archive [has one](Archive::of_cluster), or is not known to be of this one. The partial file stays, and without space for the name it can
     /// be tried again.
     pub fn finish(&self) -> Result<Lsn, ArchiveError> {
         self.check_full()?;
         let directory = self.archive.directory();
-        let name = SegmentFile::plain(self.segment).to_string();
-        if let Some(Entry::File(len)) = directory.entry(&name)?
-            && len == u64::from(self.segment.size().bytes())
-            && !self.file.has_content_of(&mut directory.open_file(&name)?)?
-        {
-            return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
+        let file = SegmentFile::plain(self.segment);
+        let name = file.to_string();
+        match directory.entry(&name)? {
+            Some(Entry::File(len)) if len == u64::from(self.segment.size().bytes()) => {
+                if !self.file.has_content_of(&mut directory.open_file(&name)?)? {
+                    return Err(ArchiveError::Conflict { path: directory.path_of(&name) });
+                }
+            }
+            _ => self.archive.check_replaceable(file)?,
         }
         self.archive.check_compressed(self.segment, &self.file.handle)?;
         self.publish()
     }
 
     /// As [`SegmentWriter::finish`] where the archive has the segment already and it is damaged: with whatever bytes.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Foreign`] if what is there is not the cluster's; [`ArchiveError::Incomplete`].
     pub fn replace(&self) -> Result<Lsn, ArchiveError> {
         self.check_full()?;
+        for damaged in SegmentFile::all_complete(self.segment) {
+            self.archive.check_not_foreign(damaged)?;
+        }
         let end = self.publish()?;
         for damaged in SegmentFile::all_compressed(self.segment) {
             self.archive.directory().remove(&damaged.to_string())?;
@@ -213,6 +224,7 @@ impl SegmentWriter {
         // What pg_receivewal has begun of it, compressed, ends here.
         for compression in [Compression::Gzip, Compression::Lz4] {
             let begun = SegmentFile { segment: self.segment, compression, is_partial: true };
+            self.archive.check_not_foreign(begun)?;
             directory.remove(&begun.to_string())?;
         }
         directory.rename(

@@ -76,6 +76,9 @@ fn for_tapster(advice: Advice) -> Option<Cow<'static, str>> {
             "another receiver uses the slot, or the server has not noticed yet that one is gone (wal_sender_timeout)"
         }
         Advice::CheckCluster => "check which server the connection string leads to, or use another directory",
+        Advice::MoveFileAway => {
+            "move that file to another directory if it does not belong here, or use another directory"
+        }
         Advice::SeparateNewCluster => {
             "the cluster was made anew with another segment size; use another directory for it"
         }
@@ -139,7 +142,7 @@ fn gap(next: Lsn, option: &str) -> String {
 mod tests {
     use super::*;
 
-    const ALL: [Advice; 18] = [
+    const ALL: [Advice; 19] = [
         Advice::GivePassword,
         Advice::CheckPassword,
         Advice::AllowLogin,
@@ -151,6 +154,7 @@ mod tests {
         Advice::AwaitSlot,
         Advice::CheckCluster,
         Advice::SeparateNewCluster,
+        Advice::MoveFileAway,
         Advice::SeparateOlderServer,
         Advice::StartAnewAfterPromotion,
         Advice::StartAnewAfterLostWal,

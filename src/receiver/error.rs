@@ -1,8 +1,9 @@
 use core::fmt;
 use std::boxed::Box;
+use std::path::PathBuf;
 use std::string::String;
 
-use crate::archive::ArchiveError;
+use crate::archive::{ArchiveError, ForeignFile};
 use crate::client::Error;
 use crate::types::{Advice, Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{WalDamage, WalDamageKind, WalSegment};
@@ -35,6 +36,8 @@ pub enum Refusal {
         archive: SystemId,
         /// The server's.
         server: SystemId,
+        /// The file that says so; `None` if it is the cluster of this run's first connection.
+        file: Option<PathBuf>,
     },
     /// The server does not have the next WAL any more.
     Gap {
@@ -56,11 +59,15 @@ pub enum Refusal {
     },
     /// The archive's segments are of another size than the server's.
     OtherSegmentSize {
-        /// The archive's.
-        archive: WalSegmentSize,
+        /// The archive's, in bytes.
+        archive: u32,
         /// The server's.
         server: WalSegmentSize,
+        /// The file that says so.
+        file: PathBuf,
     },
+    /// A file of the archive stands where the server's WAL would have to go, and is not known to be that WAL.
+    ForeignFile(ForeignFile),
     /// The archive has WAL that the server does not have yet.
     ArchiveAhead {
         /// What the archive needs next.
@@ -153,6 +160,7 @@ impl Refusal {
             Self::Gap { next, .. } => Advice::AcceptGap { next: *next },
             Self::SlotLost { .. } => Advice::ReplaceSlot,
             Self::OtherSegmentSize { .. } => Advice::SeparateNewCluster,
+            Self::ForeignFile(_) => Advice::MoveFileAway,
             Self::ArchiveAhead { .. } => Advice::SeparateOlderServer,
             Self::OffHistory { .. } => Advice::StartAnewAfterPromotion,
             Self::Damage(WalDamage { kind: WalDamageKind::NotAsBefore, .. }) => Advice::StartAnewAfterLostWal,
@@ -190,11 +198,17 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("refusing to continue: ")?;
         match self {
-            Self::OtherCluster { archive, server } => write!(
-                f,
-                "the archive belongs to another cluster\n  \
-                 the archive has system identifier {archive}, the server {server}"
-            ),
+            Self::OtherCluster { archive, server, file } => {
+                write!(
+                    f,
+                    "the archive belongs to another cluster\n  \
+                     the archive has system identifier {archive}, the server {server}"
+                )?;
+                match file {
+                    Some(file) => write!(f, "\n  by \"{}\"", file.display()),
+                    None => Ok(()),
+                }
+            }
             Self::Gap { next, timeline, server, message } => write!(
                 f,
                 "the server does not have WAL from {next} on any more\n  \
@@ -208,8 +222,17 @@ impl fmt::Display for Refusal {
             Self::SlotLost { slot, message: None } => {
                 write!(f, "slot \"{slot}\" is lost: the server has removed WAL that it was to keep")
             }
-            Self::OtherSegmentSize { archive, server } => {
-                write!(f, "the archive's segments have {archive}, the server's {server}")
+            Self::OtherSegmentSize { archive, server, file } => {
+                let (archive, server) = (archive / 1024, server.bytes() / 1024);
+                write!(
+                    f,
+                    "the archive belongs to a cluster with another segment size\n  \
+                     the archive's segments have {archive} KiB, the server's {server} KiB\n  by \"{}\"",
+                    file.display()
+                )
+            }
+            Self::ForeignFile(file) => {
+                write!(f, "the archive has a file that must not be overwritten\n  {file}")
             }
             Self::ArchiveAhead { next, timeline, server } => write!(
                 f,

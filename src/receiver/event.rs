@@ -23,7 +23,8 @@ pub enum ReceiverEvent<'a> {
     },
     /// A file of the archive is not what its name says.
     ArchiveWarning(&'a ArchiveWarning),
-    /// The newest segments are not in the archive any more. The receiver goes on from the state file's position.
+    /// The newest segments are not in the archive any more. The receiver goes on from the position in
+    /// the state file, or where it stood itself.
     Resumed {
         /// The last byte + 1 that was durable.
         flushed: Lsn,

@@ -39,6 +39,11 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 }
                 (None, _) => break,
             };
+            let archive = plan.archive.clone();
+            on_disk(move || {
+                SegmentFile::all_complete(before).try_for_each(|file| archive.check_not_foreign(file))
+            })
+            .await?;
             if broken == MAX_BROKEN_SEGMENTS {
                 return Err(Refusal::ArchiveDamage { segment: before, damage }.into());
             }

@@ -47,6 +47,8 @@ pub(super) struct StartFacts<'a> {
     gap: Option<Lsn>,
     /// Whether this run has received WAL from an earlier connection.
     has_received: bool,
+    /// The end of the WAL that this run knows to be durable, whatever has become of its files.
+    reached: Option<(TimelineId, Lsn)>,
     /// The history of the server's timeline, once it was asked for.
     pub(super) history: Option<TimelineHistory>,
     /// Once read, the position and timeline of the oldest WAL that the slot keeps; the inner `None` if it keeps none.
@@ -71,11 +73,12 @@ impl<'a> StartFacts<'a> {
         segment_size: WalSegmentSize,
         gap: Option<Lsn>,
         has_received: bool,
+        reached: Option<(TimelineId, Lsn)>,
     ) -> Self {
         if let Some(state) = state {
             end.broken.retain(|segment| !state.has_accepted_without(*segment));
         }
-        Self { end, state, server, segment_size, gap, has_received, history: None, slot: None }
+        Self { end, state, server, segment_size, gap, has_received, reached, history: None, slot: None }
     }
 }
 
@@ -99,7 +102,12 @@ fn end_of_archive(facts: &StartFacts<'_>) -> Option<(ResumeReason, WalSegment)> 
     // If the newest segments were moved away, the state file has the later end.
     let by_state =
         state.map(|state| (Some(ResumeReason::State(state.flushed)), end.before_broken(state.resume_at())));
-    let newer = by_files.into_iter().chain(by_state).reduce(|a, b| if b.1 > a.1 { b } else { a });
+    let by_run = facts.reached.map(|(timeline, reached)| {
+        let next = WalSegment::containing(reached, timeline, facts.segment_size);
+        (Some(ResumeReason::Reached(reached)), end.before_broken(next))
+    });
+    let newer =
+        by_files.into_iter().chain(by_state).chain(by_run).reduce(|a, b| if b.1 > a.1 { b } else { a });
     newer.map(|(reason, next)| {
         let reason = reason.filter(|_| !end.broken.contains(&next));
         (reason.unwrap_or(ResumeReason::Broken(next)), next)
@@ -227,7 +235,7 @@ mod tests {
         state: Option<&'a ArchiveState>,
         server: &'a Server,
     ) -> StartFacts<'a> {
-        StartFacts::new(end_with(files), state, server, size(), None, false)
+        StartFacts::new(end_with(files), state, server, size(), None, false, None)
     }
 
     /// The reason's kind and the segment.
@@ -239,6 +247,7 @@ mod tests {
                     (if is_partial { "partial" } else { "archive" }, segment)
                 }
                 ResumeReason::State(_) => ("state", segment),
+                ResumeReason::Reached(_) => ("reached", segment),
                 ResumeReason::Broken(at) => {
                     assert_eq!(at, segment);
                     ("broken", segment)
@@ -303,6 +312,20 @@ mod tests {
         );
         let files = [broken(segment(1, 7))];
         assert_eq!(start(&facts(&files, Some(&shipped), &server)), ("broken", segment(1, 7)));
+    }
+
+    #[test]
+    fn what_this_run_has_received_counts_where_its_files_are_gone() {
+        let server = server(1, 9);
+        let mut facts = facts(&[], None, &server);
+        facts.reached = Some((timeline(1), Lsn::new(start_of(5).get() + 0x10)));
+        assert_eq!(start(&facts), ("reached", segment(1, 5)));
+        facts.reached = Some((timeline(1), start_of(6)));
+        assert_eq!(start(&facts), ("reached", segment(1, 6)));
+        facts.end = end_with(&[whole(segment(1, 5))]);
+        assert_eq!(start(&facts), ("archive", segment(1, 6)));
+        facts.end = end_with(&[whole(segment(1, 4))]);
+        assert_eq!(start(&facts), ("reached", segment(1, 6)));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub enum ResumeReason {
     /// The newest segments are not in the archive any more. By the state file, everything before this position was
     /// durable.
     State(Lsn),
+    /// The newest segments are not in the archive any more. This run received everything before this position.
+    Reached(Lsn),
     /// The archive's file of this segment is incomplete or damaged. This segment and the later ones are received again.
     Broken(WalSegment),
     /// The archive is empty, and the slot keeps WAL from here on.
@@ -78,6 +80,9 @@ impl fmt::Display for ResumeReason {
             Self::Archive(newest) => write!(f, "{newest} is received again from its start"),
             Self::State(flushed) => {
                 write!(f, "by its state file, the archive had everything before {flushed}")
+            }
+            Self::Reached(reached) => {
+                write!(f, "everything before {reached} was received, though the archive no longer has it")
             }
             Self::Broken(segment) => write!(f, "{segment} is not whole here, and is received again"),
             Self::Slot => f.write_str("the archive is empty, and the slot keeps WAL from there on"),

@@ -5,14 +5,14 @@ use std::string::ToString as _;
 
 use super::on_disk;
 use super::plan::{Plan, Server, Start, StartFacts, choose_start};
-use super::{OpenArchive, ReceiveError, Receiver, ReceiverEvent, Refusal};
-use crate::archive::{Archive, ArchiveError, ArchiveFileName};
+use super::{OpenArchive, ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
+use crate::archive::{Archive, ArchiveEnd, ArchiveError, ArchiveFileName, ForeignFile, ForeignKind};
 use crate::client::Error;
 use crate::compression::Compression;
 use crate::replication::ReplicationConnection;
 use crate::storage::StorageError;
-use crate::types::{Lsn, ServerVersion, SqlState, SystemId, TimelineId};
-use crate::wal::TimelineHistory;
+use crate::types::{Lsn, ServerVersion, SqlState, SystemId, TimelineId, WalSegmentSize};
+use crate::wal::{TimelineHistory, WalSegment};
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Checks that this server continues the archive, and finds the segment to start with. `gap` is the first byte
@@ -32,16 +32,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
         }
         let state = self.read_state(&archive, &server.system).await?;
+        let end = check_owner(&archive, end, server.system.system_id, state.is_some()).await?;
         if let Some(state) = &state {
             self.has_reached(state.timeline, state.flushed);
         }
-        if let Some(newest) = end.newest {
-            let archive = archive.clone();
-            let found = on_disk(move || archive.system_id(newest)).await?;
-            check_cluster(found, server.system.system_id)?;
-        }
         let (size, has_received) = (archive.segment_size(), self.bytes > 0);
-        let mut facts = StartFacts::new(end, state.as_ref(), &server, size, gap, has_received);
+        let broken_until =
+            end.broken.last().and_then(|last| last.next()).map_or(Lsn::INVALID, WalSegment::start);
+        let mut facts = StartFacts::new(end, state.as_ref(), &server, size, gap, has_received, self.reached);
         let (reason, first) = loop {
             match choose_start(&facts)? {
                 Start::At(reason, first) => break (reason, first),
@@ -51,8 +49,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Start::AskSlot => facts.slot = Some(self.slot_position(connection, &server).await?),
             }
         };
-        let mut plan =
-            Plan { archive, server, first, reason, state, gap, replace_before: Lsn::INVALID, checker: None };
+        // The owner of the broken files is known, and what is in them is no whole segment.
+        let replace_before =
+            if matches!(reason, ResumeReason::Broken(_)) { broken_until } else { Lsn::INVALID };
+        let mut plan = Plan { archive, server, first, reason, state, gap, replace_before, checker: None };
         self.start_at_damaged(&mut plan).await?;
         Ok(plan)
     }
@@ -67,7 +67,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             system_id: system.system_id,
             timeline: system.timeline,
         });
-        check_cluster(self.archive.as_ref().map(|open| open.system_id), system.system_id)?;
+        if let Some(open) = self.archive.as_ref().filter(|open| open.system_id != system.system_id) {
+            let (archive, server) = (open.system_id, system.system_id);
+            return Err(Refusal::OtherCluster { archive, server, file: None }.into());
+        }
         let is_standby = is_standby(connection).await?;
         Ok(Server { system, version, is_standby })
     }
@@ -87,7 +90,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             && connection.show("data_directory_mode").await?.ends_with("750");
         let directory = self.options.directory.clone();
         let (lock, archive) = on_disk(move || {
-            let archive = Archive::open(&directory, segment_size)?.with_group_access(group_access);
+            let archive = Archive::open(&directory, segment_size)?
+                .of_cluster(system_id)
+                .with_group_access(group_access);
             Ok((archive.lock(), archive))
         })
         .await?;
@@ -150,11 +155,29 @@ pub(super) async fn server_history(
     parse_history(timeline, &connection.timeline_history(timeline).await?.content)
 }
 
-/// Refuses a server of another cluster: an archive belongs to one cluster.
-fn check_cluster(archive: Option<SystemId>, server: SystemId) -> Result<(), Refusal> {
-    match archive.filter(|archive| *archive != server) {
-        Some(archive) => Err(Refusal::OtherCluster { archive, server }),
-        None => Ok(()),
+/// Refuses a server whose WAL would take the place of another cluster's.
+async fn check_owner(
+    archive: &Archive,
+    end: ArchiveEnd,
+    server: SystemId,
+    is_known: bool,
+) -> Result<ArchiveEnd, ReceiveError> {
+    let size = archive.segment_size();
+    let archive = archive.clone();
+    let checked = on_disk(move || archive.check_owner(&end, server, is_known).map(|()| end)).await;
+    checked.map_err(|error| match error {
+        ReceiveError::Archive(ArchiveError::Foreign(file)) => not_ours(*file, server, size).into(),
+        error => error,
+    })
+}
+
+/// The refusal because of a file that is not the server's.
+pub(super) fn not_ours(found: ForeignFile, server: SystemId, size: WalSegmentSize) -> Refusal {
+    let file = found.path.clone();
+    match found.kind {
+        ForeignKind::OtherCluster(archive) => Refusal::OtherCluster { archive, server, file: Some(file) },
+        ForeignKind::OtherSegmentSize(archive) => Refusal::OtherSegmentSize { archive, server: size, file },
+        _ => Refusal::ForeignFile(found),
     }
 }
 

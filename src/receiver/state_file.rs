@@ -20,14 +20,17 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             return Ok(None);
         }
         let size = archive.segment_size();
+        let file = archive.path().join(ArchiveState::FILE_NAME);
         let archive = archive.clone();
         let state = on_disk(move || archive.read_state()).await?;
         match &state {
             Some(state) if state.system_id != system.system_id => {
-                Err(Refusal::OtherCluster { archive: state.system_id, server: system.system_id }.into())
+                let (archive, server) = (state.system_id, system.system_id);
+                Err(Refusal::OtherCluster { archive, server, file: Some(file) }.into())
             }
             Some(state) if state.segment_size != size => {
-                Err(Refusal::OtherSegmentSize { archive: state.segment_size, server: size }.into())
+                Err(Refusal::OtherSegmentSize { archive: state.segment_size.bytes(), server: size, file }
+                    .into())
             }
             _ => Ok(state),
         }
@@ -36,7 +39,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Writes to the state file where the archive goes on, if its files do not show that, and an accepted gap before
     /// that place. Reports both as events. An archive that has no WAL yet gets no state file.
     pub(super) async fn note_start(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
-        if let ResumeReason::State(flushed) = plan.reason {
+        if let ResumeReason::State(flushed) | ResumeReason::Reached(flushed) = plan.reason {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: plan.first.timeline() });
         }
         let gap = plan.gap.and_then(|missing_from| {
@@ -71,7 +74,7 @@ async fn write_state(plan: &mut Plan, gap: Option<AcceptedGap>) -> Result<(), Re
     }
     let is_new = plan.state.is_none()
         && plan.gap.is_none()
-        && !matches!(reason, ResumeReason::Archive(_) | ResumeReason::Broken(_));
+        && matches!(reason, ResumeReason::Slot | ResumeReason::Current);
     let is_changed = plan.state.as_ref() != Some(&state);
     plan.state = Some(state.clone());
     if !is_changed || is_new {

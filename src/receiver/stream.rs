@@ -308,6 +308,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         }
         self.segments += done.finished.len() as u64;
         self.progress.finished(done.finished.len());
+        if let Some(last) = done.finished.last() {
+            self.has_reached(last.timeline(), done.flushed.min(done.proven));
+        }
         for segment in &done.finished {
             (self.on_event)(ReceiverEvent::SegmentFinished(*segment));
         }

@@ -349,9 +349,10 @@ fn another_cluster_than_the_state_file_names_is_refused() {
         gaps: Vec::new(),
     };
     run.archive().write_state(&state).unwrap();
+    let file = Some(run.archive().path().join("tapster.state"));
     let outcome = run.against([first_connection(&Log::new())]);
     let (archive, server) = (SystemId::new(7), SYSTEM_ID);
-    assert_eq!(*outcome.refusal(), Refusal::OtherCluster { archive, server });
+    assert_eq!(*outcome.refusal(), Refusal::OtherCluster { archive, server, file });
     assert_eq!(outcome.events, ["Connected"]);
 }
 
@@ -366,7 +367,7 @@ fn another_cluster_at_a_later_connection_is_refused() {
     );
     let outcome = run.against([streaming(first_connection(&log), log.start(), 1).close(), other]);
     let (archive, server) = (SYSTEM_ID, SystemId::new(7));
-    assert_eq!(*outcome.refusal(), Refusal::OtherCluster { archive, server });
+    assert_eq!(*outcome.refusal(), Refusal::OtherCluster { archive, server, file: None });
     assert_eq!(outcome.events, ["Connected", "Starting", "Streaming", "Disconnected", "Connected"]);
 }
 

@@ -31,6 +31,9 @@ pub enum Advice {
     CheckCluster,
     /// Use another directory: the cluster was initialised again, with another segment size.
     SeparateNewCluster,
+    /// Move the file away if it is not of this cluster, or use another directory: the file stands in the place of WAL
+    /// to come.
+    MoveFileAway,
     /// Use another directory: the server was restored to an earlier state, or is another one.
     SeparateOlderServer,
     /// Use a new directory and take a new base backup: the server was promoted before it had all WAL that is

@@ -184,7 +184,7 @@ impl Reporter {
             ReceiverEvent::ArchiveWarning(warning) => self.warning("archive_warning", &text(warning)),
             ReceiverEvent::Resumed { flushed, timeline } => self.line(
                 &format!(
-                    "the newest segments are no longer in the archive; by the state file, everything before {flushed} \
+                    "the newest segments are no longer in the archive; everything before {flushed} \
                      on timeline {timeline} was received"
                 ),
                 &json!({ "event": "resumed", "flush_lsn": text(flushed), "timeline": timeline.get() }),
