@@ -226,3 +226,26 @@ fn first_word(path: &str) -> String {
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
+
+#[test]
+fn every_public_async_function_says_what_becomes_of_its_work() {
+    let (mut silent, mut found) = (Vec::new(), 0);
+    for file in sources().into_iter().filter(|file| file.module != "cli") {
+        let mut docs = String::new();
+        for line in file.text.lines().map(str::trim) {
+            if let Some(doc) = line.strip_prefix("///") {
+                docs.push_str(&doc.to_lowercase());
+            } else if !line.starts_with("#[") {
+                if line.starts_with("pub async fn ") {
+                    found += 1;
+                    if !docs.contains("cancel safety") {
+                        silent.push(format!("{}: {line}", file.path.display()));
+                    }
+                }
+                docs.clear();
+            }
+        }
+    }
+    assert!(silent.is_empty(), "no word about a dropped future:\n{}", silent.join("\n"));
+    assert!(found > 90, "only {found} functions were found");
+}

@@ -49,6 +49,9 @@ impl Connection {
     ///
     /// # Errors
     /// If `Terminate` cannot be written; the connection is closed all the same.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the connection is closed all the same, perhaps without `Terminate`.
     pub async fn close(mut self) -> Result<(), Error> {
         const DURING: &str = "closing the connection";
         if !self.turn.is_open() {

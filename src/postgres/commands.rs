@@ -20,6 +20,10 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::IsInRecovery`] on a standby; 22023 for a name of 64 bytes or more.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the restore point may be written all the same; the next call waits for the end of the
+    /// statement.
     pub async fn create_restore_point(&self, name: &str) -> Result<Lsn, PostgresError> {
         let what = "pg_create_restore_point";
         let mut connection = self.reconnecting.connect().await?;
@@ -33,6 +37,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::CheckpointPrivilegesRequired`] if the role may not.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server goes on with the checkpoint; the next call waits for its end.
     pub async fn checkpoint(&self) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
@@ -50,6 +57,9 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::BackupFunctionsAccessRequired`] without backup privileges,
     /// [`PostgresError::IsInRecovery`] on a standby.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the segment may be ended all the same; the next call waits for the end of the statement.
     pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         let version = connection.server_version().map_err(PostgresError::Connection)?;

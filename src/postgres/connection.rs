@@ -137,6 +137,9 @@ impl PostgreSQLConnection {
 
     /// The names that the server's version uses. No round trip; the newest names if the server cannot be
     /// reached.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, a connection that is being made is given up.
     pub async fn name_map(&self) -> NameMap {
         self.server_version().await.map_or_else(|_| NameMap::newest(), NameMap::new)
     }
@@ -145,6 +148,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::NoConnection`] if there is none, or the error that ended it.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the next call waits for the end of the statement.
     pub async fn send_heartbeat_query(&self) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.existing().await?;
         let answer = connection.simple_query(Self::HEARTBEAT_QUERY).await;

@@ -36,6 +36,9 @@ impl PostgreSQLConnection {
     /// # Errors
     /// If the connection fails, or the server refuses to list the clients or the slots. If the server refuses
     /// a value of the status, [`PostgresStatus::errors`] has the reason.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn fetch_overview(&self) -> Result<Overview, PostgresError> {
         let more = |version| Vec::from([sql::wal_senders(version), sql::slots(version)]);
         let (status, results) = self.gather_status(more).await?;
@@ -51,6 +54,9 @@ impl PostgreSQLConnection {
     /// # Errors
     /// If the connection fails, or the server refuses a value of [`Readiness`]. If the server refuses a value
     /// of the status, [`PostgresStatus::errors`] has the reason.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn fetch_readiness(&self) -> Result<(PostgresStatus, Readiness), PostgresError> {
         let what = "asking for what receiving needs";
         let has_slot = self.slot_name().is_some();

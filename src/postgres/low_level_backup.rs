@@ -29,6 +29,9 @@ impl PostgreSQLConnection {
     /// # Errors
     /// If the connection fails, or the server refuses: no privilege, a label of more than 1024 bytes, a
     /// backup that this session has started already.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may start the backup all the same. Closing the object then ends it.
     pub async fn start_concurrent_backup(&self, label: &str) -> Result<StartedBackup, PostgresError> {
         let fast = format!("{}", self.immediate_checkpoint());
         let params = [Some(label), Some(fast.as_str())];
@@ -45,6 +48,10 @@ impl PostgreSQLConnection {
     /// # Errors
     /// [`PostgresError::ReconnectForbidden`] if the session is lost, and with it the backup; the server's
     /// error, for example if no backup runs or the standby was promoted meanwhile.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may stop the backup all the same, and the contents of `backup_label` are lost: the
+    /// copy is no backup.
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         let stopped =
             self.backup_call("pg_backup_stop", sql::stop_concurrent_backup, &[], StoppedBackup::read).await?;
@@ -58,6 +65,10 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::ObsoleteFeature`] from 15 on; the error of the server or of the connection.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may start the backup all the same; the next call waits for the end of the
+    /// statement.
     pub async fn start_exclusive_backup(&self, label: &str) -> Result<ExclusiveBackup, PostgresError> {
         let fast = format!("{}", self.immediate_checkpoint());
         let params = [Some(label), Some(fast.as_str())];
@@ -68,6 +79,10 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::ObsoleteFeature`] from 15 on; the error of the server or of the connection.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may stop the backup all the same; the next call waits for the end of the
+    /// statement.
     pub async fn stop_exclusive_backup(&self) -> Result<ExclusiveBackup, PostgresError> {
         self.exclusive_call("pg_backup_stop", sql::stop_exclusive_backup, &[]).await
     }

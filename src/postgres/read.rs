@@ -21,63 +21,99 @@ use crate::types::{Lsn, ServerVersion, SystemId};
 /// further errors.
 impl PostgreSQLConnection {
     /// Whether the server is a standby.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn is_in_recovery(&self) -> Result<bool, PostgresError> {
         self.value("pg_is_in_recovery", &|_| sql::IS_IN_RECOVERY.into()).await
     }
 
     /// Whether the role is a superuser.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn is_superuser(&self) -> Result<bool, PostgresError> {
         self.value("asking for the role", &|_| sql::IS_SUPERUSER.into()).await
     }
 
     /// Whether the role may take backups: monitoring, start, stop, switch WAL, create restore points. See
     /// [`backup_privileges`](super::backup_privileges).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn has_backup_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_backup_privileges).await
     }
 
     /// Whether the role may run `CHECKPOINT`.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn has_checkpoint_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_checkpoint_privileges).await
     }
 
     /// Whether the role may see all settings and statistics.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn has_monitoring_privileges(&self) -> Result<bool, PostgresError> {
         self.value("asking for privileges", &sql::has_monitoring_privileges).await
     }
 
     /// The server's current position in its WAL.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn current_xlog_info(&self) -> Result<XlogInfo, PostgresError> {
         self.read_row("asking for the position", &sql::current_xlog_info, &[], XlogInfo::read).await
     }
 
     /// [`XlogInfo::file_name`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn current_xlog_file_name(&self) -> Result<Option<String>, PostgresError> {
         Ok(self.current_xlog_info().await?.file_name)
     }
 
     /// [`XlogInfo::location`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn current_xlog_location(&self) -> Result<Option<Lsn>, PostgresError> {
         Ok(self.current_xlog_info().await?.location)
     }
 
     /// The size of a WAL segment in bytes.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn xlog_segment_size(&self) -> Result<u64, PostgresError> {
         self.value("asking for a setting", &sql::xlog_segment_size).await
     }
 
     /// The seconds after which the server ends a segment by itself; 0 for never.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn archive_timeout(&self) -> Result<u64, PostgresError> {
         let setting = |_| format!("coalesce({}, '0')", sql::number_setting("archive_timeout"));
         self.value("asking for a setting", &setting).await
     }
 
     /// The seconds between two checkpoints.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn checkpoint_timeout(&self) -> Result<u64, PostgresError> {
         self.value("asking for a setting", &|_| sql::number_setting("checkpoint_timeout")).await
     }
 
     /// The size of all tablespaces in bytes; `None` for a role without backup privileges.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn current_size(&self) -> Result<Option<u64>, PostgresError> {
         self.optional_value("asking for the size", &sql::current_size).await
     }
@@ -86,17 +122,26 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// 42704 if the setting does not exist, 42501 if the role may not see it.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_setting(&self, name: &str) -> Result<String, PostgresError> {
         let sql = |_| sql::GET_SETTING.to_string();
         self.read_row("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
     }
 
     /// The system identifier.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_systemid(&self) -> Result<SystemId, PostgresError> {
         self.value("pg_control_system", &|_| sql::SYSTEM_ID.into()).await
     }
 
     /// The tablespaces outside of the data directory.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_tablespaces(&self) -> Result<Vec<Tablespace>, PostgresError> {
         let what = "asking for tablespaces";
         let set = self.reconnecting.read(what, &|_| sql::TABLESPACES.into(), &[]).await?;
@@ -104,6 +149,9 @@ impl PostgreSQLConnection {
     }
 
     /// The configuration files. Once the server has listed some, the object remembers them.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_configuration_files(&self) -> Result<ConfigurationFiles, PostgresError> {
         let mut kept = self.configuration_files.lock().await;
         if *kept != ConfigurationFiles::default() {
@@ -122,6 +170,9 @@ impl PostgreSQLConnection {
     }
 
     /// The statistics of the archiver.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_archiver_stats(&self) -> Result<ArchiverStats, PostgresError> {
         self.read_row("asking for the archiver", &|_| sql::archiver_stats(), &[], ArchiverStats::read).await
     }
@@ -130,6 +181,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::UnsupportedFeature`] before 9.4.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_replication_slot(&self, name: &str) -> Result<Option<ReplicationSlot>, PostgresError> {
         self.require_version(90_400, "9.4").await?;
         let what = "asking for the slot";
@@ -141,6 +195,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::BackupFunctionsAccessRequired`] without monitoring privileges.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_replication_stats(
         &self,
         clients: ClientType,
@@ -156,12 +213,18 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::UnsupportedFeature`] before 9.1.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_synchronous_standby_names(&self) -> Result<Vec<String>, PostgresError> {
         self.require_version(90_100, "9.1").await?;
         Ok(standby_names::parse(&self.get_setting("synchronous_standby_names").await?))
     }
 
     /// Which of these privileges the role lacks; none for a superuser.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn missing_privileges(
         &self,
         privileges: Vec<Privilege>,

@@ -43,6 +43,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::Connection`], or [`PostgresError::Failed`] if the server refuses.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn slots(&self) -> Result<Vec<SlotStatus>, PostgresError> {
         let what = "asking for slots";
         let set = self.reconnecting.read(what, &sql::slots, &[]).await?;

@@ -98,6 +98,9 @@ impl StandbyPostgreSQLConnection {
     ///
     /// # Errors
     /// The errors of [`PostgreSQLConnection::switch_wal`] on the primary.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the segment may be ended all the same; the next call waits for the end of the statement.
     pub async fn switch_wal(&self) -> Result<Option<String>, PostgresError> {
         self.primary.switch_wal().await
     }
@@ -110,6 +113,10 @@ impl StandbyPostgreSQLConnection {
     /// not come, although it was switched as often as the options say and the standby archives nothing more.
     /// [`PostgresError::Standby`] if WAL could not be switched, with the reason. After these two the
     /// standby's connection is closed and the backup is lost.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may stop the backup all the same, and the contents of `backup_label` are lost: the
+    /// copy is no backup.
     pub async fn stop_concurrent_backup(&self) -> Result<StoppedBackup, PostgresError> {
         self.stop(self.standby.stop_concurrent_backup()).await
     }
@@ -118,6 +125,10 @@ impl StandbyPostgreSQLConnection {
     ///
     /// # Errors
     /// As [`PostgreSQLConnection::stop_exclusive_backup`].
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may stop the backup all the same; the next call waits for the end of the
+    /// statement.
     pub async fn stop_exclusive_backup(&self) -> Result<ExclusiveBackup, PostgresError> {
         self.stop(self.standby.stop_exclusive_backup()).await
     }

@@ -81,6 +81,9 @@ impl StreamingConnection {
     /// # Errors
     /// [`PostgresError::DuplicateReplicationSlot`], [`PostgresError::ReplicationSlotsFull`], a name that no
     /// slot may have, or a loss of the connection.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be created all the same; the next call waits for the end of the command.
     pub async fn create_physical_repslot(&self, name: &str) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         match connection.create_physical_slot(name, PhysicalSlot::default()).await {
@@ -98,6 +101,9 @@ impl StreamingConnection {
     /// # Errors
     /// [`PostgresError::InvalidReplicationSlot`], [`PostgresError::ReplicationSlotInUse`], or a loss of the
     /// connection.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be dropped all the same; the next call waits for the end of the command.
     pub async fn drop_repslot(&self, name: &str) -> Result<(), PostgresError> {
         let mut connection = self.reconnecting.connect().await?;
         connection.drop_slot(name, false).await.map_err(|error| match error.sqlstate() {

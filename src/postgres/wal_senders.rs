@@ -55,6 +55,9 @@ impl PostgreSQLConnection {
     ///
     /// # Errors
     /// [`PostgresError::Connection`], or [`PostgresError::Failed`] if the server refuses.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn wal_senders(&self) -> Result<Vec<WalSender>, PostgresError> {
         let what = "asking for replication clients";
         let set = self.reconnecting.read(what, &sql::wal_senders, &[]).await?;

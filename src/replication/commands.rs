@@ -118,6 +118,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 42704 if there is no such setting.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the next call first reads the rest of the answer.
     pub async fn show(&mut self, setting: &str) -> Result<String, Error> {
         let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.');
         if setting.is_empty() || !setting.chars().all(is_name) {
@@ -131,6 +134,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// If the server gives a size that no cluster can have.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the next call first reads the rest of the answer.
     pub async fn wal_segment_size(&mut self) -> Result<WalSegmentSize, Error> {
         if self.server_version()? < ServerVersion::release(10) {
             return Ok(WalSegmentSize::DEFAULT);
@@ -143,6 +149,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 42710 if the slot exists, 42602 if the name is not valid, 53400 if `max_replication_slots` is reached.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be created all the same; the next call first reads the rest of the answer.
     pub async fn create_physical_slot(
         &mut self,
         name: &str,
@@ -163,6 +172,9 @@ impl ReplicationConnection {
     /// # Errors
     /// Those of [`create_physical_slot`](Self::create_physical_slot); 55000 without `wal_level=logical`;
     /// 42601 for an option that the server is too old for.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be created all the same; the next call first reads the rest of the answer.
     pub async fn create_logical_slot(
         &mut self,
         name: &str,
@@ -206,6 +218,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 42601 on an older server, 0A000 if the slot is logical.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the next call first reads the rest of the answer.
     pub async fn read_slot(&mut self, name: &str) -> Result<Option<SlotPosition>, Error> {
         self.one_row(&format!("READ_REPLICATION_SLOT {}", quoted(name)?), |row| {
             // For a slot that does not exist, the server sends a row of NULLs.
@@ -224,6 +239,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 42704 if there is no such slot, 55006 if it is active and `wait` is not set.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be dropped all the same; the next call first reads the rest of the answer.
     pub async fn drop_slot(&mut self, name: &str, wait: bool) -> Result<(), Error> {
         let wait = if wait { " WAIT" } else { "" };
         self.rows(&format!("DROP_REPLICATION_SLOT {}{wait}", quoted(name)?)).await.map(drop)
@@ -233,6 +251,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 58P01 if the server has no such file.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the next call first reads the rest of the answer.
     pub async fn timeline_history(&mut self, timeline: TimelineId) -> Result<HistoryFile, Error> {
         // Servers before 14 declare the content as bytea, but every server sends the bytes of the file as
         // they are.
@@ -249,6 +270,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// 0A000 for a physical slot, 42601 on an older server.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the slot may be changed all the same; the next call first reads the rest of the answer.
     pub async fn alter_slot(
         &mut self,
         name: &str,

@@ -74,6 +74,9 @@ impl ReplicationConnection {
     ///
     /// # Errors
     /// If `Terminate` cannot be written; the connection is closed all the same.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the connection is closed all the same, perhaps without `Terminate`.
     pub async fn close(self) -> Result<(), Error> {
         self.connection.close().await
     }
