@@ -170,7 +170,10 @@ fn control_commands_do_what_they_say() {
         assert!(cluster.archive_dir().join(&current).exists());
         let refused = tapster(&cluster, "nobody", &["switch-wal"]);
         assert_eq!(refused.status.code(), Some(4), "{refused:?}");
-        assert!(String::from_utf8_lossy(&refused.stderr).contains("tapster check"), "{refused:?}");
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("GRANT pg_monitor TO nobody;"),
+            "{refused:?}"
+        );
 
         let point = stdout(&tapster(&cluster, "postgres", &["restore-point", "a point"]));
         assert!(

@@ -1,7 +1,10 @@
 use core::time::Duration;
 
+use std::path::{Path, PathBuf};
+
 use super::about::About;
 use super::failure::Failure;
+use super::given::{Given, connection_for_shell, for_shell, sql_name};
 use super::{input, output};
 use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
@@ -75,6 +78,10 @@ pub(super) struct Target {
     may_prompt: bool,
     /// How long the server may be silent.
     timeout: Option<Duration>,
+    /// The connection's arguments for a shell, as they were given.
+    arguments: String,
+    slot: Option<String>,
+    directory: Option<PathBuf>,
 }
 
 impl ConnectionArgs {
@@ -98,18 +105,66 @@ impl ConnectionArgs {
             }
             conninfo.set_from_flag(flag, keyword, value)?;
         }
-        let mut target = Target::new(conninfo, !self.no_password);
+        let mut target =
+            Target { arguments: self.repeated(conn), ..Target::new(conninfo, !self.no_password) };
         if self.password {
             target.prompt()?;
         }
         Ok(target)
+    }
+
+    /// The arguments for a shell, in the form that they had.
+    fn repeated(&self, conn: Option<&str>) -> String {
+        let conn = conn.map(connection_for_shell);
+        let dbname = self.dbname.as_deref().map(connection_for_shell);
+        let flags =
+            [("-d", dbname)]
+                .into_iter()
+                .chain([("-H", &self.host), ("-p", &self.port), ("-U", &self.username)].map(
+                    |(flag, value)| (flag, value.as_deref().map(|value| for_shell(value).into_owned())),
+                ));
+        let flags = flags.filter_map(|(flag, value)| value.map(|value| format!("{flag} {value}")));
+        let switches = [("-w", self.no_password), ("-W", self.password)];
+        let switches = switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| flag.to_string());
+        conn.into_iter().chain(flags).chain(switches).collect::<Vec<_>>().join(" ")
     }
 }
 
 impl Target {
     /// Parameters that were put together elsewhere.
     pub(super) fn new(conninfo: ConnInfo, may_prompt: bool) -> Self {
-        Self { conninfo, environment: Environment::from_process(), may_prompt, timeout: None }
+        Self {
+            conninfo,
+            environment: Environment::from_process(),
+            may_prompt,
+            timeout: None,
+            arguments: String::new(),
+            slot: None,
+            directory: None,
+        }
+    }
+
+    /// The same with the connection's arguments as hints repeat them.
+    pub(super) fn with_arguments(self, arguments: String) -> Self {
+        Self { arguments, ..self }
+    }
+
+    /// The same with the slot and the archive that the command uses, for hints.
+    pub(super) fn with_names(self, slot: Option<&str>, directory: Option<&Path>) -> Self {
+        Self { slot: slot.map(str::to_string), directory: directory.map(Path::to_path_buf), ..self }
+    }
+
+    /// What hints repeat.
+    pub(super) fn given(&self) -> Given {
+        let config = self.config().ok();
+        let name = |name: Option<&str>| name.map(sql_name).unwrap_or_default();
+        Given {
+            connection: self.arguments.clone(),
+            role: name(config.as_ref().map(|config| config.user.as_str())),
+            database: name(config.as_ref().map(|config| config.dbname.as_str())),
+            slot: self.slot.clone(),
+            directory: self.directory.clone(),
+        }
     }
 
     /// The configuration of exactly these parameters.
@@ -208,7 +263,9 @@ impl Target {
                 Err(failure) if failure.wants_password() && self.may_prompt && input::can_ask_password() => {
                     self.prompt()?;
                 }
-                Err(failure) if !failure.is_usage() => return Err(failure.about(&self.about())),
+                Err(failure) if !failure.is_usage() => {
+                    return Err(failure.about(&self.about()).given(&self.given()));
+                }
                 result => return result,
             }
         }

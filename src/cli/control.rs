@@ -7,7 +7,10 @@ use serde_json::json;
 use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
 use super::failure::Failure;
 use super::{output, usage};
-use tapster::postgres::{PostgreSQL as _, PostgreSQLConnection, PostgresError};
+use tapster::postgres::{
+    PostgreSQL as _, PostgreSQLConnection, PostgresError, backup_privileges, checkpoint_privileges,
+    restore_point_privileges,
+};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct SwitchWalArgs {
@@ -48,7 +51,7 @@ pub(super) async fn switch_wal(args: SwitchWalArgs) -> Result<(), Failure> {
     let target = args.server.target()?.connect_postgres(None).await?;
     let postgres = &target.postgres;
     let archived_before = if args.wait { Some(target.ask(archived(postgres)).await?) } else { None };
-    let segment = target.ask(postgres.switch_wal()).await?;
+    let segment = target.ask_with(backup_privileges, postgres.switch_wal()).await?;
     if let (Some(segment), Some(before)) = (&segment, archived_before) {
         // Without a limit a year is as good as for ever.
         let limit = args.server.timeout.limit().unwrap_or(Duration::from_secs(365 * 86_400));
@@ -100,7 +103,7 @@ async fn wait_for_archive(
 
 pub(super) async fn checkpoint(args: CheckpointArgs) -> Result<(), Failure> {
     let target = args.server.target()?.connect_postgres(None).await?;
-    target.ask(target.postgres.checkpoint()).await?;
+    target.ask_with(checkpoint_privileges, target.postgres.checkpoint()).await?;
     target.postgres.close().await;
     if args.json {
         output::print_json(
@@ -120,7 +123,8 @@ pub(super) async fn restore_point(args: RestorePointArgs) -> Result<(), Failure>
     };
     let name = usage::name("restore point", name)?;
     let target = args.connection.target(conn)?.within(args.timeout).connect_postgres(None).await?;
-    let position = target.ask(target.postgres.create_restore_point(name)).await?;
+    let point = target.postgres.create_restore_point(name);
+    let position = target.ask_with(restore_point_privileges, point).await?;
     target.postgres.close().await;
     if args.json {
         output::print_json(&json!({

@@ -5,6 +5,7 @@ use tokio::signal::unix::SignalKind;
 
 use super::about::About;
 use super::advice::{Hint, Personality};
+use super::given::Given;
 
 use tapster::archive::ArchiveError;
 use tapster::conninfo::ConnInfoError;
@@ -26,6 +27,8 @@ pub(super) struct Failure {
     hint: Option<Hint>,
     /// The server that the command was about.
     server: Option<Box<About>>,
+    /// What the user gave to the command, which hints repeat.
+    given: Option<Box<Given>>,
     /// Whether the failure was printed already, so that only the exit code is left.
     is_reported: bool,
 }
@@ -126,6 +129,7 @@ impl Failure {
             sqlstate: None,
             hint: None,
             server: None,
+            given: None,
             is_reported: false,
         }
     }
@@ -160,7 +164,7 @@ impl Failure {
     }
 
     fn text_with(&self, hint: Option<&Hint>) -> String {
-        match hint.and_then(|hint| hint.text(Personality::Tapster)) {
+        match hint.and_then(|hint| self.words_of(hint, Personality::Tapster)) {
             Some(hint) => {
                 // The details of a refusal are indented, and its hint is with them.
                 let indent = if self.is_refusal() { "  " } else { "" };
@@ -170,9 +174,24 @@ impl Failure {
         }
     }
 
-    /// What to do about it.
-    pub(super) fn hint(&self) -> Option<&Hint> {
-        self.hint.as_ref()
+    /// What to do about it, in words that fit the program.
+    pub(super) fn hint(&self, personality: Personality) -> Option<String> {
+        self.hint.as_ref().and_then(|hint| self.words_of(hint, personality))
+    }
+
+    fn words_of(&self, hint: &Hint, personality: Personality) -> Option<String> {
+        match &self.given {
+            Some(given) => hint.text(personality, given),
+            None => hint.text(personality, &Given::default()),
+        }
+    }
+
+    /// The library's advice.
+    pub(super) fn advice(&self) -> Option<Advice> {
+        match self.hint {
+            Some(Hint::Advice(advice)) => Some(advice),
+            _ => None,
+        }
     }
 
     /// Whether the result could not be written.
@@ -185,9 +204,14 @@ impl Failure {
         matches!(self.kind, Kind::Unwritten | Kind::Unread)
     }
 
+    /// Whether the role lacks a privilege, or was not let in.
+    pub(super) fn lacks_privilege(&self) -> bool {
+        self.kind == Kind::Authentication
+    }
+
     /// Whether the server wants a password that is not known.
     pub(super) fn wants_password(&self) -> bool {
-        matches!(self.hint, Some(Hint::Advice(Advice::GivePassword)))
+        self.advice() == Some(Advice::GivePassword)
     }
 
     /// Whether the program refused to go on because WAL would be lost or mixed.
@@ -235,6 +259,11 @@ impl Failure {
         Self { server: self.server.or_else(|| Some(Box::new(server.clone()))), ..self }
     }
 
+    /// The same failure of a command that was given this.
+    pub(super) fn given(self, given: &Given) -> Self {
+        Self { given: self.given.or_else(|| Some(Box::new(given.clone()))), ..self }
+    }
+
     /// The `server` of a document, if the command got as far as a connection.
     pub(super) fn server(&self) -> Option<Value> {
         self.server.as_deref().map(About::to_json)
@@ -254,7 +283,7 @@ impl Failure {
     pub(super) fn to_json(&self) -> Value {
         let (word, code) = self.kind.word_and_code();
         let message = self.exact.as_ref().unwrap_or(&self.message);
-        let hint = self.hint.as_ref().and_then(|hint| hint.text(Personality::Tapster));
+        let hint = self.hint(Personality::Tapster);
         let sqlstate = self.sqlstate.map(|state| state.to_string());
         json!({ "kind": word, "sqlstate": sqlstate, "message": message, "hint": hint, "exit": code })
     }
@@ -262,6 +291,11 @@ impl Failure {
     /// The same failure with a hint.
     pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(Hint::Particular(hint.into())), ..self }
+    }
+
+    /// The same failure with a hint of these lines.
+    pub(super) fn with_lines(self, lines: Vec<String>) -> Self {
+        Self { hint: Some(Hint::Lines(lines)), ..self }
     }
 
     /// The same failure with advice of the library.

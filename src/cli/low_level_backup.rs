@@ -10,15 +10,17 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::SignalKind;
 
 use super::about::About;
-use super::connection::{ServerArgs, seconds};
+use super::connection::{ServerArgs, Target, seconds};
 use super::failure::Failure;
+use super::given::Given;
 use super::members::time;
+use super::postgres::with_grants;
 use super::signals::EndSignals;
 use super::{input, output};
 use tapster::conninfo::ConnInfo;
 use tapster::postgres::{
     PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
-    StandbyPostgreSQLConnection, StartedBackup, StoppedBackup,
+    StandbyPostgreSQLConnection, StartedBackup, StoppedBackup, backup_privileges,
 };
 use tapster::storage::{Directory, StorageError};
 use tapster::types::WalSegmentSize;
@@ -78,14 +80,16 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     input::check_directory(&args.directory)?;
     let mut signals = EndSignals::listen()?;
+    let mut target = args.server.target()?;
+    let given = target.given();
     let server = tokio::select! {
-        server = connect(&args) => server?,
+        server = connect(&args, &mut target) => server?,
         signal = signals.next() => return Err(Failure::interrupted(signal)),
     };
     server.postgres().set_immediate_checkpoint(args.fast);
     let mut command = None;
     let outcome = tokio::select! {
-        outcome = backup(&args, &server, &mut command) => outcome,
+        outcome = backup(&args, &server, &given, &mut command) => outcome,
         signal = signals.next() => Err(Failure::interrupted(signal)),
     };
     if let (Some(command), Err(_)) = (&mut command, &outcome) {
@@ -144,8 +148,7 @@ impl Server {
     }
 }
 
-async fn connect(args: &Args) -> Result<Server, Failure> {
-    let mut target = args.server.target()?;
+async fn connect(args: &Args, target: &mut Target) -> Result<Server, Failure> {
     let Some(primary) = &args.primary else {
         return Ok(Server::Plain(target.connect_postgres(None).await?.postgres));
     };
@@ -171,10 +174,20 @@ struct Done {
 }
 
 /// `command` is left running if this fails or is dropped.
-async fn backup(args: &Args, server: &Server, command: &mut Option<Running>) -> Result<Done, Failure> {
+async fn backup(
+    args: &Args,
+    server: &Server,
+    given: &Given,
+    command: &mut Option<Running>,
+) -> Result<Done, Failure> {
     let about = About::connected(&*server.postgres().connect().await?);
-    let done = backup_of(&about, args, server, command).await;
-    done.map_err(|failure| failure.about(&about))
+    match backup_of(&about, args, server, command).await {
+        Err(failure) => {
+            let failure = failure.about(&about).given(given);
+            Err(with_grants(server.postgres(), given, backup_privileges, failure).await)
+        }
+        done => done,
+    }
 }
 
 async fn backup_of(

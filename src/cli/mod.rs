@@ -54,6 +54,7 @@ mod conninfo;
 mod control;
 mod drop_in;
 mod failure;
+mod given;
 mod input;
 mod low_level_backup;
 #[cfg(test)]

@@ -125,13 +125,14 @@ async fn list(args: &LsArgs) -> Result<(), Failure> {
 
 async fn create(args: &CreateArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
-    let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
+    let mut target = args.connection.target(conn)?.within(args.timeout).with_names(Some(name), None);
+    let mut connection = target.connect_replication().await?;
     let about = About::connected(connection.connection());
     let slot = PhysicalSlot { temporary: false, reserve_wal: !args.no_reserve_wal };
     let created = create_physical_slot(&mut connection, name, slot, args.if_not_exists).await;
     let created = created.map_err(|error| {
         let exists = "--if-not-exists accepts one that exists already";
-        Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists).about(&about)
+        Failure::from(error).hint_if(SqlState::DUPLICATE_OBJECT, exists).about(&about).given(&target.given())
     })?;
     connection.close().await?;
     if args.json {
@@ -158,7 +159,8 @@ pub(super) async fn create_physical_slot(
 
 async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
     let (conn, name) = args.name.split()?;
-    let mut connection = args.connection.target(conn)?.within(args.timeout).connect_replication().await?;
+    let mut target = args.connection.target(conn)?.within(args.timeout).with_names(Some(name), None);
+    let mut connection = target.connect_replication().await?;
     let about = About::connected(connection.connection());
     if args.wait {
         // The server answers only when the slot is free.
@@ -168,10 +170,14 @@ async fn drop_slot(args: &DropArgs) -> Result<(), Failure> {
         Ok(()) => true,
         Err(Error::Server(error)) if error.sqlstate == SqlState::UNDEFINED_OBJECT && args.if_exists => false,
         Err(error) => {
-            return Err(Failure::from(error)
-                .hint_if(SqlState::UNDEFINED_OBJECT, "\"tapster slot ls\" lists those that exist")
-                .hint_if(SqlState::OBJECT_IN_USE, "stop who uses it, or wait for that with --wait")
-                .about(&about));
+            let failure = Failure::from(error).about(&about).given(&target.given());
+            let failure =
+                failure.hint_if(SqlState::OBJECT_IN_USE, "stop who uses it, or wait for that with --wait");
+            if failure.sqlstate() != Some(SqlState::UNDEFINED_OBJECT) {
+                return Err(failure);
+            }
+            let list = target.given().tapster("slot ls", "");
+            return Err(failure.with_lines(Vec::from(["those that exist are listed by".into(), list])));
         }
     };
     connection.close().await?;

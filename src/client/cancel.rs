@@ -55,7 +55,9 @@ impl CancelToken {
         let outcome = tokio::time::timeout(limit, self.send()).await;
         outcome.unwrap_or(Err(ConnectFailure::Timeout(limit))).map_err(|failure| {
             let server = self.route.server.to_string();
-            Error::Connect([ConnectAttempt { server, failure, note: None }].into())
+            Error::Connect(
+                [ConnectAttempt { server, failure, note: None, client: None, replication: false }].into(),
+            )
         })
     }
 

@@ -1,10 +1,12 @@
 use core::fmt;
+use core::net::IpAddr;
 use core::time::Duration;
 use std::boxed::Box;
 use std::io;
 use std::string::String;
 use std::vec::Vec;
 
+use super::refusal;
 use super::row::ColumnError;
 use crate::codec::{DecodeError, EncodeError, ServerError};
 use crate::conninfo::ConnInfoError;
@@ -74,6 +76,10 @@ pub struct ConnectAttempt {
     pub failure: ConnectFailure,
     /// Additional help: where the password came from.
     pub note: Option<String>,
+    /// The address of our end, once a TCP connection was made; `None` over a Unix socket.
+    pub client: Option<IpAddr>,
+    /// Whether the session was to be one for physical replication.
+    pub replication: bool,
 }
 
 /// Why one attempt to connect failed.
@@ -134,10 +140,8 @@ impl Error {
             (Self::Connect(attempts), _) if attempts.iter().any(ConnectAttempt::lacks_password) => {
                 Some(Advice::GivePassword)
             }
+            (Self::Connect(attempts), Some(_)) => attempts.last().and_then(refusal::advice),
             (_, Some(SqlState::INSUFFICIENT_PRIVILEGE)) => Some(Advice::GrantPrivilege),
-            (Self::Connect(_), Some(SqlState::INVALID_PASSWORD)) => Some(Advice::CheckPassword),
-            (Self::Connect(_), Some(SqlState::INVALID_AUTHORIZATION)) => Some(Advice::AllowLogin),
-            (Self::Connect(_), Some(SqlState::UNDEFINED_DATABASE)) => Some(Advice::NameDatabase),
             (Self::Connect(_), None) if !self.is_authentication() => Some(Advice::CheckAddress),
             _ => None,
         }

@@ -46,6 +46,7 @@ mod prepared;
 mod query;
 mod quote;
 mod receive;
+mod refusal;
 mod route;
 mod row;
 mod row_buf;

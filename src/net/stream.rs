@@ -1,4 +1,4 @@
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -80,6 +80,12 @@ impl Stream {
 }
 
 impl Stream {
+    /// The address of our end; `None` of a Unix socket, and of a connection that is in TLS already.
+    pub(crate) fn local_ip(&self) -> Option<IpAddr> {
+        let Self::Tcp(tcp) = self else { return None };
+        tcp.local_addr().ok().map(|address| address.ip())
+    }
+
     pub(crate) fn is_tls(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,

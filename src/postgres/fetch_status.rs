@@ -4,7 +4,7 @@ use std::prelude::v1::*;
 
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
-use super::postgresql::{PostgreSQL, first_line, versions};
+use super::postgresql::{PostgreSQL, versions};
 use super::read::{only_row, readable};
 use super::readiness::{Readiness, SlotAvailability};
 use super::slots::SlotStatus;
@@ -82,8 +82,7 @@ impl PostgreSQLConnection {
         match self.gather_status(|_| Vec::new()).await {
             Ok((status, _)) => status,
             Err(error) => {
-                let (message, sqlstate) = (first_line(&error), error.sqlstate());
-                let connection_error = Some(StatusError { message, sqlstate });
+                let connection_error = Some(StatusError::of(&error));
                 PostgresStatus { connection_error, ..PostgresStatus::default() }
             }
         }
@@ -132,8 +131,7 @@ impl PostgreSQLConnection {
             match result {
                 Ok(set) => status.set_from(&set),
                 Err(error) => {
-                    let (message, sqlstate) = (first_line(&error), error.sqlstate());
-                    let error = StatusError { message, sqlstate };
+                    let error = StatusError::of(&PostgresError::Connection(error));
                     status.errors.extend(part.keys.iter().map(|key| (*key, error.clone())));
                 }
             }

@@ -48,7 +48,9 @@ pub use fetch_status::Overview;
 pub use keep_alive::PostgresKeepAlive;
 pub use name_map::NameMap;
 pub use postgresql::PostgreSQL;
-pub use privileges::{Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges};
+pub use privileges::{
+    Privilege, backup_privileges, checkpoint_privileges, monitoring_privileges, restore_point_privileges,
+};
 pub use readiness::{Readiness, SlotAvailability};
 pub use reconnecting::{ConnectionGuard, Reconnectable};
 pub use registry::{close_all, live_connections};

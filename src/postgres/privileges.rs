@@ -74,6 +74,15 @@ pub fn checkpoint_privileges(version: ServerVersion) -> Vec<Privilege> {
     }])
 }
 
+/// The privilege that a restore point needs. Empty on servers before 10, where only a superuser can make one.
+#[must_use]
+pub fn restore_point_privileges(version: ServerVersion) -> Vec<Privilege> {
+    if version < V10 {
+        return Vec::new();
+    }
+    Vec::from([execute_privilege(&["pg_create_restore_point(text)"])])
+}
+
 /// The privilege to execute one of these functions, of which the first is to be granted.
 fn execute_privilege(functions: &[&str]) -> Privilege {
     let may_execute =

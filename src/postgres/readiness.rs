@@ -8,13 +8,15 @@ use crate::client::{ColumnError, Row};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// The role's name, quoted where SQL needs that.
+    /// The role that the session acts as, whose privileges count; quoted where SQL needs that.
     pub role: String,
+    /// The role that logged in, to which `pg_hba.conf` and the attribute `REPLICATION` apply; quoted likewise.
+    pub login_role: String,
     /// The client's address as the server sees it; `None` over a Unix socket.
     pub client_addr: Option<String>,
     /// How the server stores new passwords: `scram-sha-256` or `md5`; before 10 `on` or `off`.
     pub password_encryption: String,
-    /// Whether the role has the attribute `REPLICATION`, or is a superuser.
+    /// Whether the role that logged in has the attribute `REPLICATION`, or is a superuser.
     pub may_replicate: bool,
     /// How many WAL senders run.
     pub wal_senders: u32,
@@ -44,6 +46,7 @@ impl Readiness {
     pub(super) fn read(row: Row<'_>, slot: Option<SlotAvailability>) -> Result<Self, ColumnError> {
         Ok(Self {
             role: row.text("role")?.to_string(),
+            login_role: row.text("login_role")?.to_string(),
             client_addr: owned(row, "client_addr")?,
             password_encryption: row.text("password_encryption")?.to_string(),
             may_replicate: row.optional_text("may_replicate")? == Some("t"),

@@ -12,8 +12,10 @@ use super::replication_stats::ClientType;
 use crate::types::ServerVersion;
 
 pub(super) const IS_IN_RECOVERY: &str = "pg_catalog.pg_is_in_recovery()";
+/// Of the role that the session acts as. `ALTER ROLE ... SET role` makes that another than the one that logged in, and
+/// often one that cannot log in, which `pg_user` would not have.
 pub(super) const IS_SUPERUSER: &str =
-    "(SELECT usesuper FROM pg_catalog.pg_user WHERE usename = CURRENT_USER)";
+    "(SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER)";
 pub(super) const SYSTEM_ID: &str = "(SELECT system_identifier FROM pg_catalog.pg_control_system())";
 /// Servers before 11 give the size of segments in blocks.
 const SEGMENT_SIZE_IN_BYTES: ServerVersion = ServerVersion::release(11);
@@ -207,10 +209,14 @@ pub(super) fn wal_senders(version: ServerVersion) -> String {
 }
 
 /// One row with the facts that decide whether a role can receive WAL from the server and take backups of it.
+///
+/// The attribute REPLICATION counts for the role that logs in, and so do the lines of pg_hba.conf: a WAL sender checks
+/// both before it applies the role's settings. Privileges count for the role that the session acts as.
 pub(super) const READINESS: &str = "SELECT pg_catalog.quote_ident(CURRENT_USER) AS role, \
+     pg_catalog.quote_ident(SESSION_USER) AS login_role, \
      pg_catalog.host(pg_catalog.inet_client_addr()) AS client_addr, \
      pg_catalog.current_setting('password_encryption') AS password_encryption, \
-     (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = CURRENT_USER) \
+     (SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = SESSION_USER) \
      AS may_replicate, \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication) AS wal_senders, \
      (SELECT pg_catalog.count(*) FROM pg_catalog.pg_replication_slots) AS slots, \

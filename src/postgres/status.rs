@@ -1,10 +1,12 @@
 use core::str::FromStr;
 use std::prelude::v1::*;
 
+use super::error::PostgresError;
+use super::postgresql::first_line;
 use super::rows::{ConfigurationFiles, ReplicationSlot};
 use super::standby_names;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet};
-use crate::types::{Lsn, SqlState, SystemId};
+use crate::types::{Advice, Lsn, SqlState, SystemId};
 
 /// Why a status, or a value in it, is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,14 @@ pub struct StatusError {
     pub message: String,
     /// The server's SQLSTATE, if the error is the server's.
     pub sqlstate: Option<SqlState>,
+    /// What the user can do about it, if that is known.
+    pub advice: Option<Advice>,
+}
+
+impl StatusError {
+    pub(super) fn of(error: &PostgresError) -> Self {
+        Self { message: first_line(error), sqlstate: error.sqlstate(), advice: error.advice() }
+    }
 }
 
 /// The status of a server at one moment, as [`PostgreSQLConnection`](super::PostgreSQLConnection) reports it.
@@ -159,5 +169,5 @@ fn parse<T: FromStr>(
 }
 
 fn column_error(error: &ColumnError) -> StatusError {
-    StatusError { message: error.to_string(), sqlstate: None }
+    StatusError { message: error.to_string(), sqlstate: None, advice: None }
 }

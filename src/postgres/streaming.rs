@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::error::PostgresError;
-use super::postgresql::{PostgreSQL, first_line, sealed, sorted};
+use super::postgresql::{PostgreSQL, sealed, sorted};
 use super::reconnecting::Reconnecting;
 use super::status::StatusError;
 use crate::client::Error;
@@ -169,8 +169,7 @@ impl PostgreSQL for StreamingConnection {
     async fn fetch_remote_status(&self) -> StreamingStatus {
         let mut status = StreamingStatus::default();
         if let Err(error) = self.gather_status(&mut status).await {
-            let (message, sqlstate) = (first_line(&error), error.sqlstate());
-            let connection_error = Some(StatusError { message, sqlstate });
+            let connection_error = Some(StatusError::of(&error));
             status = StreamingStatus { connection_error, ..StreamingStatus::default() };
         }
         status

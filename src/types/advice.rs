@@ -1,3 +1,5 @@
+use core::net::IpAddr;
+
 use super::Lsn;
 
 /// What the user can do about an error. The `advice()` method of an error type returns it.
@@ -11,8 +13,45 @@ pub enum Advice {
     GivePassword,
     /// Find out where the password that the server refused came from.
     CheckPassword,
-    /// Let the role log in: `pg_hba.conf` has no line for it, or the role does not exist.
+    /// Let the role log in: `pg_hba.conf` has no line for it, or the role does not exist or may not log in. What
+    /// refused the role, such as a pooler, does not say which of them.
     AllowLogin,
+    /// Let the role in by a line of `pg_hba.conf`: no line fits, or the first that fits refuses.
+    AddHbaLine {
+        /// The client's address; `None` over a Unix socket.
+        client: Option<IpAddr>,
+        /// Whether the session was to be one for physical replication, which needs a line of its own.
+        replication: bool,
+    },
+    /// Let the role in by another method, or as the user that the line of `pg_hba.conf` expects: a method that asks
+    /// for no password (peer, ident, cert) did not take the user, or a service outside of the server refused.
+    MapUser {
+        /// The client's address; `None` over a Unix socket.
+        client: Option<IpAddr>,
+        /// Whether the session was to be one for physical replication.
+        replication: bool,
+    },
+    /// Create the role, or let it log in.
+    LetRoleLogIn {
+        /// Whether the role exists; `None` if the server did not say so in English.
+        exists: Option<bool>,
+        /// Whether the session was to be one for physical replication.
+        replication: bool,
+    },
+    /// Give the role the attribute `REPLICATION`.
+    AllowReplication,
+    /// Grant the role the privilege `CONNECT` on the database.
+    GrantConnect,
+    /// Let the database take connections, or name another one.
+    AllowConnections,
+    /// End other sessions of the role, or raise the role's connection limit.
+    RaiseRoleLimit,
+    /// End other sessions in the database, or raise the database's connection limit.
+    RaiseDatabaseLimit,
+    /// End other sessions, or raise `max_connections`.
+    FreeConnection,
+    /// End another receiver or standby, or raise `max_wal_senders`.
+    FreeWalSender,
     /// Name a database that exists.
     NameDatabase,
     /// Find out which host and port were used, and why: nothing answers there.

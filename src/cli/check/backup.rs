@@ -1,5 +1,6 @@
 //! What backups need.
 
+use super::super::postgres::grant_statements;
 use super::render::Check;
 use tapster::postgres::{PostgresStatus, Privilege, Readiness};
 use tapster::types::ServerVersion;
@@ -16,10 +17,10 @@ pub(super) fn checks(
         checks.push(Check::ok("backup privileges", ""));
     } else if missing.is_empty() {
         let text = format!("on PostgreSQL {} only a superuser may take backups", version.major());
-        checks.push(Check::failed("backup privileges", text, [format!("ALTER ROLE {role} SUPERUSER;")]));
+        checks.push(Check::failed("backup privileges", text, grant_statements(missing, true, role)));
     } else {
         let names: Vec<&str> = missing.iter().map(|privilege| privilege.name.as_str()).collect();
-        let hints = missing.iter().map(|privilege| format!("{} {role};", privilege.grant));
+        let hints = grant_statements(missing, false, role);
         let text = format!("missing: {}", names.join("; "));
         checks.push(Check::failed("backup privileges", text, hints));
     }
@@ -32,6 +33,5 @@ pub(super) fn checks(
 pub(super) fn checkpoint(missing: &[Privilege], readiness: &Readiness) -> Option<Check> {
     let privilege = missing.first()?;
     let text = format!("missing: {}, for the command checkpoint", privilege.name);
-    let hint = format!("{} {};", privilege.grant, readiness.role);
-    Some(Check::warning("checkpoint", text, [hint]))
+    Some(Check::warning("checkpoint", text, grant_statements(missing, false, &readiness.role)))
 }

@@ -66,7 +66,7 @@ enum Purpose {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let began = Instant::now();
-    let mut target = args.server.target()?;
+    let mut target = args.server.target()?.with_names(args.slot.as_deref(), None);
     let connected = target.connect_postgres(args.slot.as_deref()).await;
     let elapsed = began.elapsed();
     let (server, checks) = match connected {
@@ -80,11 +80,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Err(failure) if failure.is_usage() => return Err(failure),
         Err(failure) => {
             let message = failure.message().to_string();
-            let resolved = target.resolve()?;
-            let [user, database] =
-                ["user", "dbname"].map(|keyword| resolved.get(keyword).unwrap_or_default());
-            let database = if database.is_empty() { user } else { database };
-            let hints = hints::connection(&failure, &message, user, database);
+            let hints = hints::connection(&failure, &target.given());
             let server = Server { about: target.about(), ..Server::default() };
             (server, Vec::from([Check::failed("connection", message, hints)]))
         }
@@ -158,7 +154,7 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
     }
     checks.push(wal_level(status.wal_level.as_deref()));
     if args.purpose != Purpose::Backup {
-        receive::checks(args.slot.as_deref(), &status, &streaming, &readiness, version, checks);
+        receive::checks(&target.given, &status, &streaming, &readiness, version, checks);
     }
     if args.purpose != Purpose::Receive {
         let missing = postgres.missing_privileges(backup_privileges(version)).await?;

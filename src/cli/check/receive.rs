@@ -2,24 +2,26 @@
 
 use serde_json::json;
 
+use super::super::advice::{RELOAD, hba_line, remedy};
+use super::super::given::{Given, for_shell};
 use super::super::readable;
-use super::hints::{RELOAD, RESTART, hba_line, password_method};
+use super::hints::{RESTART, password_method};
 use super::render::Check;
 use tapster::postgres::{PostgresStatus, Readiness, SlotAvailability, StreamingStatus};
-use tapster::types::{ServerVersion, SqlState};
+use tapster::types::{Advice, ServerVersion};
 
 /// How many WAL senders and slots PostgreSQL has unless told.
 const DEFAULT: u32 = 10;
 
 pub(super) fn checks(
-    slot: Option<&str>,
+    given: &Given,
     status: &PostgresStatus,
     streaming: &StreamingStatus,
     readiness: &Readiness,
     version: ServerVersion,
     checks: &mut Vec<Check>,
 ) {
-    checks.push(replication_login(streaming, readiness));
+    checks.push(replication_login(given, streaming, readiness));
     match (status.postgres_systemid, streaming.streaming_systemid) {
         (Some(one), Some(other)) if one != other => checks.push(Check::failed(
             "system identifier",
@@ -40,8 +42,8 @@ pub(super) fn checks(
     };
     let detail = json!({ "used": readiness.wal_senders, "max": most });
     checks.push(senders.with(detail).measured(Some(readiness.wal_senders.into())));
-    checks.push(match slot {
-        Some(slot) => slot_check(slot, status, readiness, version),
+    checks.push(match &given.slot {
+        Some(slot) => slot_check(slot, given, status, readiness, version),
         None => slots_check(status, readiness),
     });
     let milliseconds = readiness.wal_sender_timeout_ms.unwrap_or_default();
@@ -60,7 +62,7 @@ pub(super) fn checks(
     });
 }
 
-fn replication_login(streaming: &StreamingStatus, readiness: &Readiness) -> Check {
+fn replication_login(given: &Given, streaming: &StreamingStatus, readiness: &Readiness) -> Check {
     const NAME: &str = "replication login";
     let Some(error) = &streaming.connection_error else {
         return match streaming.streaming {
@@ -72,32 +74,38 @@ fn replication_login(streaming: &StreamingStatus, readiness: &Readiness) -> Chec
             ),
         };
     };
-    let role = &readiness.role;
+    let role = &readiness.login_role;
     let mut hints = Vec::new();
     // pg_hba.conf is looked at before the role's attribute.
-    if error.sqlstate == Some(SqlState::INVALID_AUTHORIZATION) {
-        hints.push(hba_line(
-            "replication",
-            role,
-            readiness.client_addr.as_deref(),
-            password_method(readiness),
-        ));
-        hints.push(RELOAD.into());
+    match error.advice {
+        // What is known over the other connection is more: the role's name as the server quotes it, the address that the
+        // server sees, and how it stores passwords.
+        Some(Advice::AddHbaLine { .. } | Advice::MapUser { .. } | Advice::AllowLogin) => {
+            let client = readiness.client_addr.as_deref();
+            hints.push(hba_line("replication", role, client, password_method(readiness)));
+            hints.push(RELOAD.into());
+        }
+        Some(Advice::CheckPassword) => hints.push("in ~/.pgpass: a line for the database replication".into()),
+        // The next lines say what to do.
+        Some(Advice::AllowReplication | Advice::FreeWalSender) | None => {}
+        Some(advice) => hints.extend(remedy(advice, given).unwrap_or_default()),
     }
     if !readiness.may_replicate {
         hints.push(format!("ALTER ROLE {role} REPLICATION;"));
     }
     if hints.is_empty() {
-        hints.push(match error.sqlstate {
-            Some(SqlState::TOO_MANY_CONNECTIONS) => "all WAL senders are in use: see max_wal_senders".into(),
-            Some(SqlState::INVALID_PASSWORD) => "in ~/.pgpass: a line for the database replication".into(),
-            _ => "the server's log says more".into(),
-        });
+        hints.push("the server's log says more".into());
     }
     Check::failed(NAME, error.message.clone(), hints)
 }
 
-fn slot_check(name: &str, status: &PostgresStatus, readiness: &Readiness, version: ServerVersion) -> Check {
+fn slot_check(
+    name: &str,
+    given: &Given,
+    status: &PostgresStatus,
+    readiness: &Readiness,
+    version: ServerVersion,
+) -> Check {
     let slot = status.replication_slot.as_ref();
     let availability = readiness.slot.as_ref();
     let safe_wal_size = availability.and_then(|availability| availability.safe_wal_size);
@@ -108,13 +116,20 @@ fn slot_check(name: &str, status: &PostgresStatus, readiness: &Readiness, versio
         "wal_status": availability.and_then(|availability| availability.wal_status.as_deref()),
         "safe_wal_size": safe_wal_size,
     });
-    judge_slot(name, status, readiness, version).with(detail).measured(safe_wal_size)
+    judge_slot(name, given, status, readiness, version).with(detail).measured(safe_wal_size)
 }
 
-fn judge_slot(name: &str, status: &PostgresStatus, readiness: &Readiness, version: ServerVersion) -> Check {
+fn judge_slot(
+    name: &str,
+    given: &Given,
+    status: &PostgresStatus,
+    readiness: &Readiness,
+    version: ServerVersion,
+) -> Check {
     const NAME: &str = "slot";
+    let word = for_shell(name);
     let Some(slot) = &status.replication_slot else {
-        let hint = format!("tapster slot create {name}");
+        let hint = given.tapster("slot create", &word);
         return Check::failed(NAME, format!("there is no physical slot {name}"), [hint]);
     };
     let (wal_status, safe_wal_size) = match &readiness.slot {
@@ -124,8 +139,9 @@ fn judge_slot(name: &str, status: &PostgresStatus, readiness: &Readiness, versio
     let left = safe_wal_size.and_then(|bytes| u64::try_from(bytes).ok()).map(readable::bytes);
     match wal_status {
         Some("lost") => {
-            let hint = format!("WAL is missing: drop {name}, create it again, and take a new backup");
-            return Check::failed(NAME, format!("{name} is lost"), [hint]);
+            let again = ["slot drop", "slot create"].map(|command| given.tapster(command, &word));
+            let hint = String::from("WAL is missing: drop the slot, create it again, and take a new backup");
+            return Check::failed(NAME, format!("{name} is lost"), [hint].into_iter().chain(again));
         }
         Some("unreserved") => {
             let left = left.unwrap_or_else(|| "0 B".into());
@@ -141,15 +157,22 @@ fn judge_slot(name: &str, status: &PostgresStatus, readiness: &Readiness, versio
     match (slot.active, slot.restart_lsn) {
         (true, _) => Check::ok(NAME, format!("{name} is active")),
         (false, None) => {
-            let hint = format!("tapster receive-wal -S {name}, or create it without --no-reserve-wal");
-            Check::warning(NAME, format!("{name} keeps no WAL, as nobody has used it yet"), [hint])
+            let hint = "start the receiver, DIR being the archive; a slot made without --no-reserve-wal keeps WAL at once";
+            let receive = given.tapster("receive-wal", &format!("-S {word} -D DIR"));
+            let text = format!("{name} keeps no WAL, as nobody has used it yet");
+            Check::warning(NAME, text, [hint.into(), receive])
         }
         (false, Some(lsn)) => {
-            let mut hint = format!("tapster receive-wal -S {name}");
+            let mut hint = String::from("start the receiver, DIR being the archive");
             if version >= ServerVersion::release(13) && safe_wal_size.is_none() {
                 hint.push_str("; until then WAL piles up, without a limit in max_slot_wal_keep_size");
             }
-            Check::warning(NAME, format!("nobody uses {name}, which keeps WAL from {lsn} on"), [hint])
+            let receive = given.tapster("receive-wal", &format!("-S {word} -D DIR"));
+            Check::warning(
+                NAME,
+                format!("nobody uses {name}, which keeps WAL from {lsn} on"),
+                [hint, receive],
+            )
         }
     }
 }

@@ -53,7 +53,7 @@ impl Messages {
                 None => output::note(line),
             }
         }
-        if let Some(hint) = failure.hint().and_then(|hint| hint.text(Personality::PgReceivewal)) {
+        if let Some(hint) = failure.hint(Personality::PgReceivewal) {
             self.hint(hint);
         }
     }

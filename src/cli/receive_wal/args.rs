@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ValueEnum, builder::BoolishValueParser};
 
-use super::super::connection::{ConnectionArgs, seconds};
+use super::super::connection::{ConnectionArgs, Target, seconds};
 use super::super::failure::Failure;
 use super::super::input::parse_size;
 use tapster::compression::Compress;
@@ -152,6 +152,12 @@ impl ServerArgs {
         self.directory
             .clone()
             .ok_or_else(|| Failure::usage("the archive's directory is missing: give -D DIR"))
+    }
+
+    /// The server, with what hints repeat.
+    pub(super) fn target(&self) -> Result<Target, Failure> {
+        let target = self.connection.target(self.conn.as_deref())?;
+        Ok(target.with_names(self.slot.as_deref(), self.directory.as_deref()))
     }
 
     /// What the receiver is to do.

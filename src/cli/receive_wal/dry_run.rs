@@ -16,7 +16,7 @@ use tapster::types::Advice;
 pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Failure> {
     let options = args.options(None)?;
     input::check_directory(&options.directory)?;
-    let mut target = args.connection.target(args.conn.as_deref())?;
+    let mut target = args.target()?;
     let about = About { label: Some(supervisor::address(&target)?), ..target.about() };
     report.names(about);
     let resume_point = target.with_password(async |target| {
@@ -26,7 +26,7 @@ pub(super) async fn run(args: &ServerArgs, report: &Reporter) -> Result<(), Fail
         Ok(receiver.resume_point().await?)
     });
     let point = resume_point.await?;
-    let slot = slot_text(args, &point)?;
+    let slot = slot_text(args, &point).map_err(|failure| failure.given(&target.given()))?;
     let ResumePoint { first, reason, server_position, .. } = &point;
     let (start, timeline) = (first.start(), first.timeline());
     if report.json {

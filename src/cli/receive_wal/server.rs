@@ -67,7 +67,7 @@ impl Server {
                         _ = stop.wait_for(|stop| *stop) => return Ok(()),
                     }
                 }
-                result => return result,
+                result => return result.map_err(|failure| failure.given(&self.target.given())),
             }
         }
     }

@@ -218,7 +218,7 @@ impl Supervisor {
     fn start_one(&mut self, definition: Definition) -> Result<(), Failure> {
         self.remove(&definition.name);
         let args = definition.args.clone();
-        let target = args.connection.target(args.conn.as_deref())?;
+        let target = args.target()?;
         let mut options = args.options(self.ask_after)?;
         if self.file.is_some() {
             options.buffer = BUFFER_OF_MANY;

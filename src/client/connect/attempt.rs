@@ -1,5 +1,6 @@
 //! One attempt at one address with one kind of encryption.
 
+use core::net::IpAddr;
 use core::ops::ControlFlow;
 use std::io;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(super) struct Attempt<'a> {
     pub(super) encryption: Encryption,
     /// Whether the TLS handshake has begun.
     pub(super) in_tls: bool,
+    /// The address of our end, once a TCP connection is made.
+    pub(super) client: Option<IpAddr>,
 }
 
 impl Attempt<'_> {
@@ -37,6 +40,7 @@ impl Attempt<'_> {
     pub(super) async fn connect(&mut self, tls: &mut Option<Arc<Tls>>) -> Result<Connection, ConnectFailure> {
         let mut route = Route::new(self.config, self.host, self.address, self.server);
         let stream = route.open().await?;
+        self.client = stream.local_ip();
         let mut nonce = [0; 18];
         random::fill(&mut nonce).map_err(|_| ConnectFailure::Random)?;
         let config = HandshakeConfig {

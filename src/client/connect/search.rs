@@ -1,5 +1,6 @@
 //! The search through the hosts, their addresses and encryptions, with the list of failed attempts.
 
+use core::net::IpAddr;
 use std::boxed::Box;
 use std::format;
 use std::string::{String, ToString as _};
@@ -15,7 +16,7 @@ use crate::client::connection::Connection;
 use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
 use crate::client::route::Address;
 use crate::client::server_name::ServerName;
-use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, TargetSessionAttrs};
+use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, Replication, TargetSessionAttrs};
 use crate::deadline::within;
 use crate::net::Tls;
 use crate::random;
@@ -24,7 +25,7 @@ use crate::types::SqlState;
 
 /// Connects to the first acceptable server of the list. `keys` has one slot for each host.
 pub(super) async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connection, Error> {
-    let mut search = Search { config, tls: None, attempts: Vec::new() };
+    let mut search = Search { config, tls: None, attempts: Vec::new(), client: None };
     let passes: &[_] = match config.target_session_attrs {
         TargetSessionAttrs::PreferStandby => &[TargetSessionAttrs::Standby, TargetSessionAttrs::Any],
         ref attrs => core::slice::from_ref(attrs),
@@ -47,6 +48,8 @@ struct Search<'a> {
     /// The files that the TLS parameters name, read when the first server agrees to TLS.
     tls: Option<Arc<Tls>>,
     attempts: Vec<ConnectAttempt>,
+    /// The address of our end in the attempt that is made.
+    client: Option<IpAddr>,
 }
 
 enum Outcome {
@@ -75,6 +78,7 @@ impl Search<'_> {
             }
         };
         for address in in_order(addresses, self.config.load_balance_hosts) {
+            self.client = None;
             let server = server_name(host, endpoint, &address);
             let timeout = self.config.connect_timeout;
             let attempt = async {
@@ -125,8 +129,11 @@ impl Search<'_> {
     ) -> Result<Connection, ConnectFailure> {
         let (first, fallback) = encryption::plan(&self.config.tls, address.is_tcp())?;
         let config = self.config;
-        let mut attempt = Attempt { config, host, keys, address, server, encryption: first, in_tls: false };
-        let failure = match attempt.connect(&mut self.tls).await {
+        let (encryption, in_tls, client) = (first, false, None);
+        let mut attempt = Attempt { config, host, keys, address, server, encryption, in_tls, client };
+        let connected = attempt.connect(&mut self.tls).await;
+        self.client = attempt.client;
+        let failure = match connected {
             Ok(connection) => return Ok(connection),
             Err(failure) => failure,
         };
@@ -135,7 +142,9 @@ impl Search<'_> {
                 log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
                 self.record_failure(server.to_string(), failure, host);
                 attempt = Attempt { encryption, in_tls: false, ..attempt };
-                match (attempt.connect(&mut self.tls).await, self.attempts.pop()) {
+                let connected = attempt.connect(&mut self.tls).await;
+                self.client = attempt.client;
+                match (connected, self.attempts.pop()) {
                     // The server's lack of TLS is not the reason why it refused the session in the clear.
                     (Err(ConnectFailure::Handshake(HandshakeError::TlsRefused)), Some(first)) => {
                         Err(first.failure)
@@ -152,7 +161,8 @@ impl Search<'_> {
 
     fn record_failure(&mut self, server: String, failure: ConnectFailure, host: &HostConfig) {
         let note = password_note(host, &failure);
-        self.attempts.push(ConnectAttempt { server, failure, note });
+        let (client, replication) = (self.client, self.config.replication == Replication::Physical);
+        self.attempts.push(ConnectAttempt { server, failure, note, client, replication });
     }
 }
 

@@ -106,7 +106,7 @@ mod tests {
         let said = Error::Server(Box::new(fields.to_server_error()));
         let failure = describe(&ReceiveError::Connection(said));
         assert_eq!(failure.message(), "bad value\nhint: x\n  y");
-        let hint = failure.hint().and_then(|hint| hint.text(Personality::PgReceivewal));
+        let hint = failure.hint(Personality::PgReceivewal);
         assert_eq!(hint.as_deref(), Some("create the slot with --create-slot"));
         assert!(!failure.is_refusal(), "its lines would be taken for details of ours");
     }

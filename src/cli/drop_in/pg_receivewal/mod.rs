@@ -17,6 +17,7 @@ use self::options::{Action, Mistake, Options, Password};
 use super::messages::{Messages, refused};
 use crate::cli::connection::Target;
 use crate::cli::failure::Failure;
+use crate::cli::given::{connection_for_shell, for_shell};
 use crate::cli::signals::{EndSignals, survive_file_size_limit};
 use crate::cli::slot::create_physical_slot;
 use crate::cli::{OnEvent, block_on, output};
@@ -108,11 +109,30 @@ fn target(options: &Options, program: &str) -> Result<Target, Failure> {
     }
     conninfo.set("replication", "true")?;
     conninfo.set("fallback_application_name", program)?;
-    let mut target = Target::new(conninfo, options.password != Password::Never);
+    let target = Target::new(conninfo, options.password != Password::Never);
+    let mut target = target
+        .with_arguments(repeated(options))
+        .with_names(options.slot.as_deref(), options.directory.as_deref());
     if options.password == Password::First {
         target.prompt()?;
     }
     Ok(target)
+}
+
+/// The arguments that name the connection, for a shell.
+fn repeated(options: &Options) -> String {
+    let dbname = options.dbname.as_deref().map(connection_for_shell);
+    let flags = [("-h", &options.host), ("-p", &options.port), ("-U", &options.username)];
+    let flags =
+        flags.map(|(flag, value)| (flag, value.as_deref().map(|value| for_shell(value).into_owned())));
+    let words = [("-d", dbname)].into_iter().chain(flags);
+    let words = words.filter_map(|(flag, value)| value.map(|value| format!("{flag} {value}")));
+    let password = match options.password {
+        Password::Never => Some("-w".to_string()),
+        Password::IfWanted => None,
+        Password::First => Some("-W".to_string()),
+    };
+    words.chain(password).collect::<Vec<_>>().join(" ")
 }
 
 async fn create_slot(
