@@ -2,10 +2,11 @@
 //! says may be all that is left of another cluster.
 
 use core::fmt;
+use std::boxed::Box;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::PathBuf;
-use std::prelude::v1::*;
+use std::string::ToString as _;
 
 use super::scan::{READ_LEN, read_full};
 use super::{Archive, ArchiveEnd, ArchiveError, SegmentFile, SegmentReader};
@@ -223,7 +224,7 @@ impl Archive {
 
 /// Whether it is a segment's header, and not something else that has the bits of one.
 fn makes_sense(identity: &SegmentIdentity) -> bool {
-    identity.size().is_some_and(|size| identity.start.get() % u64::from(size.bytes()) == 0)
+    identity.size().is_some_and(|size| identity.start.get().is_multiple_of(size.bytes().into()))
 }
 
 /// The method by which a file is compressed, by its first bytes.
@@ -254,9 +255,12 @@ fn is_blank(mut file: impl Read) -> io::Result<bool> {
 mod tests {
     use super::*;
     use crate::types::WalSegmentSize;
+    use std::format;
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::string::String;
     use std::vec;
+    use std::vec::Vec;
 
     const OURS: SystemId = SystemId::new(7);
     const SIZE: u32 = 1 << 20;
