@@ -234,17 +234,18 @@ fn what_stands_in_the_way_of_knowing_is_not_taken_for_missing() {
     let (first, client) = (&segments.first, Client::new());
     let whole = segments.bytes(first);
     let get = |archive: &Archive, options: &[&str]| client.get(first, &[archive.path()], options);
-    let in_the_way: [(&str, &str, &dyn Fn(&Path)); 8] = [
-        ("", "is a symbolic link to something that is not there", &|path| {
+    type Put = fn(&Path);
+    let in_the_way: [(&str, &str, Put); 8] = [
+        ("", "is a symbolic link to something that is not there", |path| {
             symlink("/not-mounted/a", path).unwrap()
         }),
-        ("", "could not look up", &|path| symlink(path, path).unwrap()),
-        ("", "is not a file", &|path| fs::create_dir(path).unwrap()),
-        ("", "is not a file", &|path| drop(UnixListener::bind(path).unwrap())),
-        ("", "is not a file", &|path| symlink("/dev/null", path).unwrap()),
-        (".gz", "is a symbolic link to something", &|path| symlink("/not-mounted/a.gz", path).unwrap()),
-        (".zst", "cannot be decompressed", &|path| fs::write(path, "nonsense").unwrap()),
-        (".lz4", "does not begin as a WAL segment does", &|path| fs::write(path, "").unwrap()),
+        ("", "could not look up", |path| symlink(path, path).unwrap()),
+        ("", "is not a file", |path| fs::create_dir(path).unwrap()),
+        ("", "is not a file", |path| drop(UnixListener::bind(path).unwrap())),
+        ("", "is not a file", |path| symlink("/dev/null", path).unwrap()),
+        (".gz", "is a symbolic link to something", |path| symlink("/not-mounted/a.gz", path).unwrap()),
+        (".zst", "cannot be decompressed", |path| fs::write(path, "nonsense").unwrap()),
+        (".lz4", "does not begin as a WAL segment does", |path| fs::write(path, "").unwrap()),
     ];
     for (suffix, words, put) in in_the_way {
         let archive = Archive::new();

@@ -1,4 +1,5 @@
 use core::fmt;
+use std::prelude::v1::*;
 
 use super::segment_file::{PARTIAL, SegmentFile};
 use crate::compression::Compression;
@@ -72,13 +73,20 @@ pub(crate) fn compression_of(name: &str) -> Compression {
     Compression::split_suffix(name.strip_suffix(PARTIAL).unwrap_or(name)).1
 }
 
+/// The name of the segment or history that the name begins with.
+pub(super) fn stem_of(name: &[u8]) -> Option<String> {
+    let is_hex = |digits: &[u8]| digits.iter().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    let segment = name.get(..WalSegment::NAME_LEN).filter(|digits| is_hex(digits));
+    let history = name.get(..16).filter(|name| is_hex(&name[..8]) && name.ends_with(b".history"));
+    segment.or(history).map(|stem| String::from_utf8_lossy(stem).into_owned())
+}
+
 /// Ends the name of a timeline's history.
 const HISTORY: &str = ".history";
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::prelude::v1::*;
 
     fn parse(name: &str) -> Option<ArchiveFileName> {
         ArchiveFileName::parse(name, WalSegmentSize::DEFAULT)

@@ -3,10 +3,12 @@ use std::io::Read;
 use std::path::Path;
 use std::prelude::v1::*;
 
+use super::file_name::stem_of;
+use super::missing::{MissingWal, Segments, add, missing};
 use super::scan::{cluster_of, is_segment_name};
-use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader};
+use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader, Unreadable};
 use crate::storage::{Directory, Entry};
-use crate::types::{SystemId, TimelineId, WalSegmentSize};
+use crate::types::{SystemId, TimelineId, WalSegmentSize, WithCauses};
 use crate::wal::{TimelineHistory, WalSegment};
 
 /// The contents of an archive, by name and size; see [`list`].
@@ -17,8 +19,32 @@ pub struct Listing {
     pub cluster: Option<(SystemId, WalSegmentSize)>,
     /// Oldest first.
     pub timelines: Vec<ListedTimeline>,
-    /// The names of all other files but the state file.
-    pub others: Vec<String>,
+    /// All other files but the state file.
+    pub others: Vec<ListedOther>,
+}
+
+/// A file that is neither a segment nor a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedOther {
+    /// Its name. What is not UTF-8 in it is replaced.
+    pub name: String,
+    /// What it is.
+    pub kind: OtherKind,
+}
+
+/// What a file is that is neither a segment nor a history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OtherKind {
+    /// What a server's archiver stores about a base backup.
+    BackupHistory,
+    /// A file in the making, or what a crash has left of one.
+    Temporary,
+    /// It has the name of a segment or history, and is none that can be read.
+    Unreadable(Unreadable),
+    /// Nothing of an archive.
+    Foreign,
 }
 
 /// What an archive has of a timeline.
@@ -33,6 +59,8 @@ pub struct ListedTimeline {
     pub history: Option<TimelineHistory>,
     /// Files of segments, complete and partial, by position. One segment may be stored in several ways.
     pub segments: Vec<ListedSegment>,
+    /// What is missing before its files, and between them.
+    pub gaps: Vec<MissingWal>,
 }
 
 /// A file of a segment.
@@ -47,7 +75,7 @@ pub struct ListedSegment {
 
 impl ListedTimeline {
     fn new(timeline: TimelineId) -> Self {
-        Self { timeline, history_file: None, history: None, segments: Vec::new() }
+        Self { timeline, history_file: None, history: None, segments: Vec::new(), gaps: Vec::new() }
     }
 
     /// Runs of complete segments without a hole: the first and the last of each. Between two runs there is a
@@ -80,35 +108,76 @@ impl ListedTimeline {
 pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     let directory = Directory::open(path)?;
     let mut names = Vec::new();
-    directory.for_each_name(|name| names.push(name.to_string()))?;
+    directory.for_each_raw_name(|name| names.push(name.to_vec()))?;
     names.sort();
     let cluster = names
         .iter()
-        .filter(|name| is_segment_name(name))
+        .filter_map(|name| core::str::from_utf8(name).ok().filter(|name| is_segment_name(name)))
         .find_map(|name| cluster_of(&directory, name).ok().flatten());
     let segment_size = cluster.map_or(WalSegmentSize::DEFAULT, |(_, size)| size);
     let mut timelines = BTreeMap::new();
     let mut listing = Listing { cluster, ..Listing::default() };
-    for name in names {
-        match ArchiveFileName::parse(&name, segment_size) {
-            Some(ArchiveFileName::Segment(file)) => {
-                // Another process may move finished segments away at any moment.
-                let Some(Entry::File(len_bytes)) = directory.entry(&name)? else { continue };
+    let (mut segments, mut histories) = (Segments::new(), BTreeMap::new());
+    for raw in names {
+        let name = String::from_utf8_lossy(&raw).into_owned();
+        let parsed = ArchiveFileName::parse(&name, segment_size);
+        let mut len_bytes = 0;
+        let kind = match parsed {
+            Some(ArchiveFileName::Segment(_) | ArchiveFileName::History { .. }) => {
+                match directory.entry(&name) {
+                    Ok(Some(Entry::File(len))) => {
+                        len_bytes = len;
+                        None
+                    }
+                    // Another process may move finished segments away at any moment.
+                    Ok(None) => continue,
+                    Ok(Some(Entry::Other)) => Some(OtherKind::Unreadable(Unreadable::NotAFile)),
+                    Ok(Some(Entry::BrokenLink)) => Some(OtherKind::Unreadable(Unreadable::BrokenLink)),
+                    Err(error) => {
+                        let reason = ArchiveError::from(error);
+                        let reason = std::format!("{}", WithCauses(&reason));
+                        Some(OtherKind::Unreadable(Unreadable::Refused(reason)))
+                    }
+                }
+            }
+            Some(ArchiveFileName::BackupHistory { .. }) => Some(OtherKind::BackupHistory),
+            None if name == ArchiveState::FILE_NAME => continue,
+            None => Some(kind_of(&raw, &name)),
+        };
+        match (parsed, kind) {
+            (_, Some(kind)) => listing.others.push(ListedOther { name, kind }),
+            (Some(ArchiveFileName::Segment(file)), None) => {
+                add(&mut segments, file);
                 let timeline = file.segment.timeline();
                 let listed = timelines.entry(timeline).or_insert_with(|| ListedTimeline::new(timeline));
                 listed.segments.push(ListedSegment { file, len_bytes });
             }
-            Some(ArchiveFileName::History { timeline, .. }) => {
+            (Some(ArchiveFileName::History { timeline, .. }), None) => {
                 let listed = timelines.entry(timeline).or_insert_with(|| ListedTimeline::new(timeline));
                 listed.history = read_history(&directory, &name, timeline);
+                histories.extend(listed.history.clone().map(|history| (timeline, history)));
                 listed.history_file = Some(name);
             }
-            _ if name == ArchiveState::FILE_NAME => {}
-            _ => listing.others.push(name),
+            _ => {}
+        }
+    }
+    for gap in missing(&segments, &histories) {
+        if let Some(listed) = timelines.get_mut(&gap.before.segment.timeline()) {
+            listed.gaps.push(gap);
         }
     }
     listing.timelines = timelines.into_values().collect();
     Ok(listing)
+}
+
+/// What a file is whose name is of no known form.
+fn kind_of(raw: &[u8], name: &str) -> OtherKind {
+    match name {
+        _ if ArchiveFileName::is_temporary(name) => OtherKind::Temporary,
+        _ if is_segment_name(name) => OtherKind::Unreadable(Unreadable::OtherSegmentSize),
+        _ if stem_of(raw).is_some() => OtherKind::Unreadable(Unreadable::UnknownForm),
+        _ => OtherKind::Foreign,
+    }
 }
 
 /// The history in a file of this name, which pg_receivewal may have compressed.
@@ -142,7 +211,8 @@ mod tests {
         fs::write(dir.path().join("00000002.history"), "1\t0/8000100\tno recovery target specified\n")
             .unwrap();
         let listing = list(dir.path()).unwrap();
-        assert_eq!(listing.others, ["notes"]);
+        let others: Vec<_> = listing.others.iter().map(|other| (&*other.name, &other.kind)).collect();
+        assert_eq!(others, [("notes", &OtherKind::Foreign)]);
         let [first, second] = &listing.timelines[..] else { panic!("{listing:?}") };
         let runs: Vec<String> = first.runs().iter().map(|(a, b)| std::format!("{a}-{b}")).collect();
         assert_eq!(

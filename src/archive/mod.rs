@@ -27,7 +27,9 @@ mod error;
 mod fetch;
 mod file_name;
 mod listing;
+mod missing;
 mod owner;
+mod problem;
 mod reader;
 mod retract;
 mod scan;
@@ -53,15 +55,17 @@ pub use error::ArchiveError;
 pub(crate) use error::io_error;
 pub use fetch::{FetchError, Fetched, Fetcher, FileDamage};
 pub use file_name::ArchiveFileName;
-pub use listing::{ListedSegment, ListedTimeline, Listing, list};
+pub use listing::{ListedOther, ListedSegment, ListedTimeline, Listing, OtherKind, list};
+pub use missing::MissingWal;
 pub use owner::{ForeignFile, ForeignKind};
+pub use problem::{ArchiveProblem, Unreadable};
 pub use reader::SegmentReader;
 #[cfg(feature = "receiver")]
 pub(crate) use scan::{CompareError, ReadAt, check_file, first_difference};
 pub use segment_file::SegmentFile;
 pub use state_file::{AcceptedGap, ArchiveState};
-pub use verification::{ArchiveProblem, SegmentRun, Verification};
-pub use verify::verify;
+pub use verification::{SegmentRun, Verification, VerifyProgress};
+pub use verify::{verify, verify_with};
 pub use writer::SegmentWriter;
 
 /// A directory of WAL segments of one cluster.

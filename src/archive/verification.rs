@@ -1,9 +1,9 @@
 use core::fmt;
 use std::prelude::v1::*;
 
-use super::AcceptedGap;
-use crate::types::{Lsn, SystemId, TimelineId};
-use crate::wal::{HistoryError, WalDamage, WalSegment};
+use super::{AcceptedGap, ArchiveProblem, SegmentFile};
+use crate::types::{Lsn, SystemId};
+use crate::wal::WalSegment;
 
 /// What was found in an archive; see [`verify`](super::verify()).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Verification {
     pub accepted: Vec<(ArchiveProblem, AcceptedGap)>,
     /// How many of the complete segments are compressed.
     pub compressed: u64,
+    /// How many segments another process moved away before they could be looked at.
+    pub moved_away: u64,
 }
 
 impl Verification {
@@ -28,10 +30,16 @@ impl Verification {
         self.problems.is_empty()
     }
 
-    /// How many complete segments there are.
+    /// How many complete segments were looked at.
     #[must_use]
     pub fn segments(&self) -> u64 {
-        self.runs.iter().map(|run| run.last.number() - run.first.number() + 1).sum()
+        self.runs.iter().map(|run| run.segments).sum()
+    }
+
+    /// How many partial segments were looked at.
+    #[must_use]
+    pub fn partials(&self) -> u64 {
+        self.runs.iter().filter(|run| run.partial.is_some()).count() as u64
     }
 }
 
@@ -39,101 +47,43 @@ impl Verification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SegmentRun {
-    /// The first complete segment.
+    /// The first complete segment; if there is none, the partial one.
     pub first: WalSegment,
-    /// The last complete segment.
+    /// The last complete segment; if there is none, the partial one.
     pub last: WalSegment,
-    /// How far a partial segment behind it is filled with whole records.
+    /// How many complete segments there are.
+    pub segments: u64,
+    /// A partial segment behind them, or alone.
+    pub partial: Option<SegmentFile>,
+    /// How far the partial segment is filled: the position at which its receiver was.
     pub partial_end: Option<Lsn>,
 }
 
 /// A line for people: `timeline 3: FIRST - LAST, 12 segments`.
 impl fmt::Display for SegmentRun {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, last, partial_end } = self;
-        let count = last.number() - first.number() + 1;
-        let noun = if count == 1 { "segment" } else { "segments" };
-        write!(f, "timeline {}: {first} - {last}, {count} {noun}", first.timeline())?;
-        match partial_end {
-            Some(end) => write!(f, ", and a partial one up to {end}"),
-            None => Ok(()),
+        let Self { first, last, segments, partial, partial_end } = self;
+        write!(f, "timeline {}: ", first.timeline())?;
+        if *segments > 0 {
+            let noun = if *segments == 1 { "segment" } else { "segments" };
+            write!(f, "{first} - {last}, {segments} {noun}")?;
+        }
+        match (partial, partial_end) {
+            (Some(_), Some(end)) if *segments > 0 => write!(f, ", and a partial one up to {end}"),
+            (Some(partial), Some(end)) => write!(f, "{partial}, up to {end}"),
+            _ => Ok(()),
         }
     }
 }
 
-/// Something wrong with an archive.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// How far a verification has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum ArchiveProblem {
-    /// Segments are missing between these two.
-    Hole {
-        /// The last one before.
-        after: WalSegment,
-        /// The first one behind.
-        before: WalSegment,
-    },
-    /// A file has the name of a complete segment and another size, in bytes.
-    Size {
-        /// The segment.
-        segment: WalSegment,
-        /// Its size, decompressed.
-        actual: u64,
-    },
-    /// A compressed file is damaged or cut off, or holds more than it should.
-    Compressed {
-        /// Its name.
-        name: String,
-        /// What the decompression said.
-        reason: String,
-    },
-    /// A segment's bytes are not what a server wrote.
-    Damage {
-        /// The segment in which it was noticed; it may begin in an earlier one.
-        segment: WalSegment,
-        /// What and where.
-        damage: WalDamage,
-    },
-    /// A timeline has segments but no history file.
-    NoHistory(TimelineId),
-    /// A history file cannot be read.
-    History {
-        /// Its timeline.
-        timeline: TimelineId,
-        /// What is wrong.
-        error: HistoryError,
-    },
-    /// A timeline's first segment is not the one in which it branched off.
-    LateStart {
-        /// The first segment here.
-        first: WalSegment,
-        /// Where the timeline begins.
-        switchpoint: Lsn,
-    },
-}
-
-impl fmt::Display for ArchiveProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Hole { after, before } => {
-                let missing = before.number() - after.number() - 1;
-                write!(f, "hole: {missing} segments missing between {after} and {before}")
-            }
-            Self::Size { segment, actual } => {
-                write!(f, "{segment} has {actual} bytes instead of {}", segment.size().bytes())
-            }
-            Self::Compressed { name, reason } => write!(f, "{name} cannot be decompressed: {reason}"),
-            Self::Damage { segment, damage } => write!(f, "{segment} is damaged: {damage}"),
-            Self::NoHistory(timeline) => write!(f, "timeline {timeline} has segments but no history file"),
-            Self::History { timeline, error } => {
-                write!(f, "the history of timeline {timeline} is damaged: {error}")
-            }
-            Self::LateStart { first, switchpoint } => {
-                write!(
-                    f,
-                    "timeline {} began at {switchpoint}, before its first segment {first}",
-                    first.timeline()
-                )
-            }
-        }
-    }
+pub struct VerifyProgress {
+    /// Segments that were looked at.
+    pub done: u64,
+    /// Segments in all.
+    pub total: u64,
+    /// The one that is looked at now.
+    pub segment: WalSegment,
 }

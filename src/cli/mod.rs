@@ -72,6 +72,7 @@ mod status;
 mod stderr;
 mod usage;
 mod verify;
+mod verify_progress;
 mod voice;
 mod wal;
 

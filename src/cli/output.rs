@@ -3,7 +3,8 @@
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use core::time::Duration;
 use std::collections::BTreeSet;
-use std::io::{Write, stdout};
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write, stdout};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -24,6 +25,42 @@ pub(super) fn print(line: &str) -> Result<(), Failure> {
 
 fn print_to(out: &mut impl Write, line: &str) -> Result<(), Failure> {
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| Failure::unwritten(&error))
+}
+
+/// The colour of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Colour {
+    Green,
+    Red,
+}
+
+/// Writes a line of the result that begins with a verdict, which is in colour on a terminal.
+///
+/// # Errors
+/// [`Failure::unwritten`].
+pub(super) fn print_verdict(word: &str, colour: Colour, rest: &str) -> Result<(), Failure> {
+    let is_coloured = is_coloured(&|name| std::env::var_os(name), stdout().is_terminal());
+    let code = match colour {
+        Colour::Green => 32,
+        Colour::Red => 31,
+    };
+    let word = if is_coloured { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_string() };
+    print_to(&mut stdout().lock(), &format!("{word}{}", readable::for_people(rest)))
+}
+
+/// Whether the result may have colours: on a terminal that has them, unless the environment says otherwise.
+fn is_coloured(variable: &dyn Fn(&str) -> Option<OsString>, is_terminal: bool) -> bool {
+    let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    let is_forced = is_set("CLICOLOR_FORCE") && variable("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    is_forced || is_terminal && variable("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+}
+
+/// Whether the terminal has no cursor that could be moved.
+pub(super) fn is_dumb_terminal() -> bool {
+    std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb")
 }
 
 /// Writes a document, or one event of many, as one line of the result.
@@ -85,6 +122,27 @@ mod tests {
 
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
+        }
+    }
+
+    #[test]
+    fn colours_are_for_terminals_that_have_them() {
+        let is_coloured = |variables: &[(&str, &str)], is_terminal| {
+            let find = |name: &str| variables.iter().find(|variable| variable.0 == name);
+            is_coloured(&|name| find(name).map(|variable| variable.1.into()), is_terminal)
+        };
+        assert!(is_coloured(&[("TERM", "xterm")], true));
+        assert!(is_coloured(&[("TERM", "xterm"), ("NO_COLOR", "")], true), "an empty one is not set");
+        assert!(is_coloured(&[("CLICOLOR_FORCE", "1")], false));
+        for (variables, is_terminal) in [
+            (&[("TERM", "xterm")][..], false),
+            (&[("TERM", "dumb")], true),
+            (&[], true),
+            (&[("TERM", "xterm"), ("NO_COLOR", "1")], true),
+            (&[("CLICOLOR_FORCE", "0")], false),
+            (&[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")], false),
+        ] {
+            assert!(!is_coloured(variables, is_terminal), "{variables:?} {is_terminal}");
         }
     }
 

@@ -127,7 +127,7 @@ pub(super) struct DaemonArgs {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum When {
+pub(in crate::cli) enum When {
     /// On a terminal
     #[default]
     Auto,

@@ -23,7 +23,7 @@ use super::about::About;
 use super::failure::Failure;
 use super::stderr;
 use args::LogFormat;
-pub(super) use args::{Args, with_variable};
+pub(super) use args::{Args, When, with_variable};
 use observers::Observers;
 use registry::Registry;
 use report::Reporter;

@@ -1,8 +1,11 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use tapster::archive::{ArchiveFileName, ListedSegment, ListedTimeline, SegmentFile, list};
+use tapster::archive::{
+    ListedOther, ListedSegment, ListedTimeline, MissingWal, OtherKind, SegmentFile, Unreadable, list,
+};
 use tapster::compression::Compression;
+use tapster::types::Printable;
 use tapster::wal::WalSegment;
 
 use crate::cli::failure::Failure;
@@ -44,7 +47,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "system_id": listing.cluster.map(|(system_id, _)| system_id.to_string()),
             "segment_size_bytes": listing.cluster.map(|(_, size)| size.bytes()),
             "timelines": listing.timelines.iter().map(timeline_to_json).collect::<Vec<_>>(),
-            "others": listing.others,
+            "others": listing.others.iter().map(|other| &other.name).collect::<Vec<_>>(),
         }));
     }
     for timeline in &listing.timelines {
@@ -53,13 +56,43 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     if listing.timelines.is_empty() {
         output::note("no WAL in the directory");
     }
-    let is_foreign = |name: &&String| !ArchiveFileName::is_temporary(name);
-    let foreign = listing.others.iter().filter(is_foreign).count();
-    if foreign > 0 {
-        output::note(&format!("{} not belonging to an archive", count(foreign as u64, "file")));
-    }
-    Ok(())
+    print_others(&listing.others)
 }
+
+/// The other files: how many backup histories, and what each of the rest is.
+fn print_others(others: &[ListedOther]) -> Result<(), Failure> {
+    let backups = others.iter().filter(|other| other.kind == OtherKind::BackupHistory).count() as u64;
+    match backups {
+        0 => {}
+        1 => output::print("1 backup history")?,
+        n => output::print(&format!("{n} backup histories"))?,
+    }
+    let is_told =
+        |other: &&ListedOther| !matches!(other.kind, OtherKind::BackupHistory | OtherKind::Temporary);
+    let told: Vec<&ListedOther> = others.iter().filter(is_told).collect();
+    for other in told.iter().take(MAX_OTHERS) {
+        let what = match &other.kind {
+            OtherKind::Unreadable(Unreadable::NotAFile) => "has the name of a WAL file, and is not a file",
+            OtherKind::Unreadable(Unreadable::BrokenLink) => {
+                "is a symbolic link to something that is not there"
+            }
+            OtherKind::Unreadable(Unreadable::UnknownForm) => "may be WAL, in a form that cannot be read",
+            OtherKind::Unreadable(Unreadable::OtherSegmentSize) => {
+                "is named as a segment of a cluster with segments of another size"
+            }
+            OtherKind::Unreadable(_) => "has the name of a WAL file, and cannot be read",
+            _ => "is not WAL",
+        };
+        output::print(&format!("{} {what}", Printable(&other.name)))?;
+    }
+    match told.len().saturating_sub(MAX_OTHERS) as u64 {
+        0 => Ok(()),
+        n => output::print(&format!("and {} more that no WAL can be read from", count(n, "file"))),
+    }
+}
+
+/// How many other files are listed one by one.
+const MAX_OTHERS: usize = 10;
 
 fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
     let branch = listed.history.as_ref().and_then(|history| history.entries().last());
@@ -70,18 +103,15 @@ fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
         (None, _) => String::new(),
     };
     output::print(&format!("timeline {}{origin}", listed.timeline))?;
-    let mut before: Option<WalSegment> = None;
+    let print_gap = |first: WalSegment| {
+        let gap = listed.gaps.iter().find(|gap| gap.before.segment == first);
+        gap.map_or(Ok(()), |gap| {
+            let segments = count(gap.segments(), "segment");
+            output::print(&format!("  GAP   {} - {}  {segments}", gap.start(), gap.end()))
+        })
+    };
     for (first, last) in listed.runs() {
-        if let Some(before) = before {
-            let missing = first.number() - before.number() - 1;
-            output::print(&format!(
-                "  GAP   {} - {}  {}",
-                before.end(),
-                first.start(),
-                count(missing, "segment")
-            ))?;
-        }
-        before = Some(last);
+        print_gap(first)?;
         let is_of_run = |file: SegmentFile| !file.is_partial && (first..=last).contains(&file.segment);
         let files = listed.segments.iter().filter(|listed| is_of_run(listed.file));
         let (bytes, forms) = files.fold((0, Vec::new()), |(bytes, mut forms), listed| {
@@ -95,6 +125,7 @@ fn print_timeline(listed: &ListedTimeline) -> Result<(), Failure> {
         output::print(&format!("  {first} - {last}  {segments}, {size}{forms}"))?;
     }
     for partial in listed.partials() {
+        print_gap(partial.file.segment)?;
         output::print(&format!("  {}  {}", partial.file, readable::bytes(partial.len_bytes)))?;
     }
     Ok(())
@@ -112,15 +143,14 @@ fn count(n: u64, what: &str) -> String {
 
 fn timeline_to_json(listed: &ListedTimeline) -> Value {
     let runs = listed.runs();
-    let gap = |pair: &[(WalSegment, WalSegment)]| match pair {
-        [(_, after), (before, _)] => json!({
-            "after_segment": after.to_string(),
-            "before_segment": before.to_string(),
-            "start_lsn": after.end().to_string(),
-            "end_lsn": before.start().to_string(),
-            "segments": before.number() - after.number() - 1,
-        }),
-        _ => Value::Null,
+    let gap = |gap: &MissingWal| {
+        json!({
+            "after_segment": gap.after.segment.to_string(),
+            "before_segment": gap.before.segment.to_string(),
+            "start_lsn": gap.start().to_string(),
+            "end_lsn": gap.end().to_string(),
+            "segments": gap.segments(),
+        })
     };
     let branch = listed.history.as_ref().and_then(|history| history.entries().last());
     json!({
@@ -135,7 +165,7 @@ fn timeline_to_json(listed: &ListedTimeline) -> Value {
             "end_lsn": last.end().to_string(),
             "segments": last.number() - first.number() + 1,
         })).collect::<Vec<_>>(),
-        "gaps": runs.windows(2).map(gap).collect::<Vec<_>>(),
+        "gaps": listed.gaps.iter().map(gap).collect::<Vec<_>>(),
         "files": listed.segments.iter().map(|ListedSegment { file, len_bytes, .. }| json!({
             "name": file.to_string(),
             "segment": file.segment.to_string(),

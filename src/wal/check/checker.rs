@@ -102,6 +102,13 @@ impl WalChecker {
         self.records.last_end()
     }
 
+    /// Whether the log is empty behind its last record although that was no WAL switch, which leaves the rest of a
+    /// segment empty: it was cut off there.
+    #[must_use]
+    pub fn is_empty_behind_record(&self) -> bool {
+        self.records.is_empty_behind_record()
+    }
+
     /// The cluster whose log it is: the given one, else that of the first segment once it was seen.
     #[must_use]
     pub const fn system_id(&self) -> Option<SystemId> {

@@ -2,7 +2,7 @@ use super::pages::{CutOff, PageBegin};
 use super::{WalDamage, WalDamageKind};
 use crate::types::Lsn;
 use crate::wal::crc;
-use crate::wal::header::RecordHeader;
+use crate::wal::header::{PageHeader, RecordHeader, SegmentHeader};
 
 /// The check of records, which are what stands between the page headers.
 #[derive(Clone, Debug)]
@@ -68,6 +68,15 @@ impl Records {
             State::Header { .. } | State::Body { .. } => Some(self.start),
             State::Unknown | State::Between | State::Tail { .. } | State::Empty => None,
         }
+    }
+
+    /// Whether nothing follows the last record, which was no WAL switch: that one alone has a header and no body.
+    pub(super) fn is_empty_behind_record(&self) -> bool {
+        let len = self.previous.map(|start| self.last_end.saturating_sub(start));
+        // The header of a page may part the record's own.
+        let parted = [PageHeader::LEN, SegmentHeader::LEN].map(|page| (page + RecordHeader::LEN) as u64);
+        let is_switch = len.is_some_and(|len| len == RecordHeader::LEN as u64 || parted.contains(&len));
+        matches!(self.state, State::Empty) && !is_switch
     }
 
     /// Whether the log may end here: no record is under way.
