@@ -172,13 +172,15 @@ fn check_rules(path: &str, value: &Value, document: &Value) {
     let name = path.rsplit('.').next().unwrap();
     assert!(!SYNONYMS.contains(&name), "{path} is another word for something that has a name: {document}");
     let wrong = |rule: &str| panic!("{path}: {rule}: {document}");
-    let is_moment = |text: &str| text.parse::<PgTimestamp>().is_ok();
     let is_segment = |text: &str| text.len() == 24 && text.bytes().all(|b| b.is_ascii_hexdigit());
     if let Some(text) = value.as_str() {
         if text.parse::<Lsn>().is_ok() != name.ends_with("_lsn") {
             wrong("a position's name ends in _lsn");
         }
-        if is_moment(text) != (name == "ts" || name.ends_with("_at")) {
+        let moment: Option<PgTimestamp> = text.parse().ok();
+        let is_exact = moment.is_some_and(|moment| moment.to_string() == text);
+        let is_named = name == "ts" || name.ends_with("_at");
+        if (moment.is_some() || is_named) && !(is_exact && is_named) {
             wrong("a moment has microseconds, and is called ts or ends in _at");
         }
         // `wal get` may be asked for a segment, and a listed file may be one.
@@ -292,6 +294,13 @@ fn every_document_is_as_the_page_says() {
             assert!(document["server"].get(field).is_some(), "no {field}: {document}");
         }
     }
+    // The same members for the same command, whether or not the server answers.
+    for schema in ["tapster.status/1", "tapster.check/1"] {
+        for document in found.iter().filter(|document| document["schema"] == schema) {
+            let server = document["server"].as_object().expect("about a server");
+            assert!(server.contains_key("in_recovery") && server.contains_key("timeline"), "{document}");
+        }
+    }
     let servers: BTreeSet<_> =
         found.iter().filter(about).map(|document| document["schema"].to_string()).collect();
     assert!(servers.len() >= 10, "{servers:?}");
@@ -357,6 +366,11 @@ fn every_log_line_is_a_document_with_event_and_server() {
                     assert!(line[field].is_string(), "no {field}: {line}");
                 }
                 assert!(line["server"].is_object(), "{line}");
+            }
+            // A mistake in the arguments comes before there is a server to name.
+            let is_mistake = args.iter().any(|arg| arg.starts_with("no_such") || *arg == "--no-such-option");
+            for line in lines.iter().filter(|line| !is_mistake && line["event"] != "log") {
+                assert!(line["server"]["name"].is_string(), "{line}");
             }
             let line = lines.last().unwrap_or_else(|| panic!("{args:?} said nothing"));
             assert_eq!(line["event"], last, "{line}");

@@ -254,9 +254,14 @@ impl Failure {
         Self { is_reported: true, ..self }
     }
 
-    /// The same failure of a command that is about this server.
+    /// The same failure of a command that is about this server, unless more is known already.
     pub(super) fn about(self, server: &About) -> Self {
-        Self { server: self.server.or_else(|| Some(Box::new(server.clone()))), ..self }
+        if self.server.is_some() { self } else { self.surely_about(server.clone()) }
+    }
+
+    /// The same failure of a command that is about this server.
+    pub(super) fn surely_about(self, server: About) -> Self {
+        Self { server: Some(Box::new(server)), ..self }
     }
 
     /// The same failure of a command that was given this.

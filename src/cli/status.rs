@@ -46,7 +46,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let (postgres, streaming) = match (asked.await, streaming_status) {
         (Ok(answer), streaming) => (answer, streaming.unwrap_or_default()),
         (Err(failure), Some(streaming)) => {
-            return Err(unreachable(failure.about(&target.about()), &streaming, args.json));
+            return Err(unreachable(failure, target.about(), &streaming, args.json));
         }
         (Err(failure), None) => return Err(failure),
     };
@@ -75,7 +75,7 @@ async fn own_process(streaming: &StreamingConnection, status: &StreamingStatus) 
 }
 
 /// With `--json`, prints the failure as a status document.
-fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Failure {
+fn unreachable(failure: Failure, about: About, streaming: &StreamingStatus, json: bool) -> Failure {
     if !json {
         return failure;
     }
@@ -84,7 +84,7 @@ fn unreachable(failure: Failure, streaming: &StreamingStatus, json: bool) -> Fai
     let told = output::print_json(&json!({
         "schema": "tapster.status/1",
         "ok": false,
-        "server": failure.server(),
+        "server": check::Server { about, ..check::Server::default() }.to_json(),
         "error": error,
         "postgres": postgres,
         "streaming": members::streaming_status(streaming),

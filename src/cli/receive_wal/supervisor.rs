@@ -139,7 +139,7 @@ impl Supervisor {
     pub(super) fn result(self) -> Result<(), Failure> {
         let failures = self.servers.into_values().filter_map(|server| {
             let about = server.report.about();
-            server.failure.map(|failure| failure.about(&about))
+            server.failure.map(|failure| failure.surely_about(about))
         });
         match failures.max_by_key(Failure::code) {
             // Each failure was reported when it happened.
