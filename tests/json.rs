@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -288,6 +288,7 @@ fn every_document_is_as_the_page_says() {
         })
         .collect();
     assert!(missing.is_empty(), "on the page, and in no document: {missing:#?}");
+    one_name_is_one_kind_of_value(&found);
     let about = |document: &&Value| document["server"].is_object();
     for document in found.iter().filter(about) {
         for field in ["host", "port", "version", "version_num", "system_id"] {
@@ -304,6 +305,35 @@ fn every_document_is_as_the_page_says() {
     let servers: BTreeSet<_> =
         found.iter().filter(about).map(|document| document["schema"].to_string()).collect();
     assert!(servers.len() >= 10, "{servers:?}");
+}
+
+/// Checks that a name stands for the same kind of value wherever it is.
+fn one_name_is_one_kind_of_value(documents: &[Value]) {
+    let mut kinds = BTreeMap::<String, BTreeMap<&str, String>>::new();
+    for document in documents {
+        let schema = document["schema"].as_str().unwrap();
+        collect(document, "", &mut |path, value| {
+            let top = path.split(['.', '[']).next().unwrap();
+            let kind = match value {
+                Value::Null => return,
+                Value::Bool(_) => "boolean",
+                Value::Number(_) => "number",
+                Value::String(_) => "text",
+                Value::Array(_) => "list",
+                Value::Object(_) => "object",
+            };
+            if !NAMES_OF_OTHERS.contains(&(schema, top)) {
+                let name = path.rsplit('.').next().unwrap().to_string();
+                kinds.entry(name).or_default().insert(kind, format!("{path} of {schema}"));
+            }
+        });
+    }
+    // How many of each status there are.
+    for status in ["ok", "warning", "failed"] {
+        kinds.remove(status);
+    }
+    let mixed: Vec<_> = kinds.iter().filter(|(_, kinds)| kinds.len() > 1).collect();
+    assert!(mixed.is_empty(), "{mixed:#?}");
 }
 
 /// The events of a receiver that stores two segments.

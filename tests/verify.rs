@@ -160,7 +160,10 @@ fn what_was_durable_has_to_be_there_and_right() {
     let found = assert_sound(&whole);
     let partial = &whole.partials()[0];
     let run = &found["runs"][0];
-    assert_has(run, json!({ "partial": partial, "partial_end_lsn": flushed.to_string(), "segments": 3 }));
+    assert_has(
+        run,
+        json!({ "partial_name": partial, "partial_end_lsn": flushed.to_string(), "segments": 3 }),
+    );
     assert_has(&found, json!({ "segments": 3, "partials": 1 }));
     let text = Program::tapster().args(&["verify"]).args(&[whole.path()]).run();
     let text = String::from_utf8(text.stdout).unwrap();

@@ -117,7 +117,7 @@ fn run_to_json(run: &SegmentRun) -> Value {
         "first_segment": run.first.to_string(),
         "last_segment": run.last.to_string(),
         "segments": run.segments,
-        "partial": run.partial.map(|file| file.to_string()),
+        "partial_name": run.partial.map(|file| file.to_string()),
         "partial_end_lsn": run.partial_end.map(|end| end.to_string()),
     })
 }
