@@ -1,5 +1,4 @@
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::format;
 use std::prelude::v1::*;
 use std::sync::Arc;
 
@@ -93,15 +92,7 @@ impl PostgreSQLConnection {
         if effective.get("application_name").is_none() {
             effective.set("application_name", application_name.as_str()).map_err(PostgresError::AppName)?;
         }
-        let make_config = move || {
-            let mut config = effective.resolve(&environment)?.config()?;
-            // In front, so that the user's own options override it.
-            config.options = Some(match config.options.take() {
-                Some(options) => format!("{SAFE_SEARCH_PATH} {options}"),
-                None => SAFE_SEARCH_PATH.into(),
-            });
-            Ok(config)
-        };
+        let make_config = move || Ok(effective.resolve(&environment)?.config()?);
         Ok(Self {
             reconnecting: Reconnecting::new(class, conninfo, parameters, make_config),
             remembered: Mutex::default(),
@@ -157,10 +148,6 @@ impl PostgreSQLConnection {
         answer.map(drop).map_err(|error| PostgresError::failed("the heartbeat", error))
     }
 }
-
-/// The classes qualify every name with its schema. This is for what cannot be qualified, such as some
-/// operators.
-const SAFE_SEARCH_PATH: &str = "-csearch_path=";
 
 impl sealed::Object for PostgreSQLConnection {
     type Connection = Connection;

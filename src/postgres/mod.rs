@@ -34,6 +34,7 @@ mod reconnecting;
 mod registry;
 mod replication_stats;
 mod rows;
+mod session_settings;
 mod slots;
 mod sql;
 mod standby;

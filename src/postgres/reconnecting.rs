@@ -12,6 +12,7 @@ use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::error::PostgresError;
 use super::registry::{self, Live};
+use super::session_settings;
 use crate::client::Error;
 use crate::client::{Connection, ResultSet};
 use crate::codec::TransactionStatus;
@@ -30,8 +31,11 @@ pub trait Reconnectable: Sized + Send + 'static {
 }
 
 impl Reconnectable for Connection {
-    fn open(config: &Config) -> impl Future<Output = Result<Self, Error>> + Send {
-        Self::connect(config)
+    async fn open(config: &Config) -> Result<Self, Error> {
+        let mut connection = Self::connect(config).await?;
+        connection.set_read_timeout(config.connect_timeout);
+        session_settings::apply(&mut connection, config).await?;
+        Ok(connection)
     }
 
     fn connection(&mut self) -> &mut Connection {
