@@ -14,7 +14,7 @@
 //! | `compression` | gzip, LZ4, Zstandard | `compression` |
 //! | `storage` | durable files | `storage` |
 //! | `archive` | the files of a log: end, verification, listing, reading, writing, handing out to a recovery | `archive` |
-//! | `client` | `Connection`: connecting, queries, pipelines, COPY, LISTEN, cancel; on tokio | `client`; TLS: `tls`, `encrypted-key` |
+//! | `client` | `Connection`: connecting, queries, pipelines, transactions, COPY, LISTEN, cancel; on tokio | `client`; TLS: `tls`, `encrypted-key` |
 //! | `replication` | replication commands and the WAL stream | `replication` |
 //! | `receiver` | the WAL receiver: from a server's stream into an archive | `receiver` |
 //! | `postgres` | status and control of a server: the classes of `barman.postgres` | `postgres` |

@@ -76,6 +76,87 @@ fn what_is_committed_stays_and_what_is_not_goes() {
 }
 
 #[test]
+fn every_kind_of_call_comes_after_the_rollback() {
+    with_table(async |connection, cluster| {
+        let prepared = connection.prepare("SELECT count(*) FROM kept").await.unwrap();
+        let count = "SELECT count(*) FROM kept";
+        for call in 0..9 {
+            let mut transaction = connection.begin().await.unwrap();
+            insert(&mut transaction, 1).await.unwrap();
+            // One that was dropped with rows still to come.
+            let mut rows = transaction.query("SELECT generate_series(1, 100000)").await.unwrap();
+            assert!(rows.next().await.unwrap().is_some());
+            drop(rows);
+            drop(transaction);
+            let seen = match call {
+                0 => connection.simple_query(count).await.unwrap()[0].row(0).unwrap().parse(0),
+                1 => connection.query_params(count, &[]).await.unwrap().row(0).unwrap().parse(0),
+                2 => connection.query_prepared_one(&prepared, &[]).await.unwrap().parse(0),
+                3 => {
+                    let again = connection.prepare(count).await.unwrap();
+                    connection.query_prepared_one(&again, &[]).await.unwrap().parse(0)
+                }
+                4 => {
+                    let mut pipeline = connection.pipeline();
+                    pipeline.query(count, &[]).unwrap();
+                    pipeline.run().await.unwrap().remove(0).unwrap().row(0).unwrap().parse(0)
+                }
+                5 => {
+                    let mut copy =
+                        connection.copy_out("COPY (SELECT count(*) FROM kept) TO STDOUT").await.unwrap();
+                    let line = copy.next().await.unwrap().unwrap().to_vec();
+                    Ok(String::from_utf8(line).unwrap().trim().parse().unwrap())
+                }
+                6 => {
+                    let mut copy = connection.copy_in("COPY kept FROM STDIN").await.unwrap();
+                    copy.send(b"1\n").await.unwrap();
+                    assert_eq!(
+                        copy.finish().await.unwrap(),
+                        1,
+                        "1 was rolled back, or it would be there twice"
+                    );
+                    connection.simple_query("TRUNCATE kept").await.unwrap();
+                    Ok(0)
+                }
+                7 => {
+                    connection.simple_query("LISTEN here").await.unwrap();
+                    cluster.sql("NOTIFY here").unwrap();
+                    connection.notification().await.unwrap();
+                    connection.query_one(count).await.unwrap().parse(0)
+                }
+                _ => connection.begin().await.unwrap().query_one(count).await.unwrap().parse(0),
+            };
+            assert_eq!(seen, Ok(0), "call {call}");
+            connection.simple_query("").await.unwrap();
+            assert_eq!(connection.transaction_status(), TransactionStatus::Idle, "call {call}");
+        }
+        // Waiting for a notification is a use, too: the transaction would hold it back.
+        let mut transaction = connection.begin().await.unwrap();
+        insert(&mut transaction, 1).await.unwrap();
+        drop(transaction);
+        cluster.sql("NOTIFY here").unwrap();
+        connection.notification().await.unwrap();
+        assert_eq!(connection.transaction_status(), TransactionStatus::Idle);
+    });
+}
+
+#[test]
+fn a_future_in_a_transaction_may_move_to_another_thread() {
+    fn assert_send<T: Send>(_: T) {}
+    async fn work(connection: &mut Connection) -> Result<(), Error> {
+        let mut transaction = connection.begin().await?;
+        let mut savepoint = transaction.savepoint().await?;
+        savepoint.query_one("SELECT 1").await?;
+        savepoint.commit().await?;
+        transaction.commit().await
+    }
+    fn check(connection: &mut Connection) {
+        assert_send(work(connection));
+    }
+    let _ = check;
+}
+
+#[test]
 fn a_failed_transaction_cannot_be_committed() {
     with_table(async |connection, cluster| {
         let mut transaction = connection.begin().await.unwrap();
