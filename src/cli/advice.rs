@@ -68,6 +68,8 @@ fn is_general(advice: Advice) -> bool {
             | Advice::RaiseDatabaseLimit
             | Advice::FreeConnection
             | Advice::FreeWalSender
+            | Advice::BypassPooler
+            | Advice::LeaveOutParameter
             | Advice::NameDatabase
             | Advice::CheckAddress
             | Advice::GrantPrivilege
@@ -147,6 +149,15 @@ pub(super) fn remedy(advice: Advice, given: &Given) -> Option<Vec<String>> {
         Advice::FreeConnection => {
             ["end other sessions, or raise max_connections and restart the server".into()].into()
         }
+        Advice::BypassPooler => Vec::from([String::from(
+            "a connection pooler such as PgBouncer answers there, and it takes no replication connections: connect to \
+             the port of the server itself",
+        )]),
+        Advice::LeaveOutParameter => Vec::from([String::from(
+            "a connection pooler such as PgBouncer answers there, and it refuses this parameter: leave it out of the \
+             connection string and of the environment (options or PGOPTIONS, PGDATESTYLE, PGTZ, PGGEQO), add it to \
+             ignore_startup_parameters in pgbouncer.ini, or connect to the port of the server itself",
+        )]),
         Advice::FreeWalSender => Vec::from([String::from(
             "end a receiver or standby that is not needed, or raise max_wal_senders (before PostgreSQL 12 also \
              max_connections) and restart the server",
@@ -316,6 +327,8 @@ mod tests {
         Advice::RaiseDatabaseLimit,
         Advice::FreeConnection,
         Advice::FreeWalSender,
+        Advice::BypassPooler,
+        Advice::LeaveOutParameter,
         Advice::NameDatabase,
         Advice::CheckAddress,
         Advice::GrantPrivilege,

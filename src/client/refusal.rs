@@ -14,6 +14,12 @@ pub(super) fn advice(attempt: &ConnectAttempt) -> Option<Advice> {
     let (client, replication) = (attempt.client, attempt.replication);
     // A pooler sends no routine.
     let routine = said.routine.as_deref().unwrap_or_default();
+    if let Some(parameter) = refused_parameter(said) {
+        return Some(match parameter {
+            "replication" => Advice::BypassPooler,
+            _ => Advice::LeaveOutParameter,
+        });
+    }
     Some(match (said.sqlstate, routine) {
         (SqlState::INVALID_PASSWORD, _) => Advice::CheckPassword,
         (SqlState::INVALID_AUTHORIZATION, "ClientAuthentication") => {
@@ -38,6 +44,14 @@ pub(super) fn advice(attempt: &ConnectAttempt) -> Option<Advice> {
         (SqlState::TOO_MANY_CONNECTIONS, _) => Advice::FreeConnection,
         _ => return None,
     })
+}
+
+/// The startup parameter that a pooler refuses: `replication`, or `search_path` as part of `options`. PgBouncer speaks
+/// English only, and has two forms of the text.
+fn refused_parameter(said: &ServerError) -> Option<&str> {
+    let (_, parameter) = said.message.split_once("unsupported startup parameter")?;
+    let parameter = parameter.strip_prefix(" in options").unwrap_or(parameter);
+    Some(parameter.trim_start_matches([':', ' ']))
 }
 
 /// Whether the role of `InitializeSessionUserId`'s refusal exists. That it does not, and that it may not log in, have
@@ -105,6 +119,18 @@ mod tests {
         assert_eq!(senders, Some(Advice::FreeWalSender));
         assert_eq!(advice_on("53300", "InitProcess", "zu viele", false), Some(Advice::FreeConnection));
         assert_eq!(advice_on("42501", "InitPostgres", "nicht erlaubt", true), Some(Advice::AllowReplication));
+    }
+
+    #[test]
+    fn a_poolers_refusals_are_understood() {
+        for (message, expected) in [
+            ("unsupported startup parameter: replication", Advice::BypassPooler),
+            ("unsupported startup parameter: options", Advice::LeaveOutParameter),
+            ("unsupported startup parameter in options: work_mem", Advice::LeaveOutParameter),
+            ("unsupported startup parameter: geqo", Advice::LeaveOutParameter),
+        ] {
+            assert_eq!(advice_on("08P01", "", message, true), Some(expected), "{message}");
+        }
     }
 
     #[test]

@@ -58,6 +58,10 @@ pub enum Advice {
     CheckAddress,
     /// Grant the role the privilege that the server found missing.
     GrantPrivilege,
+    /// Connect to the server itself: a pooler answered, and it refuses replication connections.
+    BypassPooler,
+    /// Leave out the startup parameter that a pooler refuses, or make the pooler ignore it.
+    LeaveOutParameter,
     /// Grant the role the privileges that backups need.
     GrantBackupPrivileges,
     /// Create the replication slot, which does not exist.

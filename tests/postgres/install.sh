@@ -73,6 +73,8 @@ main() {
     [[ -e /usr/include/postgresql/libpq-fe.h ]] || apt_install libpq-dev
     # The fault tests break system calls with it.
     command -v strace >/dev/null || apt_install strace
+    # The tests behind a pooler.
+    [[ -x /usr/sbin/pgbouncer ]] || apt_install pgbouncer
     for major in "${wanted[@]}"; do
         [[ -n $(bindir "$major") ]] || install_embedded "$major"
         check "$major"
