@@ -111,7 +111,7 @@ fn servers_that_are_not_there_are_told_with_what_was_tried() {
     let conninfo = format!("host=127.0.0.1 port={port} user=x");
     let told = format!("connection to server at \"127.0.0.1\", port {port} failed: Connection refused");
     fails(&["status", &conninfo], 3, &told);
-    fails(&["status", &conninfo], 3, "\"tapster conninfo\" shows");
+    fails(&["status", &conninfo], 3, &format!("\n  tapster conninfo '{conninfo}'"));
     fails(&["slot", "create", &conninfo, "tap"], 3, &told);
     let archive = Archive::new();
     let directory = archive.path().to_str().expect("ASCII");
@@ -156,7 +156,7 @@ fn slots_are_created_listed_and_dropped() {
         "replication slot \"nope\" does not exist",
     );
     fails(&["slot", "drop", &conninfo, "nope"], 1, "(SQLSTATE 42704)");
-    fails(&["slot", "drop", &conninfo, "nope"], 1, "\"tapster slot ls\"");
+    fails(&["slot", "drop", &conninfo, "nope"], 1, "\n  tapster slot ls 'host=");
     fails(&["slot", "create", &conninfo, "Not-A-Name"], 1, "(SQLSTATE 42602)");
     fails(&["slot", "create", &conninfo, &"x".repeat(64)], 2, "at most 63 characters");
 
@@ -314,4 +314,119 @@ fn what_servers_note_is_shown_to_who_asks_for_it() {
     };
     assert_eq!(status("warn"), "");
     assert!(status("info").contains("info: DEBUG: "), "{}", status("info"));
+}
+
+/// The variables in the table of `tapster help environment`, and those of each flag of `receive-wal`.
+fn all_variables() -> Vec<String> {
+    let table = String::from_utf8(tapster(&["help", "environment"]).stdout).expect("UTF-8");
+    let page = String::from_utf8(tapster(&["receive-wal", "--help"]).stdout).expect("UTF-8");
+    let all = table + &page;
+    let words = all.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+    let variables = words.filter(|word| word.starts_with("TAPSTER_") && word.len() > "TAPSTER_".len());
+    variables.map(String::from).collect()
+}
+
+#[test]
+fn a_variable_that_is_set_to_nothing_counts_as_not_set() {
+    let variables = all_variables();
+    assert!(variables.len() > 20, "{variables:?}");
+    let port = closed_port().to_string();
+    let archive = Archive::new();
+    let directory = archive.path().to_str().expect("ASCII");
+    let server = ["-H", "127.0.0.1", "-p", &port, "-U", "x"];
+    for command in [
+        &["conninfo"][..],
+        &["status"],
+        &["check"],
+        &["show", "--all"],
+        &["slot", "create", "tap"],
+        &["slot", "ls"],
+        &["slot", "drop", "tap"],
+        &["switch-wal"],
+        &["checkpoint"],
+        &["restore-point", "x"],
+        &["receive-wal", "-n", "-D", directory],
+    ] {
+        let args = [command, &server].concat();
+        let plain = tapster(&args);
+        let program = variables.iter().fold(Program::tapster(), |program, name| program.env(name, ""));
+        let output = program.args(&args).run();
+        assert_eq!(output.status.code(), plain.status.code(), "{args:?}: {output:?}");
+        let said = |output: &std::process::Output| {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            // Without the time.
+            said.lines()
+                .map(|line| line.split_once("Z ").map_or(line, |(_, rest)| rest).to_string())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(said(&output), said(&plain), "{args:?}");
+    }
+}
+
+#[test]
+fn an_error_names_the_variable_that_it_comes_from() {
+    for (variable, value, args) in [
+        ("TAPSTER_TIMEOUT", "soon", &["status", "host=a"][..]),
+        ("TAPSTER_TIMEOUT", "soon", &["slot", "ls"]),
+        ("TAPSTER_STATUS_INTERVAL", "-1", &["receive-wal", "host=a", "-D", "d"]),
+        ("TAPSTER_ENDPOS", "x", &["receive-wal", "host=a", "-D", "d"]),
+        ("TAPSTER_NO_LOOP", "maybe", &["receive-wal", "host=a", "-D", "d"]),
+        ("TAPSTER_CREATE_SLOT", "yes", &["receive-wal", "host=a", "-D", "d"]),
+        ("TAPSTER_SLOT", "tap", &["receive-wal", "--config", "x.toml"]),
+        ("TAPSTER_PORT", "x", &["status", "host=a"]),
+        ("TAPSTER_HOST", "postgresql://db1", &["status"]),
+        ("TAPSTER_DBNAME", "no_such_keyword=1", &["status"]),
+        ("TAPSTER_DBNAME", "postgresql://u:s3cret@[x", &["status"]),
+    ] {
+        for json in [false, true] {
+            let json = if json { &["--json"][..] } else { &[] };
+            let output = Program::tapster().env(variable, value).args(args).args(json).run();
+            assert_eq!(output.status.code(), Some(2), "{variable}: {output:?}");
+            let told = if json.is_empty() { &output.stderr } else { &output.stdout };
+            let told = String::from_utf8_lossy(told);
+            assert!(told.contains(variable) && !told.contains("s3cret"), "{variable}: {told}");
+        }
+        // Beside the flag itself the variable is not to blame.
+        let output = Program::tapster().env(variable, "").args(&["status", "--nope"]).run();
+        assert!(!String::from_utf8_lossy(&output.stderr).contains(variable), "{output:?}");
+    }
+    let output = Program::tapster().env("TAPSTER_LOG", "inof").args(&["conninfo", "host=a"]).run();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("TAPSTER_LOG: \"inof\" is no level"), "{told}");
+}
+
+#[test]
+fn the_command_line_takes_precedence_over_variables() {
+    let shown = |args: &[&str]| {
+        let program = Program::tapster().env("TAPSTER_DBNAME", "host=v1 port=1 user=v dbname=v");
+        let program = program.env("TAPSTER_HOST", "v2").env("TAPSTER_USERNAME", "v2").env("PGPORT", "9");
+        let output = program.args(&["conninfo", "--json"]).args(args).run();
+        assert!(output.status.success(), "{output:?}");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("a document");
+        ["host", "port", "user"].map(|keyword| {
+            let parameter = &document["parameters"][keyword];
+            format!("{}:{}", parameter["value"].as_str().unwrap(), parameter["source"].as_str().unwrap())
+        })
+    };
+    assert_eq!(shown(&[]), ["v2:TAPSTER_HOST", "1:conninfo", "v2:TAPSTER_USERNAME"]);
+    assert_eq!(shown(&["host=a"]), ["a:conninfo", "9:PGPORT", "v2:TAPSTER_USERNAME"]);
+    assert_eq!(shown(&["postgresql://u@a"]), ["a:conninfo", "9:PGPORT", "u:conninfo"]);
+    assert_eq!(shown(&["-d", "host=a", "-U", "f"]), ["a:conninfo", "9:PGPORT", "f:--username"]);
+    assert_eq!(shown(&["-H", "f"]), ["f:--host", "1:conninfo", "v2:TAPSTER_USERNAME"]);
+
+    // A slot that is named counts, and not the one of the variable.
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let conninfo = cluster.conninfo("postgres");
+    let run = |args: &[&str]| {
+        let program = Program::tapster().env("TAPSTER_SLOT", "of_variable").env("TAPSTER_DBNAME", &conninfo);
+        let output = program.args(args).run();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert_eq!(run(&["slot", "create", "named"]), "slot named created\n");
+    assert_eq!(run(&["slot", "create"]), "slot of_variable created\n");
+    assert_eq!(run(&["slot", "drop", "named"]), "slot named dropped\n");
+    assert_eq!(run(&["slot", "create", &conninfo, "named"]), "slot named created\n");
+    assert_eq!(run(&["slot", "drop", &conninfo]), "slot of_variable dropped\n");
+    assert_eq!(run(&["slot", "drop", "-S", "named"]), "slot named dropped\n");
 }

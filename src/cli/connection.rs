@@ -1,20 +1,57 @@
 use core::time::Duration;
-
 use std::path::{Path, PathBuf};
 
+use clap::{ArgMatches, Command, FromArgMatches, Id};
+
 use super::about::About;
+use super::environment::is_from_variable;
 use super::failure::Failure;
 use super::given::{Given, connection_for_shell, for_shell, sql_name};
 use super::{input, output};
-use tapster::conninfo::{Config, ConnInfo, Environment, Resolved};
+use tapster::conninfo::{Config, ConnInfo, ConnInfoError, Environment, Resolved};
 use tapster::replication::ReplicationConnection;
 
 /// Set on each argument: a heading on the struct would also apply to the arguments that follow it.
 const HEADING: &str = "Connection";
 
 /// How to connect: the same for every command.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug)]
 pub(super) struct ConnectionArgs {
+    flags: Flags,
+    /// The flags whose values come from environment variables.
+    from_variables: Vec<&'static str>,
+}
+
+impl FromArgMatches for ConnectionArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let all = ["dbname", "host", "port", "username"].into_iter();
+        let from_variables = all.filter(|flag| is_from_variable(matches, flag)).collect();
+        Ok(Self { flags: Flags::from_arg_matches(matches)?, from_variables })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for ConnectionArgs {
+    fn group_id() -> Option<Id> {
+        Flags::group_id()
+    }
+
+    fn augment_args(command: Command) -> Command {
+        Flags::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Flags::augment_args_for_update(command)
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+#[group(id = "ConnectionArgs")]
+struct Flags {
     /// A connection URI, a key=value string, or a database's name
     #[arg(short = 'd', long = "dbname", value_name = "CONN", help_heading = HEADING)]
     #[arg(env = "TAPSTER_DBNAME", hide_env_values = true)]
@@ -70,6 +107,14 @@ impl ServerArgs {
     }
 }
 
+/// The parameters that a variable of ours can give besides the connection string.
+const VARIABLES: [(&str, &str); 3] =
+    [("host", "TAPSTER_HOST"), ("port", "TAPSTER_PORT"), ("user", "TAPSTER_USERNAME")];
+
+fn blamed(error: &ConnInfoError, variable: &str) -> Failure {
+    Failure::usage(format!("{error}; this comes from the environment variable {variable}"))
+}
+
 /// Connection parameters on their way to a connection.
 #[derive(Debug)]
 pub(super) struct Target {
@@ -87,45 +132,59 @@ pub(super) struct Target {
 impl ConnectionArgs {
     /// Puts the parameters together; `conn` is the command's own positional argument.
     pub(super) fn target(&self, conn: Option<&str>) -> Result<Target, Failure> {
-        let mut conninfo = match (conn, &self.dbname) {
+        let flags = &self.flags;
+        let is_from_variable = |flag| self.from_variables.contains(&flag);
+        // What was given takes precedence over a variable.
+        let dbname = flags.dbname.as_deref().filter(|_| conn.is_none() || !is_from_variable("dbname"));
+        let mut conninfo = match (conn, dbname) {
             (Some(_), Some(_)) => return Err(Failure::usage("give CONN or -d, not both")),
             (Some(conn), None) => ConnInfo::from_dbname_argument(conn)?,
-            (None, Some(conn)) => ConnInfo::from_dbname_argument(conn)?,
+            (None, Some(conn)) => ConnInfo::from_dbname_argument(conn).map_err(|error| {
+                if is_from_variable("dbname") { blamed(&error, "TAPSTER_DBNAME") } else { error.into() }
+            })?,
             (None, None) => ConnInfo::new(),
         };
-        for (keyword, flag, value) in [
-            ("host", "--host", &self.host),
-            ("port", "--port", &self.port),
-            ("user", "--username", &self.username),
-        ] {
+        let is_given = conn.is_some() || dbname.is_some() && !is_from_variable("dbname");
+        let named = [
+            ("host", "--host", &flags.host),
+            ("port", "--port", &flags.port),
+            ("username", "--username", &flags.username),
+        ];
+        for ((name, flag, value), (keyword, variable)) in named.into_iter().zip(VARIABLES) {
             let Some(value) = value else { continue };
+            let is_variable = is_from_variable(name);
+            let from = if is_variable { variable } else { flag };
+            let is_known = || {
+                let others = if keyword == "host" { &["hostaddr", "service"][..] } else { &["service"] };
+                conninfo.get(keyword).is_some() || others.iter().any(|other| conninfo.get(other).is_some())
+            };
+            if is_variable && is_given && is_known() {
+                continue;
+            }
             // Otherwise the error would quote the URI, and its password, as an unknown host name.
             if value.contains("://") {
-                return Err(Failure::usage(format!("{flag} takes no URI; give it as CONN or with -d")));
+                return Err(Failure::usage(format!("{from} takes no URI; give it as CONN or with -d")));
             }
-            conninfo.set_from_flag(flag, keyword, value)?;
+            conninfo.set_from_flag(from, keyword, value)?;
         }
-        let mut target =
-            Target { arguments: self.repeated(conn), ..Target::new(conninfo, !self.no_password) };
-        if self.password {
+        let arguments = self.repeated(conn, dbname);
+        let mut target = Target { arguments, ..Target::new(conninfo, !flags.no_password) };
+        if flags.password {
             target.prompt()?;
         }
         Ok(target)
     }
 
     /// The arguments for a shell, in the form that they had.
-    fn repeated(&self, conn: Option<&str>) -> String {
-        let conn = conn.map(connection_for_shell);
-        let dbname = self.dbname.as_deref().map(connection_for_shell);
-        let flags =
-            [("-d", dbname)]
-                .into_iter()
-                .chain([("-H", &self.host), ("-p", &self.port), ("-U", &self.username)].map(
-                    |(flag, value)| (flag, value.as_deref().map(|value| for_shell(value).into_owned())),
-                ));
+    fn repeated(&self, conn: Option<&str>, dbname: Option<&str>) -> String {
+        let Flags { host, port, username, no_password, password, .. } = &self.flags;
+        let flags = [("-H", host), ("-p", port), ("-U", username)]
+            .map(|(flag, value)| (flag, value.as_deref().map(|value| for_shell(value).into_owned())));
+        let flags = [("-d", dbname.map(connection_for_shell))].into_iter().chain(flags);
         let flags = flags.filter_map(|(flag, value)| value.map(|value| format!("{flag} {value}")));
-        let switches = [("-w", self.no_password), ("-W", self.password)];
+        let switches = [("-w", *no_password), ("-W", *password)];
         let switches = switches.into_iter().filter(|(_, is_on)| *is_on).map(|(flag, _)| flag.to_string());
+        let conn = conn.map(connection_for_shell);
         conn.into_iter().chain(flags).chain(switches).collect::<Vec<_>>().join(" ")
     }
 }
@@ -201,6 +260,7 @@ impl Target {
         if conninfo.get("fallback_application_name").is_none() {
             conninfo.set("fallback_application_name", "tapster")?;
         }
+        self.refuse_wrong_variable(&conninfo)?;
         let resolved = conninfo.resolve(&self.environment)?;
         for warning in resolved.warnings() {
             output::warn_once(&warning.to_string());
@@ -208,6 +268,27 @@ impl Target {
         let mut config = resolved.config()?;
         config.connect_timeout = config.connect_timeout.or(self.timeout);
         Ok(config)
+    }
+
+    /// Checks that the value of no variable `TAPSTER_...` is what is wrong with these parameters: without it, all would be
+    /// well, or something else wrong.
+    fn refuse_wrong_variable(&self, conninfo: &ConnInfo) -> Result<(), Failure> {
+        let problem =
+            |conninfo: &ConnInfo| match conninfo.resolve(&self.environment).and_then(|all| all.config()) {
+                Ok(config) => config.hosts.iter().find_map(|host| host.endpoint.as_ref().err().cloned()),
+                Err(error) => Some(error),
+            };
+        for (keyword, variable) in VARIABLES {
+            let mut without = conninfo.clone();
+            if conninfo.flag(keyword) == Some(variable)
+                && without.remove(keyword)
+                && let Some(error) = problem(conninfo)
+                && problem(&without).as_ref() != Some(&error)
+            {
+                return Err(blamed(&error, variable));
+            }
+        }
+        Ok(())
     }
 
     /// The server that the parameters name.

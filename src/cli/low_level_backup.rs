@@ -55,7 +55,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     label: String,
     /// Where to write backup_label and tablespace_map: the copy of the data directory
-    #[arg(short = 'D', long, value_name = "DIR", env = "TAPSTER_DIRECTORY")]
+    #[arg(short = 'D', long, value_name = "DIR")]
     directory: PathBuf,
     /// Make the server do its checkpoint as fast as possible
     #[arg(long)]

@@ -53,6 +53,7 @@ mod connection;
 mod conninfo;
 mod control;
 mod drop_in;
+mod environment;
 mod failure;
 mod given;
 mod input;
@@ -83,6 +84,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use serde_json::json;
 
+use environment::ENVIRONMENT;
 use failure::Failure;
 use tapster::receiver::ReceiverEvent;
 use voice::Voice;
@@ -91,8 +93,8 @@ use voice::Voice;
 #[derive(Debug, Parser)]
 #[command(name = "tapster", version = VERSION, propagate_version = true, max_term_width = 100)]
 #[command(
-    after_help = "\"tapster help COMMAND\" describes a command, \"tapster help exit-codes\" the exit codes.\n\
-    TAPSTER_LOG=info shows the servers' notices."
+    after_help = "\"tapster help COMMAND\" describes a command, \"tapster help exit-codes\" the exit codes, and\n\
+    \"tapster help environment\" the environment variables. TAPSTER_LOG=info shows the servers' notices."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -145,6 +147,9 @@ enum Command {
     /// What each exit code means
     #[command(hide = true, help_template = EXIT_CODES)]
     ExitCodes,
+    /// Which environment variables count
+    #[command(hide = true, help_template = ENVIRONMENT)]
+    Environment,
 }
 
 /// The version with everything a bug report needs.
@@ -159,7 +164,7 @@ const VERSION: &str = if cfg!(all(target_env = "musl", target_feature = "crt-sta
 /// Runs the program with these arguments, the first of which is its name.
 pub(crate) fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let commands = Cli::command();
+    let commands = environment::without_empty(Cli::command());
     let voice = Voice::of(&arguments, &commands);
     if voice::logs_documents(&arguments) {
         stderr::write_json();
@@ -182,7 +187,10 @@ fn run(arguments: &[OsString], mut commands: clap::Command, voice: Voice) -> Res
         Ok(cli) => cli.command.run(),
         // Help, or the version: in colour on a terminal.
         Err(error) if !error.use_stderr() => error.print().map_err(|error| Failure::unwritten(&error)),
-        Err(error) => Err(usage::failure(&error, arguments, voice)),
+        Err(error) => {
+            let culprits = environment::culprits(&commands, arguments, &error);
+            Err(usage::failure(&error, arguments, &culprits, voice))
+        }
     }
 }
 
@@ -206,6 +214,7 @@ impl Command {
             Self::Conninfo(args) => return conninfo::run(&args),
             Self::Completions(args) => return completions::run(&args),
             Self::ExitCodes => return output::print(EXIT_CODES.trim_end()),
+            Self::Environment => return output::print(ENVIRONMENT.trim_end()),
         })
     }
 }
@@ -228,16 +237,20 @@ fn block_on(command: Running<'_>) -> Result<(), Failure> {
 /// Prints the library's warnings on stderr; `TAPSTER_LOG=info` adds the server's notices. Under another program's
 /// name, each line begins with that name.
 fn log_to_stderr(voice: Voice) {
-    let environment = env_logger::Env::new().filter_or("TAPSTER_LOG", "warn");
+    let (filter, wrong) = environment::log_filter();
     let prefix = match voice {
         Voice::Program(program) => format!("{program}: "),
         _ => String::new(),
     };
-    env_logger::Builder::from_env(environment)
+    env_logger::Builder::new()
+        .parse_filters(&filter)
         .format(move |_, record| {
             let (level, message) = (record.level().as_str().to_lowercase(), record.args().to_string());
             stderr::log(record.level().into(), &format!("{prefix}{level}: {message}"), &message, &json!({}));
             Ok(())
         })
         .init();
+    if let Some(wrong) = wrong {
+        log::warn!("{wrong}");
+    }
 }

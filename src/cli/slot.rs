@@ -1,8 +1,9 @@
-use clap::Subcommand;
+use clap::{ArgMatches, FromArgMatches, Subcommand};
 use serde_json::{Value, json};
 
 use super::about::About;
 use super::connection::{ConnectionArgs, ServerArgs, TimeoutArgs};
+use super::environment::is_from_variable;
 use super::failure::Failure;
 use super::{output, rows, usage};
 use tapster::Error;
@@ -75,8 +76,37 @@ pub(super) struct DropArgs {
 }
 
 /// The connection, which may be left out, and the slot's name.
-#[derive(Debug, clap::Args)]
+#[derive(Debug)]
 struct NameArgs {
+    words: Words,
+    /// Whether the name that `-S` would give comes from an environment variable.
+    from_variable: bool,
+}
+
+impl FromArgMatches for NameArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let from_variable = is_from_variable(matches, "slot");
+        Ok(Self { words: Words::from_arg_matches(matches)?, from_variable })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for NameArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Words::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Words::augment_args_for_update(command)
+    }
+}
+
+#[derive(Debug, clap::Args)]
+struct Words {
     /// A connection URI, a key=value string, or a database's name; then the slot's name
     #[arg(value_names = ["CONN", "NAME"], num_args = 1..=2, required_unless_present = "slot")]
     conn_and_name: Vec<String>,
@@ -87,7 +117,15 @@ struct NameArgs {
 
 impl NameArgs {
     fn split(&self) -> Result<(Option<&str>, &str), Failure> {
-        match (self.conn_and_name.as_slice(), &self.slot) {
+        let Words { conn_and_name, slot } = &self.words;
+        // A name on the command line takes precedence over the variable. A lone word is the name, unless it can only be a
+        // connection: otherwise "slot drop NAME" would drop another slot than that.
+        let slot = slot.as_deref().filter(|_| match (self.from_variable, conn_and_name.as_slice()) {
+            (true, [_, _]) => false,
+            (true, [word]) => usage::name("slot", word).is_err(),
+            _ => true,
+        });
+        match (conn_and_name.as_slice(), slot) {
             ([name], None) => Ok((None, usage::name("slot", name)?)),
             ([conn, name], None) => Ok((Some(conn), usage::name("slot", name)?)),
             ([conn], Some(name)) => Ok((Some(conn), name)),

@@ -23,21 +23,35 @@ pub(super) fn refuse_host_given_as_help(arguments: &[OsString]) -> Result<(), Fa
     }
 }
 
-/// What clap found wrong. For people, clap's own text is printed here.
-pub(super) fn failure(error: &clap::Error, arguments: &[OsString], voice: Voice) -> Failure {
+/// What clap found wrong, and the environment variables that it comes from. For people, clap's own text is printed here.
+pub(super) fn failure(
+    error: &clap::Error,
+    arguments: &[OsString],
+    culprits: &[String],
+    voice: Voice,
+) -> Failure {
+    let origin = match culprits {
+        [] => String::new(),
+        [variable] => format!("this comes from the environment variable {variable}"),
+        several => format!("this comes from the environment variables {}", several.join(", ")),
+    };
     let plain = error.render().to_string();
     let told = without_secrets(&plain, arguments);
     if voice.is_for_programs() || stderr::writes_json() {
         let told = told.strip_prefix("error: ").unwrap_or(&told);
         let (message, rest) = told.split_once("\n\n").unwrap_or((told, ""));
         let hints = rest.trim().split("\n\n").map(str::trim).collect::<Vec<_>>().join("\n");
-        return Failure::usage(message).with_hint(hints);
+        let separator = if origin.is_empty() { "" } else { "; " };
+        return Failure::usage(format!("{message}{separator}{origin}")).with_hint(hints);
     }
     if told == plain {
         // In colour on a terminal.
         let _ = error.print();
     } else {
         output::note(told.trim_end());
+    }
+    if !origin.is_empty() {
+        output::note(&origin);
     }
     Failure::usage("").already_reported()
 }

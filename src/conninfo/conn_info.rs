@@ -90,6 +90,12 @@ impl ConnInfo {
         self.insert(keyword, value.into(), Some(flag))
     }
 
+    /// The command-line flag that gave the parameter, as [`set_from_flag`](Self::set_from_flag) was told.
+    #[must_use]
+    pub fn flag(&self, keyword: &str) -> Option<&'static str> {
+        self.parameters.iter().find(|p| p.keyword.name == keyword).and_then(|p| p.flag)
+    }
+
     /// Removes a parameter and returns whether it was present.
     pub fn remove(&mut self, keyword: &str) -> bool {
         let before = self.parameters.len();

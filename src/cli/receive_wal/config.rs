@@ -13,6 +13,7 @@ use clap::{Arg, ArgAction, Args as _, Command, FromArgMatches as _};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::super::environment;
 use super::super::failure::Failure;
 use super::args::ServerArgs;
 
@@ -82,6 +83,7 @@ fn parse(text: &str) -> Result<Vec<Definition>, Problem> {
         message: error.message().to_string(),
     })?;
     let command = ServerArgs::augment_args(Command::new("server").no_binary_name(true));
+    let command = environment::without_empty(command);
     let mut defaults = Settings::new();
     let mut servers = None;
     for (key, value) in document.get_ref() {
