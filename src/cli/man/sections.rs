@@ -22,7 +22,12 @@ pub(super) fn environment(command: &Command) -> Entries {
     let is_program = command.get_name() == "tapster";
     let option = |arg: &Arg| {
         let (variable, flag) = (arg.get_env()?.to_str()?.to_string(), arg.get_long()?);
-        Some(entry(variable, format!("what --{flag} gives; the command line takes precedence")))
+        Some(entry(
+            variable,
+            format!(
+                "what --{flag} gives; the command line takes precedence, and an empty value counts as none"
+            ),
+        ))
     };
     let mut entries: Entries = command.get_arguments().filter_map(option).collect();
     match command.get_name() {
