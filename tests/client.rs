@@ -5,8 +5,10 @@ mod support;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use support::client::{block_on, config, connect};
+use support::process::PATIENCE;
 use support::{Cluster, servers};
 use tapster::Error;
 use tapster::client::{Connection, QueryEvent};
@@ -91,6 +93,39 @@ fn target_session_attrs_chooses_among_a_primary_and_its_standby() {
             let alone = format!("{} target_session_attrs=standby", primary.conninfo("postgres"));
             let error = Connection::connect(&config(&alone)).await.unwrap_err();
             assert!(error.to_string().contains("server is not in hot standby mode"), "{error}");
+        });
+    }
+}
+
+/// A default of reading only makes a primary's transactions look like a standby's, which servers before 14 tell in no
+/// other way to a physical replication connection.
+#[test]
+fn a_primary_that_only_reads_by_default_is_no_standby() {
+    for major in [10, 13, 15] {
+        let primary = Cluster::builder(&servers::major(major)).start();
+        primary.sql("ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+        primary.reload();
+        let standby = primary.standby();
+        block_on(async {
+            for (cluster, fits, does_not) in
+                [(&primary, "primary", "standby"), (&standby, "standby", "primary")]
+            {
+                for more in ["", "replication=true", "replication=database"] {
+                    let conninfo = format!("{} {more}", cluster.conninfo("postgres"));
+                    let connect = async |attrs: &str| {
+                        let conninfo = format!("{conninfo} target_session_attrs={attrs}");
+                        Connection::connect(&config(&conninfo)).await
+                    };
+                    // The server reads the changed file in its own time.
+                    let from = Instant::now();
+                    while let Err(error) = connect("read-only").await {
+                        assert!(from.elapsed() < PATIENCE, "{major}: {more}: {error}");
+                    }
+                    connect(fits).await.unwrap_or_else(|error| panic!("{major}: {more}: {error}"));
+                    assert!(connect(does_not).await.is_err(), "{major}: {more}: {does_not}");
+                    assert!(connect("read-write").await.is_err(), "{major}: {more}: read-write");
+                }
+            }
         });
     }
 }

@@ -42,10 +42,10 @@ impl Address {
 pub(super) struct Route {
     pub(super) server: ServerName,
     pub(super) connect_timeout: Option<Duration>,
-    address: Address,
+    pub(super) address: Address,
     tcp_options: TcpOptions,
     required_peer: Option<String>,
-    host: Option<String>,
+    pub(super) host: HostConfig,
     /// How TLS was started, if the session is in TLS.
     pub(super) tls: Option<TlsRoute>,
 }
@@ -72,7 +72,7 @@ impl Route {
                 user_timeout: config.tcp_user_timeout,
             },
             required_peer: config.require_peer.clone(),
-            host: host.name.clone(),
+            host: host.clone(),
             tls: None,
         }
     }
@@ -99,7 +99,7 @@ impl Route {
         stream: Stream,
         with: &TlsRoute,
     ) -> Result<(Stream, Option<Vec<u8>>), ConnectFailure> {
-        Ok(stream.start_tls(&with.tls, self.host.as_deref(), with.is_direct).await?)
+        Ok(stream.start_tls(&with.tls, self.host.name.as_deref(), with.is_direct).await?)
     }
 
     /// Opens another connection, as well protected as the session on this route.

@@ -71,7 +71,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let (archive, server) = (open.system_id, system.system_id);
             return Err(Refusal::OtherCluster { archive, server, file: None }.into());
         }
-        let is_standby = is_standby(connection).await?;
+        let is_standby = connection.connection().is_in_recovery(self.connector.config()).await?;
         Ok(Server { system, version, is_standby })
     }
 
@@ -184,14 +184,6 @@ pub(super) fn not_ours(found: ForeignFile, server: SystemId, size: WalSegmentSiz
 fn parse_history(timeline: TimelineId, content: &[u8]) -> Result<TimelineHistory, ReceiveError> {
     TimelineHistory::parse(timeline, content)
         .map_err(|error| Error::Unexpected { expected: "a timeline history", got: error.to_string() }.into())
-}
-
-/// Servers before 14 do not report `in_hot_standby`: on these, only a standby's session is read-only.
-async fn is_standby(connection: &mut ReplicationConnection) -> Result<bool, Error> {
-    if let Some(value) = connection.connection().parameters().get("in_hot_standby") {
-        return Ok(value == "on");
-    }
-    Ok(connection.show("transaction_read_only").await? == "on")
 }
 
 /// Turns a server's error into the refusal that it means for the archive, if it means one.

@@ -14,7 +14,7 @@ use super::keys::KeySlot;
 use super::session_attrs::reason_to_reject;
 use crate::client::connection::Connection;
 use crate::client::error::{ConnectAttempt, ConnectFailure, Error};
-use crate::client::route::Address;
+use crate::client::route::{Address, Route};
 use crate::client::server_name::ServerName;
 use crate::conninfo::{Config, HostConfig, LoadBalanceHosts, Replication, TargetSessionAttrs};
 use crate::deadline::within;
@@ -39,6 +39,21 @@ pub(super) async fn search(config: &Config, keys: &[KeySlot]) -> Result<Connecti
             }
         }
     }
+    Err(Error::Connect(search.attempts))
+}
+
+/// Connects once more to the address to which a route leads.
+pub(super) async fn connect_again(config: &Config, route: &Route) -> Result<Connection, Error> {
+    let client = route.address.ip();
+    let mut search = Search { config, tls: None, attempts: Vec::new(), client };
+    let keys = KeySlot::default();
+    let attempt = search.try_address(&route.host, &keys, &route.address, &route.server);
+    let failure = match within(config.connect_timeout, attempt).await {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(failure)) => failure,
+        Err(after) => ConnectFailure::Timeout(after),
+    };
+    search.record_failure(route.server.to_string(), failure, &route.host);
     Err(Error::Connect(search.attempts))
 }
 
@@ -83,7 +98,7 @@ impl Search<'_> {
             let timeout = self.config.connect_timeout;
             let attempt = async {
                 let mut connection = self.try_address(host, keys, &address, &server).await?;
-                match reason_to_reject(&mut connection, attrs).await {
+                match reason_to_reject(&mut connection, self.config, attrs).await {
                     Ok(None) => Ok(connection),
                     Ok(Some(reason)) => Err(ConnectFailure::SessionAttributes(reason)),
                     Err(error) => Err(ConnectFailure::AttributesUnknown(error.into())),

@@ -26,6 +26,19 @@ fn with_server(scripts: impl IntoIterator<Item = Script>) -> (TestServer, Reconn
     (server, Reconnecting::new("Test", conninfo, parameters, make_config))
 }
 
+/// A session at its beginning, set up by the one statement that all sessions get.
+fn greeted() -> Script {
+    let is_setup = |message: &FrontendMessage<'_>| match message {
+        FrontendMessage::Query { query } => query.starts_with(b"SELECT pg_catalog.set_config('search_path'"),
+        _ => false,
+    };
+    Script::new()
+        .greet()
+        .expect("the setup", is_setup)
+        .send(&BackendMessage::CommandComplete { tag: b"SELECT 1" })
+        .send(&BackendMessage::ReadyForQuery(TransactionStatus::Idle))
+}
+
 /// Answers the simple query `sql` with the command tag `tag`.
 fn answer(script: Script, sql: &'static str, tag: &'static str) -> Script {
     script
@@ -63,7 +76,7 @@ async fn wait_for_loss(object: &Reconnecting<Connection>) {
 
 #[test]
 fn a_connection_is_made_when_needed_and_then_kept() {
-    let (server, object) = with_server([answer(answer(Script::new().greet(), "A", "A"), "B", "B")]);
+    let (server, object) = with_server([answer(answer(greeted(), "A", "A"), "B", "B")]);
     block_on(async {
         assert!(matches!(object.existing().await, Err(PostgresError::NoConnection)));
         assert!(!object.has_connection().await);
@@ -85,7 +98,7 @@ fn a_connection_is_made_when_needed_and_then_kept() {
 
 #[test]
 fn a_guard_keeps_other_calls_out_until_it_is_dropped() {
-    let (server, object) = with_server([Script::new().greet()]);
+    let (server, object) = with_server([greeted()]);
     block_on(async {
         let guard = object.connect().await.unwrap();
         assert!(object.try_existing().await.unwrap().is_none());
@@ -101,7 +114,7 @@ fn a_guard_keeps_other_calls_out_until_it_is_dropped() {
 
 #[test]
 fn a_connection_that_the_server_ended_is_replaced_by_the_next_call() {
-    let (server, object) = with_server([Script::new().greet().close(), Script::new().greet()]);
+    let (server, object) = with_server([greeted().close(), greeted()]);
     block_on(async {
         drop(object.connect().await.unwrap());
         wait_for_loss(&object).await;
@@ -117,7 +130,7 @@ fn a_loss_that_must_not_be_replaced_is_reported_until_the_object_is_closed() {
     type Forbid = fn(&Reconnecting<Connection>);
     let ways: [Forbid; 2] = [|object| object.set_allow_reconnect(false), |object| object.set_in_backup(true)];
     for forbid in ways {
-        let (server, object) = with_server([Script::new().greet().close(), Script::new().greet()]);
+        let (server, object) = with_server([greeted().close(), greeted()]);
         block_on(async {
             // The first connection is allowed; only its replacement is forbidden.
             object.set_allow_reconnect(true);
@@ -139,8 +152,8 @@ fn a_loss_that_must_not_be_replaced_is_reported_until_the_object_is_closed() {
 
 #[test]
 fn a_statement_that_only_reads_is_repeated_on_a_new_connection() {
-    let lost = expect_statement(Script::new().greet()).close();
-    let (server, object) = with_server([lost, answer_statement(Script::new().greet())]);
+    let lost = expect_statement(greeted()).close();
+    let (server, object) = with_server([lost, answer_statement(greeted())]);
     block_on(async {
         drop(object.connect().await.unwrap());
         object.read("reading", &|_| "SELECT 1".into(), &[]).await.unwrap();
@@ -151,7 +164,7 @@ fn a_statement_that_only_reads_is_repeated_on_a_new_connection() {
 
 #[test]
 fn a_statement_is_not_repeated_when_the_connection_that_it_made_is_lost() {
-    let lost = || expect_statement(Script::new().greet()).close();
+    let lost = || expect_statement(greeted()).close();
     // The call makes its connection, which is lost at once.
     let (server, object) = with_server([lost()]);
     let error = block_on(object.read("reading", &|_| "SELECT 1".into(), &[])).unwrap_err();
@@ -169,7 +182,7 @@ fn a_statement_is_not_repeated_when_the_connection_that_it_made_is_lost() {
 
 #[test]
 fn a_silent_server_is_not_asked_again() {
-    let (server, object) = with_server([Script::new().greet().silence()]);
+    let (server, object) = with_server([greeted().silence()]);
     block_on(async {
         drop(object.connect().await.unwrap());
         object.set_timeout(Some(Duration::from_millis(50)));
@@ -182,7 +195,7 @@ fn a_silent_server_is_not_asked_again() {
 
 #[test]
 fn the_answer_to_a_dropped_call_reaches_no_other_call() {
-    let script = answer(answer(Script::new().greet(), "A", "SELECT 1"), "B", "SELECT 2");
+    let script = answer(answer(greeted(), "A", "SELECT 1"), "B", "SELECT 2");
     let (server, object) = with_server([script]);
     block_on(async {
         {
@@ -201,8 +214,7 @@ fn the_answer_to_a_dropped_call_reaches_no_other_call() {
 
 #[test]
 fn a_failed_transaction_that_a_caller_left_is_rolled_back() {
-    let failed = Script::new()
-        .greet()
+    let failed = greeted()
         .expect_query("BAD")
         .send(&BackendMessage::CommandComplete { tag: b"BEGIN" })
         .send(&BackendMessage::ReadyForQuery(TransactionStatus::Failed));
@@ -220,7 +232,7 @@ fn a_failed_transaction_that_a_caller_left_is_rolled_back() {
 #[test]
 fn a_check_forgets_a_connection_that_turns_out_to_be_lost() {
     let (server, object) =
-        with_server([answer(Script::new().greet(), "SELECT 1", "SELECT 1").expect_query("SELECT 1").close()]);
+        with_server([answer(greeted(), "SELECT 1", "SELECT 1").expect_query("SELECT 1").close()]);
     block_on(async {
         drop(object.connect().await.unwrap());
         assert!(object.check("SELECT 1").await.unwrap());
