@@ -137,19 +137,21 @@ fn what_cannot_be_looked_into_is_not_ok() {
     for (suffix, put, kind) in links {
         let archive = Archive::new();
         put(&archive.file(&format!("{name}{suffix}")));
-        assert_problem(&archive, kind, json!({ "name": format!("{name}{suffix}") }));
+        let members = json!({ "name": format!("{name}{suffix}"), "segment": name, "timeline": 1 });
+        assert_problem(&archive, kind, members);
         let text = Program::tapster().args(&["wal", "ls"]).args(&[archive.path()]).run();
         let text = String::from_utf8(text.stdout).unwrap();
         assert!(text.contains(&format!("{name}{suffix} ")) || suffix == ".tmp", "{text}");
     }
     let archive = Archive::new();
     fs::write(archive.file("000000010000000000000005.lz4"), "nonsense").unwrap();
-    assert_problem(&archive, "compression", json!({ "name": "000000010000000000000005.lz4" }));
+    assert_problem(&archive, "compression", json!({ "segment": name, "start_lsn": "0/5000000" }));
     for (suffix, kind) in [("", "history"), (".gz", "compression"), (".xz", "unknown_form")] {
         let archive = Archive::new();
         fs::write(archive.file(&format!("00000002.history{suffix}")), "nonsense nonsense").unwrap();
         let (code, found) = verify(&archive, &[]);
-        assert_eq!((code, &found["problems"][0]["kind"]), (7, &json!(kind)), "{found}");
+        assert_eq!(code, 7, "{found}");
+        assert_has(&found["problems"][0], json!({ "kind": kind, "timeline": 2, "segment": null }));
     }
 }
 
@@ -304,10 +306,24 @@ fn a_parent_timeline_reaches_its_switchpoint() {
     receiver.wait_for_one("segment", |event| event["segment"] == last);
     primary.write_wal(1000);
     standby.wait_for_replay_of(&primary);
-    standby.promote();
-    let switchpoint = lsn(&receiver.wait_for("timeline_switch")["switchpoint_lsn"]);
-    let last = standby.write_segments(2);
-    receiver.wait_for_one("segment", |event| event["segment"] == last);
+    let is_over = AtomicBool::new(false);
+    let switchpoint = thread::scope(|scope| {
+        let beside = scope.spawn(|| {
+            let mut runs = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                assert_sound(&archive);
+                runs += 1;
+            }
+            runs
+        });
+        standby.promote();
+        let switchpoint = lsn(&receiver.wait_for("timeline_switch")["switchpoint_lsn"]);
+        let last = standby.write_segments(2);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
+        is_over.store(true, Ordering::Relaxed);
+        assert!(beside.join().is_ok_and(|runs| runs > 0), "verify was right beside the promotion");
+        switchpoint
+    });
     receiver.stop("TERM");
     assert_sound(&archive);
 

@@ -155,8 +155,11 @@ impl Archive {
         let told = match candidate.compression {
             Compression::None => Some(stored),
             // Otherwise something may follow the compressed stream.
-            Compression::Gzip => self.gzip_content_len(&name, stored)?.filter(|&len| len == expected),
-            Compression::Lz4 | Compression::Zstd => Some(expected).filter(|_| !closely),
+            Compression::Gzip if !closely => {
+                self.gzip_content_len(&name, stored)?.filter(|&len| len == expected)
+            }
+            // What a gzip file ends with is the length of its last member only.
+            Compression::Gzip | Compression::Lz4 | Compression::Zstd => Some(expected).filter(|_| !closely),
         };
         let actual = match told.map_or_else(|| self.content_len(&name), Ok) {
             Ok(actual) => actual,
@@ -297,6 +300,10 @@ mod tests {
         let five = "000000010000000000000005.gz";
         assert_eq!(newest_after(five, gzip(&segment)), five);
         assert_eq!(newest_after(five, [gzip(&segment), b"a stale tail".into()].concat()), five);
+        // Of several members only the last one's length stands at the end of the file.
+        let members = |parts: &[&[u8]]| parts.iter().flat_map(|part| gzip(part)).collect::<Vec<_>>();
+        assert_eq!(newest_after(five, members(&[&segment[..300_000], &segment[300_000..], &[]])), five);
+        assert_eq!(newest_after("000000010000000000000006.gz", members(&[&short, &segment])), five);
         assert_eq!(newest_after("000000010000000000000006.gz", gzip(&short)), five);
         assert_eq!(newest_after("000000010000000000000006.lz4", lz4(&short)), five);
         assert_eq!(newest_after("000000010000000000000006.zst", zstd(&short)), five);
@@ -305,6 +312,8 @@ mod tests {
         for (name, content) in [
             ("000000010000000000000008.lz4", lz4(&segment)),
             ("000000010000000000000009.zst", zstd(&segment)),
+            ("00000001000000000000000A.lz4", [lz4(&segment[..9]), lz4(&segment[9..])].concat()),
+            ("00000001000000000000000B.zst", [zstd(&segment[..9]), zstd(&segment[9..])].concat()),
         ] {
             assert_eq!(newest_after(name, content), name);
         }

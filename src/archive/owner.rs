@@ -228,7 +228,7 @@ fn makes_sense(identity: &SegmentIdentity) -> bool {
 }
 
 /// The method by which a file is compressed, by its first bytes.
-fn compressed_by(file: &mut File) -> io::Result<Option<Compression>> {
+pub(super) fn compressed_by(file: &mut File) -> io::Result<Option<Compression>> {
     let mut magic = [0; 4];
     read_full(file, &mut magic)?;
     Ok(match magic {

@@ -2,8 +2,9 @@ use core::fmt;
 use std::prelude::v1::*;
 
 use super::{MissingWal, SegmentFile};
+use crate::compression::Compression;
 use crate::types::{Lsn, SystemId, TimelineId};
-use crate::wal::{HistoryError, WalDamage, WalSegment};
+use crate::wal::{HistoryError, WalDamage, WalSegment, parse_hex};
 
 /// Something wrong with an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +34,10 @@ pub enum ArchiveProblem {
     Size {
         /// The file.
         file: SegmentFile,
-        /// Its size, decompressed; of what is longer, one byte more than a segment.
+        /// Its size, decompressed.
         actual: u64,
+        /// How its bytes are compressed although its name does not say so.
+        compressed: Option<Compression>,
     },
     /// A partial segment ends before what was durable, as the state file says.
     Short {
@@ -49,6 +52,8 @@ pub enum ArchiveProblem {
     Compressed {
         /// Its name.
         name: String,
+        /// The segment; none if it is a history.
+        segment: Option<WalSegment>,
         /// What the decompression said.
         reason: String,
     },
@@ -65,6 +70,8 @@ pub enum ArchiveProblem {
     Unreadable {
         /// Its name.
         name: String,
+        /// The segment; none if it is a history, or of another size.
+        segment: Option<WalSegment>,
         /// What is in the way.
         reason: Unreadable,
     },
@@ -165,7 +172,13 @@ impl ArchiveProblem {
             Self::Size { file, .. } | Self::Short { file, .. } | Self::Damage { file, .. } => {
                 Some(file.segment)
             }
-            _ => None,
+            Self::Compressed { segment, .. } | Self::Unreadable { segment, .. } => *segment,
+            Self::Empty
+            | Self::AcceptedGap { .. }
+            | Self::NoHistory(_)
+            | Self::History { .. }
+            | Self::State { .. }
+            | Self::OtherCluster { .. } => None,
         }
     }
 
@@ -174,6 +187,10 @@ impl ArchiveProblem {
     pub fn timeline(&self) -> Option<TimelineId> {
         match self {
             Self::NoHistory(timeline) | Self::History { timeline, .. } => Some(*timeline),
+            // Names of segments and histories begin with it.
+            Self::Compressed { name, .. } | Self::Unreadable { name, .. } => {
+                TimelineId::new(parse_hex(name.get(..8)?)?)
+            }
             _ => self.segment().map(WalSegment::timeline),
         }
     }
@@ -187,7 +204,7 @@ impl ArchiveProblem {
             Self::Size { file, .. } => (Some(file.segment.start()), Some(file.segment.end())),
             Self::Short { end, durable, .. } => (Some(*end), Some(*durable)),
             Self::Damage { damage, durable, .. } => (Some(damage.lsn), *durable),
-            _ => (None, None),
+            _ => (self.segment().map(WalSegment::start), self.segment().map(WalSegment::end)),
         }
     }
 }
@@ -205,17 +222,21 @@ impl fmt::Display for ArchiveProblem {
                 f,
                 "WAL from {start} up to {end} is missing at the end, and was durable as the state file says"
             ),
-            Self::Size { file, actual } => {
-                let expected = u64::from(file.segment.size().bytes());
-                match *actual > expected && file.is_partial {
-                    true => write!(f, "{file} has more than the {expected} bytes of a segment"),
-                    false => write!(f, "{file} has {actual} bytes instead of {expected}"),
+            Self::Size { file, actual, compressed } => {
+                write!(f, "{file} has {actual} bytes instead of {}", file.segment.size().bytes())?;
+                match compressed {
+                    Some(method) => write!(
+                        f,
+                        "; it is compressed and its name does not say so, append \"{}\" to the name",
+                        method.suffix()
+                    ),
+                    None => Ok(()),
                 }
             }
             Self::Short { file, end, durable } => {
                 write!(f, "{file} ends at {end}, and was durable up to {durable} as the state file says")
             }
-            Self::Compressed { name, reason } => write!(f, "{name} cannot be decompressed: {reason}"),
+            Self::Compressed { name, reason, .. } => write!(f, "{name} cannot be decompressed: {reason}"),
             Self::Damage { file, damage, durable } => {
                 write!(f, "{file} is damaged: {damage}")?;
                 match durable {
@@ -225,7 +246,7 @@ impl fmt::Display for ArchiveProblem {
                     None => Ok(()),
                 }
             }
-            Self::Unreadable { name, reason } => {
+            Self::Unreadable { name, reason, .. } => {
                 write!(f, "{name} ")?;
                 match reason {
                     Unreadable::NotAFile => f.write_str("is not a file"),

@@ -9,7 +9,7 @@ use super::stock::unreadable;
 use crate::compression::Compression;
 use crate::storage::Entry;
 use crate::types::TimelineId;
-use crate::wal::TimelineHistory;
+use crate::wal::{TimelineHistory, WalSegment};
 
 /// The histories of these timelines, as far as they can be read.
 pub(super) fn read_histories(
@@ -37,23 +37,23 @@ fn read(
     timeline: TimelineId,
     name: &str,
 ) -> Result<Option<TimelineHistory>, ArchiveProblem> {
-    let problem = |reason| ArchiveProblem::Unreadable { name: name.into(), reason };
+    let problem = |reason| ArchiveProblem::Unreadable { name: name.into(), segment: None, reason };
     match archive.directory().entry(name) {
         Ok(None) => return Ok(None),
         Ok(Some(Entry::File(_))) => {}
         Ok(Some(Entry::Other)) => return Err(problem(Unreadable::NotAFile)),
         Ok(Some(Entry::BrokenLink)) => return Err(problem(Unreadable::BrokenLink)),
-        Err(error) => return Err(unreadable(name, &error.into())),
+        Err(error) => return Err(unreadable(name, None, &error.into())),
     }
     let mut reader = match archive.open_segment(name) {
         Ok(reader) => reader,
         // Another process moved it away.
         Err(ArchiveError::Storage(error)) if error.is_not_found() => return Ok(None),
-        Err(error) => return Err(unreadable(name, &error)),
+        Err(error) => return Err(unreadable(name, None, &error)),
     };
     let mut bytes = Vec::new();
     if let Err(error) = reader.read_to_end(&mut bytes) {
-        return Err(not_read(name, &reader.error(error)));
+        return Err(not_read(name, None, &reader.error(error)));
     }
     match TimelineHistory::parse(timeline, &bytes) {
         Ok(history) => Ok(Some(history)),
@@ -62,12 +62,12 @@ fn read(
 }
 
 /// The problem that a file is which cannot be read to its end.
-pub(super) fn not_read(name: &str, error: &ArchiveError) -> ArchiveProblem {
+pub(super) fn not_read(name: &str, segment: Option<WalSegment>, error: &ArchiveError) -> ArchiveProblem {
     match error {
         ArchiveError::Decompress { source, .. } => {
-            ArchiveProblem::Compressed { name: name.into(), reason: reason_of(source) }
+            ArchiveProblem::Compressed { name: name.into(), segment, reason: reason_of(source) }
         }
-        error => unreadable(name, error),
+        error => unreadable(name, segment, error),
     }
 }
 

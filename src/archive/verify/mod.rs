@@ -9,6 +9,7 @@ use std::prelude::v1::*;
 
 use self::histories::not_read;
 use self::stock::{Stock, is_within, segment_size, unreadable};
+use super::owner::compressed_by;
 use super::scan::{READ_LEN, check_file, read_full};
 use super::{
     AcceptedGap, Archive, ArchiveError, ArchiveProblem, SegmentFile, SegmentReader, SegmentRun, Unreadable,
@@ -189,14 +190,16 @@ impl Verifier {
         checker: &mut WalChecker,
     ) {
         let expected = u64::from(self.segment_size.bytes());
-        let size = |actual| ArchiveProblem::Size { file, actual };
+        let size = |actual| ArchiveProblem::Size { file, actual, compressed: None };
         let problem = if !file.is_compressed() && stored != expected {
-            Some(size(stored))
+            let opened = self.archive.directory().open_file(&file.to_string());
+            let compressed = opened.ok().and_then(|mut file| compressed_by(&mut file).ok().flatten());
+            Some(ArchiveProblem::Size { file, actual: stored, compressed })
         } else {
             match check_file(&mut reader, checker) {
                 Ok(Ok(actual)) => (actual != expected).then(|| size(actual)),
                 Ok(Err(damage)) => Some(ArchiveProblem::Damage { file, damage, durable: None }),
-                Err(error) => Some(not_read(&file.to_string(), &reader.error(error))),
+                Err(error) => Some(not_read(&file.to_string(), Some(file.segment), &reader.error(error))),
             }
         };
         self.found.problems.extend(problem);
@@ -218,18 +221,20 @@ impl Verifier {
 
     fn open(&self, file: SegmentFile) -> Opened {
         let name = file.to_string();
-        let problem = |reason| Opened::Problem(ArchiveProblem::Unreadable { name: name.clone(), reason });
+        let segment = Some(file.segment);
+        let problem =
+            |reason| Opened::Problem(ArchiveProblem::Unreadable { name: name.clone(), segment, reason });
         let stored = match self.archive.directory().entry(&name) {
             Ok(None) => return Opened::Gone,
             Ok(Some(Entry::File(len))) => len,
             Ok(Some(Entry::Other)) => return problem(Unreadable::NotAFile),
             Ok(Some(Entry::BrokenLink)) => return problem(Unreadable::BrokenLink),
-            Err(error) => return Opened::Problem(unreadable(&name, &error.into())),
+            Err(error) => return Opened::Problem(unreadable(&name, segment, &error.into())),
         };
         match self.archive.open_segment(&name) {
             Ok(reader) => Opened::File(file, reader, stored),
             Err(ArchiveError::Storage(error)) if error.is_not_found() => Opened::Gone,
-            Err(error) => Opened::Problem(unreadable(&name, &error)),
+            Err(error) => Opened::Problem(unreadable(&name, segment, &error)),
         }
     }
 
@@ -303,12 +308,12 @@ fn check_partial_content(
         }
         (Some(_), _) => None,
         _ if !file.is_compressed() && stored > file.segment.size().bytes().into() => {
-            Some(ArchiveProblem::Size { file, actual: stored })
+            Some(ArchiveProblem::Size { file, actual: stored, compressed: None })
         }
         // A compressed partial file has no end of its own, but a beginning.
         (None, Some(error)) => {
             let may_break_off = file.is_compressed() && (len > 0 || is_end(&error));
-            (!may_break_off).then(|| not_read(&file.to_string(), &reader.error(error)))
+            (!may_break_off).then(|| not_read(&file.to_string(), Some(file.segment), &reader.error(error)))
         }
         (None, None) => None,
     };

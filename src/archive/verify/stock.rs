@@ -15,8 +15,8 @@ use super::super::{
 use super::histories::read_histories;
 use crate::compression::Compression;
 use crate::storage::{Directory, Entry, target_of};
-use crate::types::{Lsn, TimelineId, WalSegmentSize};
-use crate::wal::TimelineHistory;
+use crate::types::{Lsn, TimelineId, WalSegmentSize, WithCauses};
+use crate::wal::{TimelineHistory, WalSegment};
 
 /// How often an archive is listed again that changes.
 const MAX_LISTINGS: usize = 32;
@@ -68,7 +68,7 @@ impl Stock {
                 None
             }
             Err(error) => {
-                problems.push(unreadable(ArchiveState::FILE_NAME, &error));
+                problems.push(unreadable(ArchiveState::FILE_NAME, None, &error));
                 None
             }
         };
@@ -145,7 +145,7 @@ impl Names {
     fn check_unknown(&self, archive: &Archive, problems: &mut Vec<ArchiveProblem>) {
         for name in &self.of_other_size {
             let reason = Unreadable::OtherSegmentSize;
-            problems.push(ArchiveProblem::Unreadable { name: name.clone(), reason });
+            problems.push(ArchiveProblem::Unreadable { name: name.clone(), segment: None, reason });
         }
         // What cannot be looked up is there, and is a problem of its own.
         let is_there = |name: &str| archive.directory().entry(name).map_or(true, |entry| entry.is_some());
@@ -157,7 +157,9 @@ impl Names {
             let name = String::from_utf8_lossy(raw).into_owned();
             // A name that is not UTF-8 cannot be looked up; the others may be gone by now.
             if name.as_bytes() != raw || is_there(&name) {
-                problems.push(ArchiveProblem::Unreadable { name, reason: Unreadable::UnknownForm });
+                let segment = WalSegment::parse(stem, archive.segment_size());
+                let reason = Unreadable::UnknownForm;
+                problems.push(ArchiveProblem::Unreadable { name, segment, reason });
             }
         }
     }
@@ -188,9 +190,9 @@ pub(super) fn segment_size(path: &std::path::Path) -> Result<WalSegmentSize, Arc
 }
 
 /// A file that the system refuses to read.
-pub(super) fn unreadable(name: &str, error: &ArchiveError) -> ArchiveProblem {
-    let reason = crate::types::WithCauses(error);
-    ArchiveProblem::Unreadable { name: name.into(), reason: Unreadable::Refused(std::format!("{reason}")) }
+pub(super) fn unreadable(name: &str, segment: Option<WalSegment>, error: &ArchiveError) -> ArchiveProblem {
+    let reason = Unreadable::Refused(std::format!("{}", WithCauses(error)));
+    ArchiveProblem::Unreadable { name: name.into(), segment, reason }
 }
 
 /// Whether `lsn` lies in the segment of this file, or at its end.
