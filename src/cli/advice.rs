@@ -217,6 +217,14 @@ fn for_tapster(advice: Advice, given: &Given) -> Words {
         Advice::AwaitSlot => {
             "another receiver uses the slot, or the server has not noticed yet that one is gone (wal_sender_timeout)"
         }
+        Advice::AllowWalSenders => {
+            "the server admits no replication connections (max_wal_senders = 0): set max_wal_senders to 10 and \
+             wal_level to replica, and restart it"
+        }
+        Advice::NamePhysicalSlot => {
+            "name another slot with -S, one that does not exist yet or a physical one; the logical one may be in use by \
+             another program"
+        }
         Advice::CheckCluster => "check which server the connection string leads to, or use another directory",
         Advice::MoveFileAway => {
             "move that file to another directory if it does not belong here, or use another directory"
@@ -335,6 +343,8 @@ mod tests {
         Advice::GrantBackupPrivileges,
         Advice::CreateSlot,
         Advice::AwaitSlot,
+        Advice::AllowWalSenders,
+        Advice::NamePhysicalSlot,
         Advice::CheckCluster,
         Advice::SeparateNewCluster,
         Advice::MoveFileAway,

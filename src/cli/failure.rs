@@ -324,6 +324,11 @@ impl Failure {
         self.kind == Kind::Connection
     }
 
+    /// Whether the server has as many sessions, or as many of this kind, as it admits.
+    pub(super) fn is_too_many_connections(&self) -> bool {
+        self.sqlstate == Some(SqlState::TOO_MANY_CONNECTIONS)
+    }
+
     /// Whether the server answers but takes no sessions at the moment: it starts up, shuts down, or has too many.
     pub(super) fn is_transient(&self) -> bool {
         let for_now = [SqlState::CANNOT_CONNECT_NOW, SqlState::TOO_MANY_CONNECTIONS];

@@ -3,6 +3,7 @@ use std::boxed::Box;
 use std::path::PathBuf;
 use std::string::String;
 
+use super::retry::{self, Retry};
 use crate::archive::{ArchiveError, ForeignFile};
 use crate::client::Error;
 use crate::types::{Advice, Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
@@ -56,6 +57,11 @@ pub enum Refusal {
         slot: String,
         /// The server's message; `None` if the receiver read the loss from the server's list of slots.
         message: Option<String>,
+    },
+    /// The slot is a logical one, which gives no WAL.
+    SlotIsLogical {
+        /// The slot.
+        slot: String,
     },
     /// The archive's segments are of another size than the server's.
     OtherSegmentSize {
@@ -132,22 +138,16 @@ impl ReceiveError {
         }
     }
 
-    /// Whether another attempt could succeed without a change to the receiver's configuration or archive.
+    /// Whether the server has no slot of that name.
+    pub(super) fn is_missing_slot(&self) -> bool {
+        matches!(self, Self::Connection(Error::Server(error)) if error.sqlstate == SqlState::UNDEFINED_OBJECT)
+    }
+
+    /// Whether another attempt could succeed without a change to the receiver's configuration or archive, after this run
+    /// has received WAL: a person or a cluster manager may mend what the server refuses now.
     #[must_use]
     pub fn is_worth_a_retry(&self) -> bool {
-        match self {
-            Self::ServerShutdown | Self::Damage(_) => true,
-            Self::Connection(Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_)) => false,
-            Self::Connection(error) => match error.sqlstate() {
-                // The slot does not exist, or no slot can have its name.
-                Some(SqlState::UNDEFINED_OBJECT | SqlState::INVALID_NAME) => false,
-                _ => !error.is_authentication(),
-            },
-            // Space may become free: a history, or the note of a gap, waits for space as WAL does. A file that another
-            // process changed or moved away is fetched again.
-            Self::Archive(error) => error.is_out_of_space() || matches!(error, ArchiveError::Changed { .. }),
-            Self::Refused(_) | Self::Internal(_) => false,
-        }
+        retry::after(self, true) != Retry::Never
     }
 }
 
@@ -159,6 +159,7 @@ impl Refusal {
             Self::OtherCluster { .. } => Advice::CheckCluster,
             Self::Gap { next, .. } => Advice::AcceptGap { next: *next },
             Self::SlotLost { .. } => Advice::ReplaceSlot,
+            Self::SlotIsLogical { .. } => Advice::NamePhysicalSlot,
             Self::OtherSegmentSize { .. } => Advice::SeparateNewCluster,
             Self::ForeignFile(_) => Advice::MoveFileAway,
             Self::ArchiveAhead { .. } => Advice::SeparateOlderServer,
@@ -218,6 +219,12 @@ impl fmt::Display for Refusal {
             ),
             Self::SlotLost { slot, message: Some(message) } => {
                 write!(f, "slot \"{slot}\" cannot be used any more\n  the server said: {message}")
+            }
+            Self::SlotIsLogical { slot } => {
+                write!(
+                    f,
+                    "slot \"{slot}\" is a logical one, which gives changes and not WAL; it is left alone"
+                )
             }
             Self::SlotLost { slot, message: None } => {
                 write!(f, "slot \"{slot}\" is lost: the server has removed WAL that it was to keep")

@@ -31,6 +31,11 @@ pub enum ReceiverEvent<'a> {
         /// Its timeline.
         timeline: TimelineId,
     },
+    /// A server did not have the slot, and the receiver has created it.
+    SlotCreated {
+        /// The slot.
+        slot: &'a str,
+    },
     /// The receiver could not find out what WAL the slot keeps. It begins at the server's current segment.
     SlotUnknown {
         /// The slot.

@@ -25,6 +25,7 @@ mod options;
 mod plan;
 mod progress;
 mod resume;
+mod retry;
 mod slot;
 mod start;
 mod state_file;
@@ -38,6 +39,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use plan::Plan;
+use retry::{Retry, Waits};
 
 pub use error::{ReceiveError, Refusal};
 pub use event::ReceiverEvent;
@@ -101,6 +103,8 @@ pub struct Receiver<F> {
     reached: Option<(TimelineId, Lsn)>,
     /// The last damage, until the stream gets past it, and how often damaged WAL was fetched.
     damage: Option<(WalDamage, u32)>,
+    /// Whether a stream has begun in this run: everything in the command was right then.
+    has_streamed: bool,
     segments: u64,
     bytes: u64,
 }
@@ -112,6 +116,8 @@ struct OpenArchive {
     lock: Option<Arc<ArchiveLock>>,
     /// The cluster of the first connection.
     system_id: SystemId,
+    /// Whether SQL was asked for the slot's kind and state.
+    is_slot_known: bool,
 }
 
 /// How a connection ended, unless by an error.
@@ -120,10 +126,6 @@ enum Ended {
     /// The server sent damaged WAL, and may send it right if it is fetched again after this time.
     Damaged(Duration),
 }
-
-/// The first wait after a lost connection. Each later wait is twice as long, up to the longest.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-const LAST_RETRY: Duration = Duration::from_secs(15);
 
 /// How often damaged WAL is fetched before it is refused.
 const FETCHES: u32 = 2;
@@ -146,6 +148,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             compressor: None,
             reached: None,
             damage: None,
+            has_streamed: false,
             segments: 0,
             bytes: 0,
         }
@@ -172,8 +175,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
 
     /// Receives until `stop` becomes true, the end position is reached, or nothing more can be done.
     ///
-    /// The first connection has to succeed; a later loss is followed by another attempt, at growing
-    /// intervals, unless the options say otherwise. Each attempt begins where the archive ends.
+    /// The first stream has to begin; a later loss is followed by another attempt, at growing
+    /// intervals, unless the options say otherwise. A server that refuses the receiver then is tried again too, because
+    /// somebody may mend that; see [`ReceiveError::is_worth_a_retry`]. Each attempt begins where the archive ends.
     ///
     /// # Errors
     /// What ends the work: see [`ReceiveError`]. What was received before is in the archive.
@@ -191,7 +195,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 
     async fn run_to_the_end(&mut self, stop: &mut watch::Receiver<bool>) -> Result<Stopped, ReceiveError> {
-        let mut retry = FIRST_RETRY;
+        let mut waits = Waits::new();
         // The first byte of a gap that the next connection is to accept.
         let mut gap = None;
         // How many bytes had come when a gap was last accepted. Without one more byte, accepting again would loop.
@@ -215,17 +219,23 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 continue;
             }
             // Without an open archive, no connection has worked yet.
-            if self.options.no_loop || self.archive.is_none() || !error.is_worth_a_retry() {
+            let retry = retry::after(&error, self.has_streamed);
+            if self.options.no_loop || self.archive.is_none() || retry == Retry::Never {
                 return Err(error);
             }
             if self.bytes > bytes_before {
-                retry = FIRST_RETRY;
+                waits = Waits::new();
             }
-            let retry_in = with_jitter(retry);
+            let retry_in = with_jitter(waits.next(retry));
             self.progress.lost();
             (self.on_event)(ReceiverEvent::Disconnected { error: &error, retry_in });
+            if error.is_missing_slot() && self.options.create_slot {
+                self.create_slot().await;
+            }
             tokio::select! {
-                () = tokio::time::sleep(retry_in) => retry = (retry * 2).min(LAST_RETRY),
+                () = tokio::time::sleep(retry_in) => {}
+                // A person has changed something: what was refused may be allowed now.
+                () = reconfigured(&mut self.reconfigured) => self.reconfigure(),
                 () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
             }
         }
@@ -283,7 +293,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let fetched = self.damage.map_or(0, |(_, fetched)| fetched) + 1;
         self.damage = Some((damage, fetched));
         let (limit, wait) = match from_standby {
-            true => (STANDBY_FETCHES, with_jitter(FIRST_RETRY * fetched)),
+            true => (STANDBY_FETCHES, with_jitter(retry::FIRST * fetched)),
             false => (FETCHES, Duration::ZERO),
         };
         if fetched < limit { Ok(wait) } else { Err(Refusal::Damage(damage)) }
@@ -310,12 +320,18 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 
     async fn connect(&mut self) -> Result<ReplicationConnection, Error> {
-        if let Some(newer) = &mut self.reconfigured
-            && newer.has_changed().unwrap_or_default()
-        {
-            self.connector = connector(newer.borrow_and_update().clone(), &self.options);
+        let has_changed = |newer: &watch::Receiver<Config>| newer.has_changed().unwrap_or_default();
+        if self.reconfigured.as_ref().is_some_and(has_changed) {
+            self.reconfigure();
         }
         ReplicationConnection::connect_with(&self.connector).await
+    }
+
+    /// Uses the newest configuration from now on.
+    fn reconfigure(&mut self) {
+        if let Some(newer) = &mut self.reconfigured {
+            self.connector = connector(newer.borrow_and_update().clone(), &self.options);
+        }
     }
 
     /// The result of a receiver that is stopped while it has no stream.
@@ -360,6 +376,17 @@ fn missing_from(error: &ReceiveError) -> Option<Lsn> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// Returns once there is a newer configuration. Never returns if there will be none.
+async fn reconfigured(configs: &mut Option<watch::Receiver<Config>>) {
+    let changed = match configs {
+        Some(configs) => configs.changed().await.is_ok(),
+        None => false,
+    };
+    if !changed {
+        core::future::pending::<()>().await;
     }
 }
 

@@ -12,6 +12,9 @@ pub struct ReceiverOptions {
     pub directory: PathBuf,
     /// The slot that keeps the WAL on the server until it is durable here.
     pub slot: Option<String>,
+    /// Whether to create the slot if a server does not have it, as a standby that was promoted may not. Only after this
+    /// run has had a working connection.
+    pub create_slot: bool,
     /// Stop once everything before this position is received.
     pub end_position: Option<Lsn>,
     /// How often the receiver reports its positions to the server without a request; `None` for never.
@@ -44,13 +47,14 @@ pub struct ReceiverOptions {
 }
 
 impl ReceiverOptions {
-    /// The defaults: no slot, no end, a status every 10 s, a silence of at most 60 s, every record checked,
+    /// The defaults: no slot and none created, no end, a status every 10 s, a silence of at most 60 s, every record checked,
     /// connecting again, a state file, no gap accepted, no space kept free, a buffer of 1 MiB, no compression.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
             slot: None,
+            create_slot: false,
             end_position: None,
             status_interval: Some(Duration::from_secs(10)),
             synchronous: false,

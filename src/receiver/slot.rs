@@ -6,8 +6,8 @@ use super::plan::Server;
 use super::start::server_history;
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal};
-use crate::replication::{ReplicationConnection, SlotBySql};
-use crate::types::{Lsn, ServerVersion, TimelineId};
+use crate::replication::{PhysicalSlot, ReplicationConnection, SlotBySql, SlotPosition};
+use crate::types::{Lsn, ServerVersion, SqlState, TimelineId};
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Reads the position and timeline of the oldest WAL that the slot keeps.
@@ -20,7 +20,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let Server { system, version, .. } = server;
         if *version >= ServerVersion::release(15) {
             // START_REPLICATION refuses a slot that does not exist, in the server's words.
-            let Some(position) = connection.read_slot(&slot).await? else { return Ok(None) };
+            let Some(position) = read_slot(connection, &slot).await? else { return Ok(None) };
             if let Some(lsn) = position.restart_lsn {
                 return Ok(Some((lsn, position.restart_timeline.unwrap_or(system.timeline))));
             }
@@ -32,6 +32,56 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let Some(lsn) = self.ask_for_slot(&slot, *version).await? else { return Ok(None) };
         let history = server_history(connection, system.timeline).await?;
         Ok(Some((lsn, history.timeline_of(lsn))))
+    }
+
+    /// Refuses a slot that is logical or lost, as far as the server tells. Once there is WAL in the archive, nothing
+    /// else asks for the slot before the stream, and servers before 18 let a lost slot stream on.
+    pub(super) async fn check_slot(
+        &mut self,
+        connection: &mut ReplicationConnection,
+        version: ServerVersion,
+    ) -> Result<(), ReceiveError> {
+        let Some(slot) = self.options.slot.clone() else { return Ok(()) };
+        if version >= ServerVersion::release(15) {
+            match read_slot(connection, &slot).await? {
+                // A slot that has never been used keeps nothing either; only SQL tells it from a lost one.
+                Some(position) if position.restart_lsn.is_none() => {}
+                _ => return Ok(()),
+            }
+        } else if self.archive.as_ref().is_some_and(|open| open.is_slot_known) {
+            return Ok(());
+        }
+        let limit = self.options.receive_timeout;
+        let config = self.connector.config();
+        let asked = within(limit, "asking for the slot", async {
+            Ok(SlotBySql::read(config, &slot, version).await?)
+        });
+        // Receiving does not depend on the session of SQL.
+        let Ok(found) = asked.await else { return Ok(()) };
+        if let Some(open) = &mut self.archive {
+            open.is_slot_known = true;
+        }
+        match found {
+            Some(found) if found.is_logical => Err(Refusal::SlotIsLogical { slot }.into()),
+            Some(found) if found.is_lost() => Err(Refusal::SlotLost { slot, message: None }.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Creates the slot on a server that does not have it. A failure is not reported: the next connection finds the
+    /// slot missing again.
+    pub(super) async fn create_slot(&mut self) {
+        let Some(slot) = self.options.slot.clone() else { return };
+        let limit = self.options.receive_timeout;
+        let created = within(limit, "creating the slot", async {
+            let mut connection = self.connect().await?;
+            let options = PhysicalSlot { temporary: false, reserve_wal: true };
+            connection.create_physical_slot(&slot, options).await?;
+            Ok(connection.close().await?)
+        });
+        if created.await.is_ok() {
+            (self.on_event)(ReceiverEvent::SlotCreated { slot: &slot });
+        }
     }
 
     /// Reads the position of the oldest WAL that the slot keeps in an SQL session. `None` if the slot keeps no WAL,
@@ -47,7 +97,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             within(limit, "asking for the slot", async { Ok(SlotBySql::read(config, slot, version).await?) });
         // START_REPLICATION refuses a slot that does not exist, in the server's words.
         match asked.await.map(Option::unwrap_or_default) {
-            Ok(SlotBySql { wal_status: Some(status), .. }) if status == "lost" => {
+            Ok(found) if found.is_logical => Err(Refusal::SlotIsLogical { slot: slot.into() }.into()),
+            Ok(found) if found.is_lost() => {
                 Err(Refusal::SlotLost { slot: slot.into(), message: None }.into())
             }
             Ok(SlotBySql { restart_lsn, .. }) => Ok(restart_lsn),
@@ -57,4 +108,15 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
         }
     }
+}
+
+/// `READ_REPLICATION_SLOT` (servers from 15 on); `None` if there is no such slot.
+async fn read_slot(
+    connection: &mut ReplicationConnection,
+    slot: &str,
+) -> Result<Option<SlotPosition>, ReceiveError> {
+    connection.read_slot(slot).await.map_err(|error| match error.sqlstate() {
+        Some(SqlState::FEATURE_NOT_SUPPORTED) => Refusal::SlotIsLogical { slot: slot.into() }.into(),
+        _ => error.into(),
+    })
 }

@@ -23,6 +23,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         gap: Option<Lsn>,
     ) -> Result<Plan, ReceiveError> {
         let server = self.identify(connection).await?;
+        let version = server.version;
         let archive = self.open_archive(connection, server.system.system_id).await?;
         let end = {
             let archive = archive.clone();
@@ -32,7 +33,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::ArchiveWarning(warning));
         }
         let state = self.read_state(&archive, &server.system).await?;
-        let end = check_owner(&archive, end, server.system.system_id, state.is_some()).await?;
+        // This run has begun the files itself, for the server of its first connection.
+        let is_known = state.is_some() || self.has_streamed;
+        let end = check_owner(&archive, end, server.system.system_id, is_known).await?;
         if let Some(state) = &state {
             self.has_reached(state.timeline, state.flushed);
         }
@@ -52,6 +55,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         // The owner of the broken files is known, and what is in them is no whole segment.
         let replace_before =
             if matches!(reason, ResumeReason::Broken(_)) { broken_until } else { Lsn::INVALID };
+        if !matches!(reason, ResumeReason::Slot | ResumeReason::Current) {
+            self.check_slot(connection, version).await?;
+        }
         let mut plan = Plan { archive, server, first, reason, state, gap, replace_before, checker: None };
         self.start_at_damaged(&mut plan).await?;
         Ok(plan)
@@ -105,7 +111,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             }
             Err(error) => return Err(error.into()),
         };
-        self.archive = Some(OpenArchive { archive: archive.clone(), lock, system_id });
+        self.archive = Some(OpenArchive { archive: archive.clone(), lock, system_id, is_slot_known: false });
         Ok(archive)
     }
 
@@ -197,8 +203,14 @@ pub(super) fn explain(
     let Some(said) = error.server_error() else { return error.into() };
     let message = said.message.clone();
     match (said.sqlstate, slot) {
+        // The server's function that refuses it has one reason to do so before it begins.
+        (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot))
+            if said.routine.as_deref() == Some("StartReplication") =>
+        {
+            Refusal::SlotIsLogical { slot: slot.into() }.into()
+        }
         (SqlState::UNDEFINED_FILE, _) => Refusal::Gap { next, timeline, server, message }.into(),
-        // "can no longer access replication slot", from 18 on; or the slot is a logical one. The message says which.
+        // "can no longer access replication slot", from 18 on.
         (SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE, Some(slot)) => {
             Refusal::SlotLost { slot: slot.into(), message: Some(message) }.into()
         }

@@ -56,6 +56,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             };
             let next = match started {
                 StartedStream::Streaming(stream) => {
+                    self.has_streamed = true;
                     (self.on_event)(ReceiverEvent::Streaming { start, timeline });
                     match self.stream_timeline(stream, queue, &plan, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),

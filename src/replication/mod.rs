@@ -33,4 +33,4 @@ pub use commands::{
 };
 pub use connection::ReplicationConnection;
 pub use physical::{NextTimeline, StartPhysical, StartedStream, StreamEnd, WalArrival, WalEvent, WalStream};
-pub use slot_by_sql::SlotBySql;
+pub use slot_by_sql::{SlotBySql, max_wal_senders};

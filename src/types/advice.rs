@@ -50,6 +50,8 @@ pub enum Advice {
     RaiseDatabaseLimit,
     /// End other sessions, or raise `max_connections`.
     FreeConnection,
+    /// Set `max_wal_senders`, which is 0, and `wal_level`, and restart the server: it admits no replication at all.
+    AllowWalSenders,
     /// End another receiver or standby, or raise `max_wal_senders`.
     FreeWalSender,
     /// Name a database that exists.
@@ -69,6 +71,8 @@ pub enum Advice {
     /// Wait for the replication slot: another receiver uses it, or the server has not yet noticed that the
     /// slot's last receiver is gone (`wal_sender_timeout`).
     AwaitSlot,
+    /// Name a physical slot: the one that was named is logical, and may be in use by another program.
+    NamePhysicalSlot,
     /// Find out which server the connection string leads to, or use another directory: the archive belongs to
     /// another cluster.
     CheckCluster,

@@ -164,6 +164,7 @@ impl ServerArgs {
     pub(super) fn options(&self, ask_after: Option<Duration>) -> Result<ReceiverOptions, Failure> {
         Ok(ReceiverOptions {
             slot: self.slot.clone(),
+            create_slot: self.create_slot && self.if_not_exists,
             end_position: self.endpos,
             status_interval: seconds(self.status_interval),
             synchronous: self.synchronous,

@@ -189,6 +189,12 @@ impl Reporter {
                 ),
                 &json!({ "event": "resumed", "flush_lsn": text(flushed), "timeline": timeline.get() }),
             ),
+            ReceiverEvent::SlotCreated { slot } => {
+                self.line(
+                    &format!("slot {slot} created"),
+                    &json!({ "event": "slot_created", "slot_name": slot }),
+                );
+            }
             ReceiverEvent::SlotUnknown { slot, error } => self.warning(
                 "slot_unknown",
                 &format!(

@@ -17,8 +17,8 @@ use super::registry::{Entry, Registry};
 use super::report::Reporter;
 use tapster::conninfo::Config;
 use tapster::receiver::{Receiver, ReceiverOptions};
-use tapster::replication::PhysicalSlot;
-use tapster::types::SqlState;
+use tapster::replication::{PhysicalSlot, max_wal_senders};
+use tapster::types::{Advice, SqlState};
 
 /// How long to wait before the first connection is tried again.
 const FIRST_CONNECTION_RETRY: Duration = Duration::from_secs(15);
@@ -55,6 +55,9 @@ impl Server {
         let mut soon = TAKEN_SOON;
         loop {
             match self.attempt(&mut is_slot_there, &stop, &mut reload).await {
+                Err(failure) if failure.is_too_many_connections() && self.admits_none().await => {
+                    return Err(failure.with_advice(Advice::AllowWalSenders).given(&self.target.given()));
+                }
                 Err(failure) if self.waits_after(&failure) => {
                     self.registry.unreachable(&self.entry);
                     let retry_in = if failure.is_transient() { soon } else { FIRST_CONNECTION_RETRY };
@@ -75,6 +78,14 @@ impl Server {
     /// Whether the first connection is tried again after this failure.
     fn waits_after(&self, failure: &Failure) -> bool {
         !self.args.no_loop && (failure.is_transient() || self.persistent && failure.is_connection())
+    }
+
+    /// Whether the server admits no replication connection at all, as far as it tells.
+    async fn admits_none(&self) -> bool {
+        match self.target.replication_config() {
+            Ok(config) => max_wal_senders(&config).await.is_ok_and(|admitted| admitted == 0),
+            Err(_) => false,
+        }
     }
 
     async fn attempt(
