@@ -371,6 +371,23 @@ fn settings_of_the_role_do_not_change_the_answers() {
             assert_eq!(show(), plain, "{setting}");
             cluster.sql("ALTER ROLE u RESET ALL").unwrap();
         }
+        // A statement is as slow as it is, and the limit is ours.
+        let timeouts = if server.major >= 17 {
+            &["statement_timeout", "lock_timeout", "transaction_timeout"][..]
+        } else {
+            &["statement_timeout", "lock_timeout"]
+        };
+        for timeout in timeouts {
+            cluster.sql(&format!("ALTER ROLE u SET {timeout} = '50s'")).unwrap();
+            let set = |options: &str| {
+                let output = shell(&format!("{options} tapster show {connection} get_setting:{timeout}"));
+                assert!(output.status.success(), "{}", stderr(&output));
+                String::from_utf8_lossy(&output.stdout).trim().to_string()
+            };
+            assert_eq!(set(""), "0", "{timeout}");
+            assert_eq!(set(&format!("PGOPTIONS='-c {timeout}=40s'")), "40s", "what the user asks for stays");
+        }
+        cluster.sql("ALTER ROLE u RESET ALL").unwrap();
         // The privileges are those of the group, and the attribute is that of the role that logs in.
         cluster.sql("ALTER ROLE u SET role = grp").unwrap();
         let check =
