@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -238,6 +239,77 @@ fn a_record_that_begins_in_the_archive_is_checked_with_its_beginning() {
         }
         receiver.wait_for_one("segment", |event| event["segment"] == last);
         receiver.stop("TERM");
+        archive.assert_identical(&cluster.archive_dir());
+    }
+}
+
+#[test]
+fn an_archive_of_another_segment_size_is_refused_and_left_as_it_is() {
+    let server = servers::packaged();
+    let (small, large) =
+        (Cluster::builder(&server).start(), Cluster::builder(&server).segment_size_mb(16).start());
+    let dir = tempfile::tempdir().unwrap();
+    let pg_receivewal = dir.path().join("pg_receivewal");
+    symlink(env!("CARGO_BIN_EXE_tapster"), &pg_receivewal).unwrap();
+    for (mine, other) in [(&small, &large), (&large, &small)] {
+        let archive = Archive::new();
+        let mut receiver = archive.receive(&mine.conninfo("repl"), &[]);
+        receiver.wait_for("streaming");
+        let last = mine.write_segments(2);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
+        receiver.stop("TERM");
+        fs::remove_file(archive.file(STATE)).unwrap();
+        other.write_segments(2);
+        let contents = || {
+            let names = archive.all_names().into_iter();
+            names.map(|name| (fs::read(archive.file(&name)).unwrap(), name)).collect::<Vec<_>>()
+        };
+        let before = contents();
+
+        let (code, error) = archive.receive(&other.conninfo("repl"), &[]).end_within(PATIENCE);
+        assert_eq!(code, Some(5), "{error}");
+        assert!(message(&error).contains("belongs to another cluster"), "{error}");
+        assert!(
+            error["error"]["hint"].as_str().is_some_and(|hint| hint.contains("another directory")),
+            "{error}"
+        );
+        let directory = format!("--directory={}", archive.path().display());
+        let dbname = format!("--dbname={}", other.conninfo("repl"));
+        let output = Program::new(&pg_receivewal).args(&[&directory, &dbname]).run();
+        assert!(!output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("another cluster"), "{output:?}");
+        assert!(contents() == before, "{:?}", archive.all_names());
+
+        // It is still the right one for its own server.
+        let mut receiver = archive.receive(&mine.conninfo("repl"), &[]);
+        receiver.wait_for("streaming");
+        receiver.stop("TERM");
+    }
+}
+
+#[test]
+fn a_running_receiver_skips_nothing_when_all_its_files_are_removed() {
+    let server = servers::packaged();
+    let cluster = Cluster::builder(&server).archive().start();
+    cluster.sql("ALTER SYSTEM SET wal_keep_size = '1GB'").unwrap();
+    cluster.reload();
+    for options in [&[][..], &["--no-state-file"]] {
+        let archive = Archive::new();
+        let mut receiver = archive.receive(&cluster.conninfo("repl"), options);
+        receiver.wait_for("streaming");
+        let first = cluster.write_segments(2);
+        receiver.wait_for_one("segment", |event| event["segment"] == first);
+        for name in archive.all_names() {
+            // The receiver renames its own files meanwhile.
+            drop(fs::remove_file(archive.file(&name)));
+        }
+        let last = cluster.write_segments(3);
+        receiver.wait_for_one("segment", |event| event["segment"] == last);
+        receiver.stop("TERM");
+        let number = |name: &String| u64::from_str_radix(&name[16..], 16).unwrap();
+        let names = archive.names().into_iter().filter(|name| name.len() == 24).collect::<Vec<_>>();
+        let expected = (number(&first) + 1..=number(&last)).collect::<Vec<_>>();
+        assert_eq!(names.iter().map(number).collect::<Vec<_>>(), expected);
         archive.assert_identical(&cluster.archive_dir());
     }
 }

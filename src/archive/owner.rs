@@ -8,13 +8,13 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::string::ToString as _;
 
-use super::scan::{READ_LEN, read_full};
+use super::scan::{READ_LEN, ReadAt, read_full, segment_names};
 use super::{Archive, ArchiveEnd, ArchiveError, SegmentFile, SegmentReader};
 use crate::archive::io_error;
 use crate::compression::Compression;
 use crate::storage::Entry;
 use crate::types::{Lsn, SystemId};
-use crate::wal::SegmentIdentity;
+use crate::wal::{PageIdentity, SegmentIdentity};
 
 /// A file with a segment's name that is not this segment of the cluster, or not known to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum ForeignKind {
     OtherSegment(Lsn),
     /// Compressed, without the name of a compressed file.
     Compressed(Compression),
+    /// In a form that tapster does not read, such as `xz`.
+    OtherForm(&'static str),
     /// A directory, a socket, or a symbolic link that leads nowhere now.
     NotAFile,
     /// Something that does not begin as a segment does.
@@ -59,6 +61,9 @@ impl fmt::Display for ForeignFile {
                 "is compressed and its name does not say so; append \"{}\" to the name",
                 method.suffix()
             ),
+            ForeignKind::OtherForm(form) => {
+                write!(f, "was stored by {form}, which tapster does not read; move it away")
+            }
             ForeignKind::NotAFile => f.write_str(
                 "is not a regular file; if it is a symbolic link, is the file system mounted that it leads to?",
             ),
@@ -93,7 +98,8 @@ impl Archive {
         cluster: SystemId,
         is_known: bool,
     ) -> Result<(), ArchiveError> {
-        let mut is_known = is_known;
+        let is_of_cluster = self.check_newest(cluster)?;
+        let mut is_known = is_known || is_of_cluster;
         let mut unknown = None;
         // A partial file may be empty; then the segment before it names the cluster.
         let newest = end.newest.into_iter().flat_map(|newest| {
@@ -142,6 +148,25 @@ impl Archive {
             Some(name) => Err(self.foreign(&name, ForeignKind::Unknown)),
             None => Ok(()),
         }
+    }
+
+    /// Checks that none of the newest files is of another cluster, whatever its place among the others. Returns whether
+    /// one is of this cluster.
+    fn check_newest(&self, cluster: SystemId) -> Result<bool, ArchiveError> {
+        let mut names = segment_names(self.directory())?;
+        // The last 16 digits are the number, whatever the size of the segments.
+        names.sort_by(|a, b| b.get(8..).cmp(&a.get(8..)));
+        let mut is_of_cluster = false;
+        for name in names.iter().take(MAX_READ) {
+            match self.owner_of_name(name, None, cluster)? {
+                Some(Owner::Cluster) => is_of_cluster = true,
+                Some(Owner::Foreign(
+                    kind @ (ForeignKind::OtherCluster(_) | ForeignKind::OtherSegmentSize(_)),
+                )) => return Err(self.foreign(name, kind)),
+                _ => {}
+            }
+        }
+        Ok(is_of_cluster)
     }
 
     /// Checks a file that is about to be overwritten in an archive that is known to be the cluster's. One that does not
@@ -216,10 +241,51 @@ impl Archive {
                 _ => Owner::Foreign(ForeignKind::Compressed(method)),
             }));
         }
+        let mut plain = SegmentReader::new(directory.open_file(name)?, path(), Compression::None, u64::MAX);
+        if let Some(identity) = plain.identity()?.filter(makes_sense) {
+            return Ok(Some(judge(identity)));
+        }
         let bytes = directory.open_file(name)?;
+        if let Some(kind) =
+            told_by_content(&bytes, start).map_err(|source| io_error("read", path(), source))?
+        {
+            return Ok(Some(Owner::Foreign(kind)));
+        }
         let is_blank = is_blank(bytes).map_err(|source| io_error("read", path(), source))?;
         Ok(Some(if is_blank { Owner::Nobody } else { Owner::Foreign(ForeignKind::Unknown) }))
     }
+}
+
+/// How many files are read to find those of other clusters, the newest first: a cold hard disk takes 10 ms for each. What
+/// is to be replaced is read in any case.
+const MAX_READ: usize = 1000;
+
+/// The first bytes of a segment that somebody has stored in another form, and its name.
+const FORMS: [(&[u8], &str); 8] = [
+    (b"\xfd7zXZ\0", "xz"),
+    (b"BZh", "bzip2"),
+    (b"PK\x03\x04", "zip"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"\x89LZO\0", "lzop"),
+    (b"-----BEGIN ", "encryption"),
+    (b"Salted__", "encryption"),
+    (b"age-encryption.org/", "encryption"),
+];
+
+/// What a file is that does not begin as a segment, by its first bytes or its second page; `None` if that tells nothing.
+/// `start` is where the segment of its name begins.
+fn told_by_content(file: &File, start: Option<Lsn>) -> io::Result<Option<ForeignKind>> {
+    /// The size of nearly all servers' pages.
+    const PAGE: u64 = 8 << 10;
+    let mut bytes = [0; PageIdentity::LEN];
+    read_full(&mut ReadAt { file, at: 0 }, &mut bytes)?;
+    if let Some((_, form)) = FORMS.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Ok(Some(ForeignKind::OtherForm(form)));
+    }
+    let len = read_full(&mut ReadAt { file, at: PAGE }, &mut bytes)?;
+    let page = PageIdentity::parse(&bytes).filter(|_| len == bytes.len());
+    let begin = page.map(|page| Lsn::new(page.address.get().saturating_sub(PAGE)));
+    Ok(begin.filter(|begin| start.is_some_and(|start| start != *begin)).map(ForeignKind::OtherSegment))
 }
 
 /// Whether it is a segment's header, and not something else that has the bits of one.

@@ -39,7 +39,10 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Writes to the state file where the archive goes on, if its files do not show that, and an accepted gap before
     /// that place. Reports both as events. An archive that has no WAL yet gets no state file.
     pub(super) async fn note_start(&mut self, plan: &mut Plan) -> Result<(), ReceiveError> {
-        if let ResumeReason::State(flushed) | ResumeReason::Reached(flushed) = plan.reason {
+        let has_received = self.bytes > 0;
+        if let ResumeReason::State(flushed) | ResumeReason::Reached(flushed) = plan.reason
+            && (plan.state.is_some() || has_received)
+        {
             (self.on_event)(ReceiverEvent::Resumed { flushed, timeline: plan.first.timeline() });
         }
         let gap = plan.gap.and_then(|missing_from| {
@@ -50,7 +53,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (from < to).then(|| AcceptedGap { from, to, accepted_at: SystemTime::now().into() })
         });
         if self.options.state_file {
-            write_state(plan, gap).await?;
+            write_state(plan, gap, has_received).await?;
         }
         if let Some(gap) = gap {
             (self.on_event)(ReceiverEvent::GapAccepted(gap));
@@ -59,13 +62,20 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     }
 }
 
-async fn write_state(plan: &mut Plan, gap: Option<AcceptedGap>) -> Result<(), ReceiveError> {
+async fn write_state(
+    plan: &mut Plan,
+    gap: Option<AcceptedGap>,
+    has_received: bool,
+) -> Result<(), ReceiveError> {
     let Plan { archive, server, first, reason, .. } = &*plan;
     let mut state = plan.state.clone().unwrap_or_else(|| ArchiveState {
         system_id: server.system.system_id,
         segment_size: archive.segment_size(),
         timeline: first.timeline(),
-        flushed: first.start(),
+        flushed: match reason {
+            ResumeReason::Reached(flushed) => *flushed,
+            _ => first.start(),
+        },
         gaps: Vec::new(),
     });
     state.gaps.extend(gap);
@@ -74,7 +84,11 @@ async fn write_state(plan: &mut Plan, gap: Option<AcceptedGap>) -> Result<(), Re
     }
     let is_new = plan.state.is_none()
         && plan.gap.is_none()
-        && matches!(reason, ResumeReason::Slot | ResumeReason::Current);
+        && match reason {
+            ResumeReason::Slot | ResumeReason::Current => true,
+            ResumeReason::Reached(_) => !has_received,
+            ResumeReason::Archive(_) | ResumeReason::Broken(_) | ResumeReason::State(_) => false,
+        };
     let is_changed = plan.state.as_ref() != Some(&state);
     plan.state = Some(state.clone());
     if !is_changed || is_new {

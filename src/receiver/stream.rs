@@ -57,6 +57,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             let next = match started {
                 StartedStream::Streaming(stream) => {
                     self.has_streamed = true;
+                    // The next connection goes on here, even if nothing comes of this one.
+                    self.has_reached(timeline, start);
                     (self.on_event)(ReceiverEvent::Streaming { start, timeline });
                     match self.stream_timeline(stream, queue, &plan, segment, stop).await? {
                         Next::Stopped(stopped) => return Ok(stopped),
@@ -156,6 +158,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         stream.set_status_interval(self.options.status_interval);
         queue.report(&mut stream)?;
         let ended = self.stream(&mut stream, &mut queue, stop).await;
+        // If others have removed the files, closing them fails, and only this run knows what it had reached.
+        self.has_reached(timeline, queue.safe());
         // Received WAL is kept, also when the connection is lost.
         let closed = self.close(&mut stream, queue).await;
         if let Ok((flushed, _)) = &closed {

@@ -356,6 +356,205 @@ fn another_cluster_than_the_state_file_names_is_refused() {
     assert_eq!(outcome.events, ["Connected"]);
 }
 
+/// Where a server is that has written much more.
+fn far_ahead_of(log: &Log) -> Lsn {
+    Lsn::new(log.start + 9 * SEGMENT as u64)
+}
+
+/// The files of a directory with their content, links and directories as well.
+fn everything_in(dir: &std::path::Path) -> Vec<(std::ffi::OsString, Option<Vec<u8>>)> {
+    let entries = fs::read_dir(dir).unwrap().map(Result::unwrap);
+    let mut files: Vec<_> = entries.map(|entry| (entry.file_name(), fs::read(entry.path()).ok())).collect();
+    files.sort();
+    files
+}
+
+fn is_not_ours(error: &ReceiveError) -> bool {
+    let ReceiveError::Refused(refusal) = error else { return false };
+    matches!(
+        **refusal,
+        Refusal::OtherCluster { .. } | Refusal::OtherSegmentSize { .. } | Refusal::ForeignFile(_)
+    )
+}
+
+#[test]
+fn files_that_are_not_proven_to_be_this_servers_are_refused_and_nothing_is_written() {
+    let log = long_log();
+    let segment = &log.bytes[..SEGMENT];
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let zstd = |bytes: &[u8]| zstd::encode_all(bytes, 1).unwrap();
+    // Of a cluster with other segments, as far as its first page says; and of one with the same.
+    let (mut larger, mut other) = (segment.to_vec(), segment.to_vec());
+    larger[24] ^= 1;
+    larger[32..36].copy_from_slice(&(2_u32 << 20).to_le_bytes());
+    larger[8..16].copy_from_slice(&(10_u64 << 20).to_le_bytes());
+    larger.resize(2 << 20, 7);
+    other[24] ^= 1;
+    let (four, six) = ("000000010000000000000004", "000000010000000000000006");
+    let noise: Vec<u8> = (0..9000_u32).map(|i| (i * i % 249) as u8 | 1).collect();
+    let mut headless = larger.clone();
+    headless[..40].fill(9);
+    headless[8192..8192 + 40].copy_from_slice(&larger[..40]);
+    headless[8192 + 8..8192 + 16].copy_from_slice(&((10_u64 << 20) + 8192).to_le_bytes());
+    let larger_begin = larger[..7000].to_vec();
+    // A segment of ours at another place, as far as its first page says.
+    let moved = |number: u64| {
+        let mut bytes = segment.to_vec();
+        bytes[8..16].copy_from_slice(&(number << 20).to_le_bytes());
+        bytes
+    };
+    let cases: Vec<Vec<(String, Vec<u8>)>> = vec![
+        vec![(SEGMENT_5.into(), larger.clone())],
+        vec![(PARTIAL_5.into(), larger.clone())],
+        vec![(format!("{SEGMENT_5}.gz"), gzip(&larger))],
+        vec![(format!("{SEGMENT_5}.zst"), zstd(&larger))],
+        vec![(
+            format!("{SEGMENT_5}.gz.partial"),
+            gzip(&larger)[..50_000.min(gzip(&larger).len() / 2)].into(),
+        )],
+        vec![(SEGMENT_5.into(), gzip(&larger))],
+        vec![(SEGMENT_5.into(), zstd(segment))],
+        vec![(format!("{SEGMENT_5}.gz"), larger[..7000].into())],
+        vec![(SEGMENT_5.into(), other.clone())],
+        // One of another cluster among ours, whatever its place.
+        vec![(SEGMENT_5.into(), segment.into()), (four.into(), other.clone())],
+        vec![(SEGMENT_5.into(), segment.into()), (four.into(), larger.clone())],
+        vec![(SEGMENT_5.into(), segment.into()), (format!("{six}.partial"), larger.clone())],
+        vec![("0000000100000000000000F0".into(), larger), (SEGMENT_5.into(), segment.into())],
+        // What nothing shows to be ours, and what is of another place.
+        vec![(SEGMENT_5.into(), noise.clone())],
+        vec![(PARTIAL_5.into(), noise.clone())],
+        vec![(SEGMENT_5.into(), headless.clone())],
+        vec![(SEGMENT_5.into(), segment.into()), (six.into(), segment.into())],
+        vec![(four.into(), moved(4)), (SEGMENT_5.into(), gzip(segment))],
+        vec![(four.into(), moved(4)), (SEGMENT_5.into(), b"\xfd7zXZ\0 and so on".into())],
+        // Among ours, what still tells that it is of others.
+        vec![(four.into(), moved(4)), (format!("{SEGMENT_5}.gz"), larger_begin)],
+        vec![(four.into(), moved(4)), (SEGMENT_5.into(), headless.clone())],
+    ];
+    for (number, files) in cases.into_iter().enumerate() {
+        let run = Run::new();
+        for (name, content) in &files {
+            fs::write(run.dir.path().join(name), content).unwrap();
+        }
+        let before = everything_in(run.dir.path());
+        let outcome = run.against([sizes(identify(SYSTEM_ID, 1, far_ahead_of(&log)))]);
+        let error = outcome.result.as_ref().unwrap_err();
+        assert!(is_not_ours(error), "{number}: {error} {:?}", outcome.events);
+        assert!(everything_in(outcome.dir.path()) == before, "{number}");
+    }
+}
+
+#[test]
+fn a_directory_or_a_broken_link_in_the_place_of_the_next_segment_is_refused() {
+    let log = long_log();
+    for is_link in [false, true] {
+        let run = Run::new();
+        let mut before = log.bytes[..SEGMENT].to_vec();
+        before[8..16].copy_from_slice(&(log.start - SEGMENT as u64).to_le_bytes());
+        fs::write(run.dir.path().join("000000010000000000000004"), before).unwrap();
+        let name = run.dir.path().join(SEGMENT_5);
+        match is_link {
+            false => fs::create_dir(name).unwrap(),
+            true => std::os::unix::fs::symlink("/not/mounted/5", name).unwrap(),
+        }
+        let outcome = run.against([sizes(identify(SYSTEM_ID, 1, far_ahead_of(&log)))]);
+        let error = outcome.result.as_ref().unwrap_err();
+        assert!(is_not_ours(error), "{error}");
+        assert!(outcome.dir.path().join(SEGMENT_5).symlink_metadata().unwrap().is_symlink() == is_link);
+        assert_eq!(outcome.files().len(), 2);
+    }
+}
+
+#[test]
+fn what_a_crash_leaves_is_received_again_where_nothing_says_otherwise() {
+    // Segments 4 and 5, and a little of 6.
+    let (mut log, size) = (Log::new(), SEGMENT as u64);
+    (log.start, log.previous) = (log.start - size, log.previous - size);
+    for _ in 0..2 {
+        log.fill_segment();
+        log.fill_to(0);
+    }
+    log.record(10);
+    let (four, end) = (log.bytes[..SEGMENT].to_vec(), end_of(&log));
+    log.bytes.drain(..SEGMENT);
+    log.start += size;
+    // Without a file that tells whose the archive is, only what holds nothing; beside a segment of ours, any bytes.
+    for (beside, content) in [
+        (false, vec![]),
+        (false, vec![0; 5000]),
+        (false, vec![0; SEGMENT]),
+        (true, vec![0; SEGMENT]),
+        (true, vec![0xa5; 5000]),
+        (true, vec![0xa5; SEGMENT]),
+    ] {
+        for name in [SEGMENT_5, PARTIAL_5] {
+            let mut run = Run::new();
+            run.options.end_position = Some(end);
+            if beside {
+                fs::write(run.dir.path().join("000000010000000000000004"), &four).unwrap();
+            }
+            fs::write(run.dir.path().join(name), &content).unwrap();
+            let script = streaming(sizes(identify(SYSTEM_ID, 1, far_ahead_of(&log))), log.start(), 1)
+                .send_bytes(wal(log.start(), &log.bytes));
+            let outcome = run.against([client_ends(script)]);
+            outcome.result.as_ref().unwrap();
+            assert!(outcome.content(SEGMENT_5) == log.bytes[..SEGMENT]);
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_it_was_although_all_files_are_gone() {
+    let log = long_log();
+    for (keeps_state, files_left) in [(true, false), (false, false), (false, true)] {
+        let mut run = Run::new();
+        run.options.no_loop = false;
+        run.options.state_file = keeps_state;
+        let dir = run.dir.path().to_path_buf();
+        let durable = Arc::clone(&run.fates);
+        let wanted = end_of(&log);
+        let first = streaming(first_connection(&log), log.start(), 1)
+            .send_bytes(wal(log.start(), &log.bytes))
+            .send_bytes(keepalive(wanted))
+            .skip_until("a status with everything written", move |message| {
+                status(message).is_some_and(|status| status.written == wanted)
+            })
+            .close();
+        // By now the server is far ahead, and does not have segment 6 any more.
+        let ahead = far_ahead_of(&log);
+        let six = Lsn::new(log.start + SEGMENT as u64);
+        let second = refused(identify(SYSTEM_ID, 1, ahead), six, "58P01", "has already been removed");
+        let outcome = run.watched([first, second], |event| {
+            if matches!(event, ReceiverEvent::Disconnected { .. }) && !files_left {
+                for entry in fs::read_dir(&dir).unwrap() {
+                    fs::remove_file(entry.unwrap().path()).unwrap();
+                }
+            }
+        });
+        assert!(matches!(outcome.refusal(), Refusal::Gap { next, .. } if *next == six));
+        assert_eq!(outcome.events.contains(&"Resumed".to_string()), !files_left);
+        assert!(durable.durable.load(SeqCst) >= six.get());
+    }
+}
+
+#[test]
+fn a_run_that_received_nothing_goes_on_at_the_place_that_it_began_at() {
+    let log = short_log();
+    let mut run = Run::new();
+    run.options.no_loop = false;
+    let ahead = far_ahead_of(&log);
+    let first = streaming(first_connection(&log), log.start(), 1).close();
+    let second = refused(identify(SYSTEM_ID, 1, ahead), log.start(), "58P01", "has already been removed");
+    let outcome = run.against([first, second]);
+    assert!(matches!(outcome.refusal(), Refusal::Gap { next, .. } if *next == log.start()));
+    assert!(!outcome.dir.path().join("tapster.state").exists());
+}
+
 #[test]
 fn another_cluster_at_a_later_connection_is_refused() {
     let log = short_log();

@@ -15,6 +15,8 @@ mod segment;
 pub(crate) use check::test_support;
 pub use check::{WalChecker, WalDamage, WalDamageKind};
 pub use history::{HistoryEntry, HistoryError, HistoryErrorKind, TimelineHistory};
+#[cfg(feature = "archive")]
+pub(crate) use identity::PageIdentity;
 pub use identity::SegmentIdentity;
 pub use segment::WalSegment;
 #[cfg(feature = "archive")]
