@@ -230,7 +230,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             self.progress.lost();
             (self.on_event)(ReceiverEvent::Disconnected { error: &error, retry_in });
             if error.is_missing_slot() && self.options.create_slot {
-                self.create_slot().await;
+                // Rare, and as large as connecting: not a part of every run.
+                Box::pin(self.create_slot()).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(retry_in) => {}

@@ -1,6 +1,7 @@
 //! Compares the archive with the server, and finds the segment that a connection receives first.
 
 use alloc::sync::Arc;
+use std::boxed::Box;
 use std::string::ToString as _;
 
 use super::on_disk;
@@ -49,14 +50,14 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Start::AskHistory => {
                     facts.history = Some(server_history(connection, server.system.timeline).await?);
                 }
-                Start::AskSlot => facts.slot = Some(self.slot_position(connection, &server).await?),
+                Start::AskSlot => facts.slot = Some(Box::pin(self.slot_position(connection, &server)).await?),
             }
         };
         // The owner of the broken files is known, and what is in them is no whole segment.
         let replace_before =
             if matches!(reason, ResumeReason::Broken(_)) { broken_until } else { Lsn::INVALID };
         if !matches!(reason, ResumeReason::Slot | ResumeReason::Current) {
-            self.check_slot(connection, version).await?;
+            Box::pin(self.check_slot(connection, version)).await?;
         }
         let mut plan = Plan { archive, server, first, reason, state, gap, replace_before, checker: None };
         self.start_at_damaged(&mut plan).await?;
