@@ -131,6 +131,22 @@ fn a_primary_that_only_reads_by_default_is_no_standby() {
 }
 
 #[test]
+fn a_trigger_on_login_may_send_long_notices() {
+    let cluster = Cluster::builder(&servers::major(18)).start();
+    for sql in [
+        "CREATE FUNCTION greet() RETURNS event_trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE NOTICE '%', repeat('x', 40000); RAISE NOTICE '%', repeat('y', 900000); END $$",
+        "CREATE EVENT TRIGGER greet ON login EXECUTE FUNCTION greet()",
+    ] {
+        cluster.sql(sql).unwrap();
+    }
+    block_on(async {
+        let mut connection = connect(&cluster.conninfo("postgres")).await;
+        assert_eq!(connection.simple_query("SELECT 1").await.unwrap().len(), 1);
+    });
+}
+
+#[test]
 fn every_major_answers_the_replication_commands() {
     servers::for_each(|server| {
         let cluster = Cluster::builder(server).start();

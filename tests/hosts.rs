@@ -46,6 +46,39 @@ fn a_server_behind_a_socket_must_run_as_the_required_user() {
     reached(&format!("{} requirepeer=somebody-else", cluster.conninfo("postgres")));
 }
 
+#[test]
+fn another_service_on_the_port_is_named() {
+    for (banner, name) in [
+        (&b"SSH-2.0-OpenSSH_9.2p1\r\n"[..], "an SSH server: \"SSH-2.0-OpenSSH_9.2p1\""),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server: \"HTTP/1.1 400 Bad Request\""),
+        (b"220 mail.example ESMTP\r\n", "a mail or FTP server"),
+        (b"\x4e\0\0\0\x0a8.0.36\0", "a MySQL or MariaDB server"),
+        (b"-ERR unknown command\r\n", "a Redis server"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let mut client = client.unwrap();
+                client.write_all(banner).unwrap();
+                // Closed by the client: an early close would take the banner away.
+                drop(std::io::copy(&mut client, &mut std::io::sink()));
+            }
+        });
+        for mode in ["disable", "prefer", "require"] {
+            let error = failure(&format!("host=127.0.0.1 port={port} user=u sslmode={mode}"));
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains("no PostgreSQL server"), "{mode}: {text}");
+        }
+        if cfg!(feature = "tls") {
+            let text =
+                failure(&format!("host=127.0.0.1 port={port} user=u sslmode=require sslnegotiation=direct"))
+                    .to_string();
+            assert!(text.contains("speaks no TLS"), "{text}");
+        }
+    }
+}
+
 const TOO_MANY_CLIENTS: &[u8] = b"E\0\0\0\x25SFATAL\0C53300\0Mtoo many clients\0\0";
 
 #[cfg(target_os = "linux")]

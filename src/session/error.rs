@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::auth::{AuthRefused, ScramError};
 use crate::codec::{DecodeError, EncodeError, ServerError};
-use crate::types::PrintableLines;
+use crate::types::{Printable, PrintableLines};
 
 /// Why a handshake failed. An error holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +16,13 @@ pub enum HandshakeError {
     OldStyleServer(String),
     /// The server sent bytes that are no message.
     Decode(DecodeError),
+    /// Another kind of service answers on the port.
+    OtherService {
+        /// What it looks like, with its article.
+        what: &'static str,
+        /// The beginning of its answer.
+        answer: String,
+    },
     /// A startup parameter or password cannot be put into a message.
     Encode(EncodeError),
     /// The server sent a message that is not legal at this point.
@@ -85,6 +92,10 @@ impl fmt::Display for HandshakeError {
             Self::OldStyleServer(text) if f.alternate() => f.write_str(text.trim_end()),
             Self::OldStyleServer(text) => PrintableLines(text.trim_end()).fmt(f),
             Self::Decode(_) => f.write_str("the server broke the protocol during the handshake"),
+            Self::OtherService { what, answer } => {
+                let answer = Printable(answer);
+                write!(f, "what answers is no PostgreSQL server, it looks like {what}: \"{answer}\"")
+            }
             Self::Encode(_) => f.write_str("a connection parameter cannot be sent"),
             Self::Unexpected { expected, got } => {
                 write!(

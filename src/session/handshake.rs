@@ -1,4 +1,5 @@
 mod authentication;
+mod other_service;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -6,6 +7,7 @@ use alloc::vec::Vec;
 
 use zeroize::Zeroizing;
 
+use self::other_service::not_postgres;
 use super::config::{Encryption, HandshakeConfig};
 use super::error::{HandshakeError, NegotiationFault};
 use super::ready::{CancelKey, Session};
@@ -41,6 +43,11 @@ pub struct Progress {
 /// More bytes than any server sends before it is ready, including its notices.
 const MAX_TOTAL_BYTES: usize = 1 << 20;
 const MAX_NOTICES: usize = 16;
+/// As much as all notices of a trigger on login may take. Before the login the short limit holds: whoever sends then
+/// is not known yet.
+const MAX_NOTICE_AFTER_LOGIN: u32 = 1 << 20;
+/// After the login the limit is on what one connection can make the client read, not on strangers.
+const MAX_TOTAL_BYTES_AFTER_LOGIN: usize = 16 << 20;
 
 /// The client's side of the beginning of a connection: encryption, protocol version, authentication and
 /// settings, up to `ReadyForQuery`.
@@ -192,6 +199,9 @@ impl Facts {
         let Some((&byte, after)) = input.split_first() else {
             return Ok((State::ExpectSslReply, Step::READ));
         };
+        if let Some(other) = not_postgres(input) {
+            return Err(other);
+        }
         match EncryptionReply::parse(byte)? {
             EncryptionReply::Tls if after.is_empty() => {
                 Ok((State::ExpectTls, Step { used: 1, ..Step::START_TLS }))
@@ -223,16 +233,28 @@ impl Facts {
         input: &[u8],
         out: &mut Vec<u8>,
     ) -> Result<(State, Step), HandshakeError> {
-        // The short limits hold up to ReadyForQuery: nothing long comes before it.
-        let framing = BackendFraming { limits: self.config.limits, ready: false };
-        let Need::Frame(len) = framing.need(input)? else {
+        // The short limits hold up to ReadyForQuery: nothing long comes before it, except a trigger's notices.
+        let mut framing = BackendFraming { limits: self.config.limits, ready: false };
+        let mut max_total_bytes = MAX_TOTAL_BYTES;
+        if matches!(state, State::ExpectReadyForQuery) {
+            framing.limits.startup_error = framing.limits.startup_error.max(MAX_NOTICE_AFTER_LOGIN);
+            max_total_bytes = MAX_TOTAL_BYTES_AFTER_LOGIN;
+        }
+        let is_first =
+            matches!(state, State::ExpectAuthentication { negotiated: false }) && self.total_bytes == 0;
+        let explain = |error| {
+            let other = if is_first { not_postgres(input) } else { None };
+            other.unwrap_or(HandshakeError::Decode(error))
+        };
+        let need = framing.need(input).map_err(explain)?;
+        let Need::Frame(len) = need else {
             return Ok((state, Step::READ));
         };
         self.total_bytes = self.total_bytes.saturating_add(len);
-        if self.total_bytes > MAX_TOTAL_BYTES {
+        if self.total_bytes > max_total_bytes {
             return Err(HandshakeError::TooMuchData);
         }
-        let next = match framing.parse(input.get(..len).unwrap_or_default())? {
+        let next = match framing.parse(input.get(..len).unwrap_or_default()).map_err(explain)? {
             BackendMessage::ErrorResponse(fields) => {
                 return Err(HandshakeError::Server(Box::new(fields.to_server_error())));
             }
