@@ -173,6 +173,61 @@ fn a_self_signed_server_is_trusted_where_its_certificate_is_the_root() {
 }
 
 #[test]
+fn a_server_with_nothing_in_common_is_told_what_tapster_speaks() {
+    let identity = Identity::self_signed(HOST, Key::Rsa);
+    let home = Home::new();
+    for (name, value) in [("ssl_ecdh_curve", "secp521r1"), ("ssl_ciphers", "AES256-SHA256")] {
+        let mut builder = with_tls(&servers::packaged(), &identity).setting(name, value);
+        if name == "ssl_ciphers" {
+            builder = builder.setting("ssl_max_protocol_version", "TLSv1.2");
+        }
+        let cluster = builder.start();
+        assert_eq!(home.outcome(&cluster, "sslmode=require"), "NothingInCommon", "{value}");
+        let message = home.failure(&cluster, "sslmode=require");
+        assert!(message.contains("tapster speaks TLS 1.2 and 1.3, with ECDHE"), "{message}");
+        // psql has TLS here, so this must not happen in silence.
+        assert_eq!(home.outcome(&cluster, "sslmode=prefer"), "plain");
+        #[cfg(feature = "cli")]
+        {
+            let conninfo = format!("{} sslmode=prefer", cluster.conninfo("postgres"));
+            let shown = support::Program::tapster().args(&["show", "is_in_recovery", "-d", &conninfo]).run();
+            let text = String::from_utf8_lossy(&shown.stderr).into_owned();
+            assert!(text.contains("going on without encryption, as sslmode allows"), "{text}");
+            let conninfo = format!("{} sslmode=require", cluster.conninfo("postgres"));
+            let shown = support::Program::tapster().args(&["show", "is_in_recovery", "-d", &conninfo]).run();
+            assert_eq!(shown.status.code(), Some(4), "{shown:?}");
+        }
+    }
+}
+
+#[test]
+fn certificates_are_read_under_every_label_that_openssl_knows() {
+    let identity = Identity::self_signed(HOST, Key::P256);
+    let cluster = with_tls(&servers::packaged(), &identity).start();
+    let home = Home::new();
+    let text = String::from_utf8(identity.certificate.clone()).unwrap();
+    let old = text.replace(" CERTIFICATE-----", " X509 CERTIFICATE-----");
+    let trusted = convert(&identity.certificate, &["x509", "-trustout"]);
+    let named = convert(&identity.certificate, &["x509", "-trustout", "-setalias", "mine"]);
+    for contents in [
+        [b"\xef\xbb\xbf", text.as_bytes()].concat(),
+        text.replace('\n', "\r\n").into_bytes(),
+        format!("Issuer: x\n{text}after").into_bytes(),
+        old.into_bytes(),
+        trusted,
+        named,
+    ] {
+        home.put("root.crt", &contents);
+        let outcome = home.outcome(&cluster, "sslmode=verify-full");
+        assert_eq!(outcome, "tls", "{}", String::from_utf8_lossy(&contents));
+    }
+    home.put("root.crt", &convert(&identity.certificate, &["x509", "-addtrust", "clientAuth"]));
+    assert_eq!(home.outcome(&cluster, "sslmode=verify-full"), "File");
+    let message = home.failure(&cluster, "sslmode=verify-full");
+    assert!(message.contains("has trust settings, which tapster does not know"), "{message}");
+}
+
+#[test]
 fn a_chain_is_verified_where_there_is_a_root_and_else_nothing_is() {
     let authority = Authority::new("right", Key::P256);
     let identity = authority.issue(Request { alternative_names: "DNS:db1.example", ..Request::new("other") });
@@ -627,7 +682,7 @@ fn versions_of_tls_can_be_bounded() {
         let got = home.connect(cluster, &format!("sslmode=require {options}"), version).unwrap();
         assert_eq!(got, expected, "{options}");
     }
-    assert_eq!(home.outcome(&old, "sslmode=require ssl_min_protocol_version=TLSv1.3"), "Protocol");
+    assert_eq!(home.outcome(&old, "sslmode=require ssl_min_protocol_version=TLSv1.3"), "NothingInCommon");
 }
 
 #[test]
@@ -637,7 +692,7 @@ fn direct_tls_begins_without_a_request() {
         let cluster = with_tls(server, &identity).auth(Auth::Scram).start();
         let home = Home::new();
         home.put("root.crt", &identity.certificate);
-        let expected = if server.major < 17 { "Protocol" } else { "tls" };
+        let expected = if server.major < 17 { "NothingInCommon" } else { "tls" };
         for mode in ["require", "verify-full"] {
             let options = format!("sslnegotiation=direct sslmode={mode}");
             assert_eq!(home.outcome(&cluster, &options), expected);

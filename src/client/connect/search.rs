@@ -154,7 +154,13 @@ impl Search<'_> {
         };
         match fallback {
             Some(encryption) if encryption::falls_back(first, attempt.in_tls, &failure) => {
-                log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
+                if matches!(failure, ConnectFailure::Tls(_)) {
+                    log::warn!(
+                        "connection to {server}: {failure}; going on without encryption, as sslmode allows"
+                    );
+                } else {
+                    log::info!("connection to {server} failed: {failure}; trying {encryption:?}");
+                }
                 self.record_failure(server.to_string(), failure, host);
                 attempt = Attempt { encryption, in_tls: false, ..attempt };
                 let connected = attempt.connect(&mut self.tls).await;

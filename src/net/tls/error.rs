@@ -31,7 +31,9 @@ pub enum TlsErrorKind {
     /// The server rejected the client's certificate, or did not request one although `sslcertmode=require` is
     /// set.
     ClientCertificate,
-    /// Client and server could not agree, or the connection broke during the handshake.
+    /// The server has no version, cipher, key exchange or kind of key in common with tapster's TLS.
+    NothingInCommon,
+    /// The server broke the rules of TLS, or the connection broke during the handshake.
     Protocol,
 }
 

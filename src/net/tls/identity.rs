@@ -11,8 +11,8 @@ use std::sync::Arc;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
@@ -39,17 +39,16 @@ pub(super) fn load(
         }
         return Ok(None);
     };
-    let chain = files::pem::<CertificateDer<'static>>(&bytes)
+    let chain = files::certificates(&bytes)
         .map_err(|error| file_error(format!("could not read certificate file \"{path}\": {error}")))?;
     let Some(key_file) = &config.key else {
         return Err(file_error("certificate present, but not private key file".into()));
     };
     let key = read_key(&key_file.path, config.key_password.as_ref())?;
     let path = key_file.path.display();
-    let key = provider
-        .key_provider
-        .load_private_key(key)
-        .map_err(|error| file_error(format!("could not load private key file \"{path}\": {error}")))?;
+    let key = provider.key_provider.load_private_key(key).map_err(|error| {
+        file_error(format!("could not load private key file \"{path}\": {error}; {KEYS}"))
+    })?;
     let certificate = chain.first().and_then(|certificate| Certificate::parse(certificate).ok());
     let certified = certificate.map(|certificate| certificate.public_key());
     if key.public_key().is_none_or(|key| Some(key) != certified) {
@@ -57,6 +56,10 @@ pub(super) fn load(
     }
     Ok(Some(Arc::new(CertifiedKey::new(chain, key))))
 }
+
+/// Other keys (DSA, P-521, Ed448) are refused before anything is sent.
+const KEYS: &str =
+    "tapster takes RSA keys of 2048 to 8192 bits, ECDSA keys on P-256 or P-384, and Ed25519 keys";
 
 fn read_key(path: &Path, password: Option<&Password>) -> Result<PrivateKeyDer<'static>, TlsError> {
     let shown = path.display();
@@ -99,7 +102,7 @@ fn parse_key(bytes: &[u8], password: Option<&Password>) -> Result<PrivateKeyDer<
     if let Some(key) = decrypt(bytes, password)? {
         return Ok(key);
     }
-    match PrivateKeyDer::from_pem_slice(bytes) {
+    match PrivateKeyDer::from_pem_slice(files::without_bom(bytes)) {
         Ok(key) => Ok(key),
         Err(pem_error) => {
             PrivateKeyDer::try_from(bytes).map(|key| key.clone_key()).map_err(|_| pem_error.to_string())

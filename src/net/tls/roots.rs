@@ -142,7 +142,7 @@ fn read_certificates(path: &Path) -> Result<Option<Vec<CertificateDer<'static>>>
         file_error(format!("could not read root certificate file \"{}\": {error}", path.display()))
     };
     let Some(bytes) = files::read(path).map_err(|e| error(e.into()))? else { return Ok(None) };
-    files::pem(&bytes).map(Some).map_err(|e| error(e.into()))
+    files::certificates(&bytes).map(Some).map_err(|e| error(e.into()))
 }
 
 /// Reads the revocation lists; `None` if none are configured or the file does not exist. A missing file is no

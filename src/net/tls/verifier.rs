@@ -106,6 +106,11 @@ fn to_rustls(error: TlsError) -> rustls::Error {
     rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }
 
+/// The limits of rustls with ring, for users whose server has nothing in common with them.
+const WHAT_WE_SPEAK: &str = "tapster speaks TLS 1.2 and 1.3, with ECDHE (X25519, P-256, P-384), with AES-GCM or \
+     ChaCha20-Poly1305, and with server keys of the kinds RSA, ECDSA on P-256 or P-384, and Ed25519: let the server offer \
+     some of each (ssl_ciphers, ssl_groups or ssl_ecdh_curve, ssl_min_protocol_version, ssl_cert_file)";
+
 pub(super) fn from_rustls(error: &rustls::Error) -> TlsError {
     use rustls::AlertDescription as Alert;
     let kind = match error {
@@ -127,6 +132,19 @@ pub(super) fn from_rustls(error: &rustls::Error) -> TlsError {
             | Alert::UnknownCA
             | Alert::AccessDenied,
         ) => TlsErrorKind::ClientCertificate,
+        rustls::Error::AlertReceived(
+            Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity,
+        )
+        | rustls::Error::PeerIncompatible(_) => {
+            return TlsError::new(
+                TlsErrorKind::NothingInCommon,
+                std::format!("SSL error: {error}; {WHAT_WE_SPEAK}"),
+            );
+        }
+        rustls::Error::InvalidMessage(_) => {
+            let message = std::format!("SSL error: {error}; perhaps what answers there speaks no TLS");
+            return TlsError::new(TlsErrorKind::Protocol, message);
+        }
         _ => TlsErrorKind::Protocol,
     };
     TlsError::new(kind, std::format!("SSL error: {error}"))
