@@ -315,12 +315,8 @@ fn every_major_tells_where_it_would_begin() {
         assert_eq!(code, Some(0), "{told}");
         assert_has(&told, json!({ "event": "dry_run", "ok": true, "start_lsn": current, "timeline": 1 }));
         let (code, told) = dry(&["-S", SLOT]);
-        let expected = if server.major < 15 { (Some(0), Value::Null) } else { (Some(1), false.into()) };
-        if server.major < 15 {
-            assert_eq!((code, told["slot_exists"].clone()), expected);
-        } else {
-            assert_has(&told, json!({ "error": { "exit": 1 } }));
-        }
+        assert_eq!(code, Some(1), "{told}");
+        assert_has(&told, json!({ "error": { "exit": 1 } }));
         assert_eq!(dry(&["-S", SLOT, "--create-slot"]).0, Some(0));
         assert_eq!(cluster.sql("SELECT count(*) FROM pg_replication_slots").as_deref(), Ok("0"));
         assert_eq!(archive.all_names(), [""; 0]);

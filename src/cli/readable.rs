@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
-use tapster::types::{PgTimestamp, is_printable};
+use tapster::types::{ByteCount, PgTimestamp, is_printable};
 
 /// Lines for people. Whatever a server, a file name or an argument has brought into them, nothing of it reaches a
 /// terminal but visible characters. The line ends are ours: whoever puts the text of others into a line uses
@@ -65,20 +65,7 @@ fn seconds(moment: PgTimestamp) -> String {
 
 /// A number of bytes as people read it: `312.4 MiB`.
 pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = UNITS[0];
-    for next in &UNITS[1..] {
-        if value < 1023.95 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    format!("{value:.1} {unit}")
+    ByteCount(bytes).to_string()
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::string::String;
 use super::retry::{self, Retry};
 use crate::archive::{ArchiveError, ForeignFile};
 use crate::client::Error;
-use crate::types::{Advice, Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
+use crate::types::{Advice, ByteCount, Lsn, SqlState, SystemId, TimelineId, WalSegmentSize};
 use crate::wal::{WalDamage, WalDamageKind, WalSegment};
 
 /// Why a receiver ended.
@@ -213,9 +213,9 @@ impl fmt::Display for Refusal {
             Self::Gap { next, timeline, server, message } => write!(
                 f,
                 "the server does not have WAL from {next} on any more\n  \
-                 the archive needs {next} on timeline {timeline} next; the server is at {server}, {} bytes further\n  \
+                 the archive needs {next} on timeline {timeline} next; the server is at {server}, {} further\n  \
                  the server said: {message}",
-                server.saturating_sub(*next)
+                distance(server.saturating_sub(*next), f)
             ),
             Self::SlotLost { slot, message: Some(message) } => {
                 write!(f, "slot \"{slot}\" cannot be used any more\n  the server said: {message}")
@@ -244,9 +244,8 @@ impl fmt::Display for Refusal {
             Self::ArchiveAhead { next, timeline, server } => write!(
                 f,
                 "the archive is ahead of the server\n  \
-                 the archive needs {next} on timeline {timeline} next; the server is only at {server}, {} bytes \
-                 behind",
-                next.saturating_sub(*server)
+                 the archive needs {next} on timeline {timeline} next; the server is only at {server}, {} behind",
+                distance(next.saturating_sub(*server), f)
             ),
             Self::OffHistory { next, timeline, server_timeline, switchpoint } => {
                 write!(
@@ -281,6 +280,12 @@ impl fmt::Display for Refusal {
             ),
         }
     }
+}
+
+/// A size for people; with `{:#}`, as documents have it, the exact one.
+fn distance(bytes: u64, f: &fmt::Formatter<'_>) -> String {
+    let bytes = ByteCount(bytes);
+    if f.alternate() { std::format!("{bytes:#}") } else { std::format!("{bytes}") }
 }
 
 impl From<Error> for ReceiveError {

@@ -2,11 +2,16 @@
 
 use core::fmt;
 
+use tokio::time::timeout;
+
 use super::plan::Plan;
+use super::start::explain;
+use super::stream::{FINISH_TIMEOUT, start_at};
 use super::within;
 use super::{ReceiveError, Receiver, ReceiverEvent};
 use crate::archive::SegmentFile;
-use crate::types::{Lsn, ServerVersion};
+use crate::replication::{ReplicationConnection, StartedStream, WalEvent};
+use crate::types::{Lsn, SqlState};
 use crate::wal::WalSegment;
 
 /// Where a receiver would begin, and why there.
@@ -17,7 +22,7 @@ pub struct ResumePoint {
     pub first: WalSegment,
     /// Why the receiver would begin with this segment.
     pub reason: ResumeReason,
-    /// Whether the slot exists; `None` without a slot, or from a server before 15, which does not report that.
+    /// Whether the slot exists; `None` without a slot.
     pub slot_exists: Option<bool>,
     /// Where the server is.
     pub server_position: Lsn,
@@ -44,10 +49,11 @@ pub enum ResumeReason {
 
 impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     /// Does everything that comes before a stream - connects, compares the archive with the server, finds the
-    /// segment to begin with - and stops there. It writes and creates nothing, and holds the archive's lock only
-    /// until it returns.
+    /// segment to begin with - starts the stream, and ends it with its first WAL: only a stream shows whether the
+    /// server still has that WAL, and whether the slot can be used. It reports no position to the server, so that the
+    /// slot stays as it is. It writes and creates nothing, and holds the archive's lock only until it returns.
     ///
-    /// Only a stream shows whether the server still has the WAL from that segment on.
+    /// If the slot does not exist, the stream is tried without it.
     ///
     /// # Errors
     /// As [`run`](Self::run), but this function never tries again.
@@ -59,17 +65,44 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let patience = self.options.receive_timeout;
         let ask = async {
             let Plan { server, first, reason, .. } = self.prepare(&mut connection, None).await?;
-            let tells_slots = server.version >= ServerVersion::release(15);
-            let slot_exists = match self.options.slot.as_ref().filter(|_| tells_slots) {
-                Some(slot) => Some(connection.read_slot(slot).await?.is_some()),
-                None => None,
+            let server_position = server.system.xlog_pos;
+            let slot = self.options.slot.clone();
+            let slot_exists = match try_stream(connection, slot.as_deref(), first, server_position).await {
+                Err(ReceiveError::Connection(error))
+                    if slot.is_some() && error.sqlstate() == Some(SqlState::UNDEFINED_OBJECT) =>
+                {
+                    try_stream(self.connect().await?, None, first, server_position).await?;
+                    Some(false)
+                }
+                tried => tried.map(|()| slot.map(|_| true))?,
             };
-            Ok(ResumePoint { first, reason, slot_exists, server_position: server.system.xlog_pos })
+            Ok(ResumePoint { first, reason, slot_exists, server_position })
         };
-        let point = within(patience, "asking the server what it has", ask).await?;
-        connection.close().await?;
-        Ok(point)
+        within(patience, "asking the server what it has", ask).await
     }
+}
+
+/// Starts a stream, and ends it with the first WAL of what the server has from there on.
+async fn try_stream(
+    connection: ReplicationConnection,
+    slot: Option<&str>,
+    first: WalSegment,
+    server: Lsn,
+) -> Result<(), ReceiveError> {
+    let StartedStream::Streaming(mut stream) = start_at(connection, slot, first, server).await? else {
+        return Ok(());
+    };
+    while server > first.start() {
+        match stream.next().await {
+            // Not WAL yet.
+            Ok(Some(WalEvent::Keepalive(_))) => {}
+            Ok(_) => break,
+            Err(error) => return Err(explain(error, first.start(), first.timeline(), server, slot)),
+        }
+    }
+    // The answer does not matter: what was asked is known.
+    let _ = timeout(FINISH_TIMEOUT, stream.finish()).await;
+    Ok(())
 }
 
 /// The reason as the second half of a sentence.

@@ -20,7 +20,7 @@ use crate::types::{Lsn, TimelineId};
 use crate::wal::{WalChecker, WalSegment};
 
 /// How long the receiver waits for the server to end the stream.
-const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why the stream of a timeline ended.
 enum Ended {
@@ -123,11 +123,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             .await?
         };
         (self.on_event)(ReceiverEvent::Starting { start, timeline });
-        let request = StartPhysical { slot: self.options.slot.clone(), start, timeline };
-        let started = connection.start_physical(&request).await;
-        let started = started.map_err(|error| {
-            explain(error, start, timeline, plan.server.system.xlog_pos, self.options.slot.as_deref())
-        })?;
+        let slot = self.options.slot.as_deref();
+        let started = start_at(connection, slot, segment, plan.server.system.xlog_pos).await?;
         // A commit waits for each fsync of a synchronous receiver. An fsync of a file filled with zeros is quicker,
         // which is worth writing each segment twice.
         let fill = if self.options.synchronous { Fill::Zeros } else { Fill::Allocate };
@@ -320,6 +317,19 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::SegmentFinished(*segment));
         }
     }
+}
+
+/// Starts the stream at a segment.
+pub(super) async fn start_at(
+    connection: ReplicationConnection,
+    slot: Option<&str>,
+    segment: WalSegment,
+    server: Lsn,
+) -> Result<StartedStream, ReceiveError> {
+    let (start, timeline) = (segment.start(), segment.timeline());
+    let request = StartPhysical { slot: slot.map(Into::into), start, timeline };
+    let started = connection.start_physical(&request).await;
+    started.map_err(|error| explain(error, start, timeline, server, slot))
 }
 
 /// Waits until `time`. Without a time it returns at once: a timer set to now returns up to a millisecond later.

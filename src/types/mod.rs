@@ -5,6 +5,7 @@
 //! cannot overflow unnoticed.
 
 mod advice;
+mod byte_count;
 mod lsn;
 mod printable;
 mod server_version;
@@ -16,6 +17,7 @@ mod wal_segment_size;
 mod with_causes;
 
 pub use advice::Advice;
+pub use byte_count::ByteCount;
 pub use lsn::{Lsn, ParseLsnError};
 pub use printable::{Printable, PrintableLines, is_printable};
 pub use server_version::{ParseServerVersionError, ServerVersion};

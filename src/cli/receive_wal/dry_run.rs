@@ -64,6 +64,6 @@ fn slot_text(args: &ServerArgs, point: &ResumePoint) -> Result<Option<String>, F
         (Some(false), true) => Ok(Some(format!("slot {slot} would be created"))),
         (Some(false), false) => Err(Failure::other(format!("replication slot \"{slot}\" does not exist"))
             .with_advice(Advice::CreateSlot)),
-        (None, _) => Ok(Some(format!("servers before 15 do not report whether slot {slot} exists"))),
+        (None, _) => Ok(None),
     }
 }

@@ -1,4 +1,5 @@
 use core::fmt::Display;
+use core::time::Duration;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
@@ -22,6 +23,8 @@ pub(super) struct Reporter {
     pub(super) name: Option<Arc<str>>,
     /// What is known about the server; more after a connection.
     about: Arc<Mutex<About>>,
+    /// Why there is no stream, as last told to people; empty while there is one.
+    told: Arc<Mutex<String>>,
     documents: Arc<Documents>,
 }
 
@@ -65,7 +68,15 @@ impl Documents {
 
 impl Reporter {
     pub(super) fn new(json: bool, quiet: bool, verbose: bool) -> Self {
-        Self { json, quiet, verbose, name: None, about: Arc::default(), documents: Arc::default() }
+        Self {
+            json,
+            quiet,
+            verbose,
+            name: None,
+            about: Arc::default(),
+            told: Arc::default(),
+            documents: Arc::default(),
+        }
     }
 
     /// The documents, which the reporters of all servers share.
@@ -75,7 +86,7 @@ impl Reporter {
 
     /// A reporter for one server, which has a name if there may be several.
     pub(super) fn of_server(&self, name: Option<Arc<str>>, about: About) -> Self {
-        Self { name, about: Arc::new(Mutex::new(about)), ..self.clone() }
+        Self { name, about: Arc::new(Mutex::new(about)), told: Arc::default(), ..self.clone() }
     }
 
     /// What is known about the server.
@@ -208,10 +219,13 @@ impl Reporter {
                 "archive_damage",
                 &format!("segment {segment} of the archive is damaged: {damage}; it is received again"),
             ),
-            ReceiverEvent::Streaming { start, timeline } => self.line(
-                &format!("streaming from {start} on timeline {timeline}"),
-                &json!({ "event": "streaming", "start_lsn": text(start), "timeline": timeline.get() }),
-            ),
+            ReceiverEvent::Streaming { start, timeline } => {
+                self.told.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.line(
+                    &format!("streaming from {start} on timeline {timeline}"),
+                    &json!({ "event": "streaming", "start_lsn": text(start), "timeline": timeline.get() }),
+                );
+            }
             ReceiverEvent::SegmentFinished(segment) if self.verbose || self.json => {
                 self.line(
                     &format!("finished segment {segment}"),
@@ -233,11 +247,12 @@ impl Reporter {
             ),
             ReceiverEvent::BranchedBehind { timeline, flushed, switchpoint, server_timeline } => {
                 let bytes = flushed.saturating_sub(*switchpoint);
+                let volume = if self.json { format!("{bytes} bytes") } else { readable::bytes(bytes) };
                 self.warning(
                     "branched_behind",
                     &format!(
                         "timeline {server_timeline} left timeline {timeline} at {switchpoint}, but WAL was received \
-                         up to {flushed}: what was committed in these {bytes} bytes is not on the server any more; \
+                         up to {flushed}: what was committed in these {volume} is not on the server any more; \
                          they stay in the partial segment of timeline {timeline}"
                     ),
                 );
@@ -261,10 +276,20 @@ impl Reporter {
             ReceiverEvent::NotCompressed { error, retry_in } => {
                 self.problem("not_compressed", &with_causes(*error), retry_in.as_millis(), "trying again");
             }
-            ReceiverEvent::Disconnected { error, retry_in } => {
-                self.problem("disconnected", &Failure::from(*error).text(), retry_in.as_millis(), "connecting again");
-            }
             _ => {}
+        }
+    }
+
+    /// Reports a lost connection, or a failed attempt to make it again. People are told once of each reason, with what
+    /// to do; documents come with each attempt.
+    pub(super) fn disconnected(&self, failure: &Failure, retry_in: Duration) {
+        let reason = failure.full_text();
+        let is_news = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            core::mem::replace(&mut *told, reason.clone()) != reason
+        };
+        if self.json || is_news {
+            self.problem("disconnected", &reason, retry_in.as_millis(), "connecting again");
         }
     }
 

@@ -16,7 +16,7 @@ use super::args::ServerArgs;
 use super::registry::{Entry, Registry};
 use super::report::Reporter;
 use tapster::conninfo::Config;
-use tapster::receiver::{Receiver, ReceiverOptions};
+use tapster::receiver::{Receiver, ReceiverEvent, ReceiverOptions};
 use tapster::replication::{PhysicalSlot, max_wal_senders};
 use tapster::types::{Advice, SqlState};
 
@@ -62,8 +62,8 @@ impl Server {
                     self.registry.unreachable(&self.entry);
                     let retry_in = if failure.is_transient() { soon } else { FIRST_CONNECTION_RETRY };
                     soon = (soon * 2).min(FIRST_CONNECTION_RETRY);
-                    let reason = failure.text();
-                    self.report.problem("disconnected", &reason, retry_in.as_millis(), "connecting again");
+                    let failure = failure.given(&self.target.given());
+                    self.report.disconnected(&failure, retry_in);
                     tokio::select! {
                         () = tokio::time::sleep(retry_in) => {}
                         _ = reload.changed() => {}
@@ -102,7 +102,13 @@ impl Server {
             let config = target.replication_config()?;
             let (configs, newest) = watch::channel(config.clone());
             let report = self.report.clone();
-            let on_event: OnEvent<'_> = Box::new(move |event| report.event(&event));
+            let given = target.given();
+            let on_event: OnEvent<'_> = Box::new(move |event| match event {
+                ReceiverEvent::Disconnected { error, retry_in } => {
+                    report.disconnected(&Failure::from(error).given(&given), retry_in);
+                }
+                event => report.event(&event),
+            });
             let receiver = Receiver::new(config, self.options.clone(), on_event)
                 .with_progress(Arc::clone(&self.entry.progress))
                 .reconfigured_by(newest);
