@@ -66,6 +66,16 @@ fn a_logical_slot_ends_it_without_advice_to_drop_it() {
     cluster.restart();
     cluster.sql("SELECT pg_create_logical_replication_slot('tap', 'pgoutput')").unwrap();
     let archive = Archive::new();
+    // Also a check says so, with and without -S.
+    let check = |options: &[&str]| {
+        let output =
+            tapster(&[&["check", &cluster.conninfo("postgres"), "--for", "receive"], options].concat());
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let text = check(&["-S", SLOT]);
+    assert!(text.contains("tap is a logical slot") && !text.contains("slot create"), "{text}");
+    let text = check(&[]);
+    assert!(text.contains("logical slot tap keeps ") && text.contains(" for nobody"), "{text}");
     for has_wal in [false, true] {
         if has_wal {
             let end = cluster.position().to_string();
@@ -93,6 +103,9 @@ fn a_lost_slot_and_a_gap_are_refused_by_a_dry_run_too() {
     }
     cluster.sql("CHECKPOINT").unwrap();
     assert_eq!(cluster.sql("SELECT wal_status FROM pg_replication_slots").as_deref(), Ok("lost"));
+    let output = tapster(&["check", &cluster.conninfo("postgres"), "--for", "receive"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("slot tap is lost"), "{text}");
     refused_in_both(&cluster, &archive);
     let without_slot = dry_run(&cluster, &archive, &[]);
     assert_eq!(without_slot.0, Some(5), "{}", without_slot.1);

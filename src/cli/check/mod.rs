@@ -154,7 +154,8 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
     }
     checks.push(wal_level(status.wal_level.as_deref()));
     if args.purpose != Purpose::Backup {
-        receive::checks(&target.given, &status, &streaming, &readiness, version, checks);
+        let slots = postgres.slots().await?;
+        receive::checks(&target.given, &status, &streaming, &readiness, &slots, version, checks);
     }
     if args.purpose != Purpose::Receive {
         let missing = postgres.missing_privileges(backup_privileges(version)).await?;

@@ -7,17 +7,19 @@ use super::super::given::{Given, for_shell};
 use super::super::readable;
 use super::hints::{RESTART, password_method};
 use super::render::Check;
-use tapster::postgres::{PostgresStatus, Readiness, SlotAvailability, StreamingStatus};
+use tapster::postgres::{PostgresStatus, Readiness, SlotAvailability, SlotStatus, StreamingStatus};
 use tapster::types::{Advice, ServerVersion};
 
 /// How many WAL senders and slots PostgreSQL has unless told.
 const DEFAULT: u32 = 10;
+const LOGICAL: &str = "logical";
 
 pub(super) fn checks(
     given: &Given,
     status: &PostgresStatus,
     streaming: &StreamingStatus,
     readiness: &Readiness,
+    slots: &[SlotStatus],
     version: ServerVersion,
     checks: &mut Vec<Check>,
 ) {
@@ -43,8 +45,15 @@ pub(super) fn checks(
     let detail = json!({ "used": readiness.wal_senders, "max": most });
     checks.push(senders.with(detail).measured(Some(readiness.wal_senders.into())));
     checks.push(match &given.slot {
+        Some(name) if slots.iter().any(|slot| slot.slot_name == *name && slot.slot_type == LOGICAL) => {
+            Check::failed(
+                "slot",
+                format!("{name} is a logical slot"),
+                ["leave it to the program that uses it, and name another slot with -S"],
+            )
+        }
         Some(slot) => slot_check(slot, given, status, readiness, version),
-        None => slots_check(status, readiness),
+        None => slots_check(status, slots),
     });
     let milliseconds = readiness.wal_sender_timeout_ms.unwrap_or_default();
     let text = format!("{} s (receive-wal reports every 10 s)", milliseconds / 1000);
@@ -177,12 +186,43 @@ fn judge_slot(
     }
 }
 
-fn slots_check(status: &PostgresStatus, readiness: &Readiness) -> Check {
+/// All slots: whether there is room for another, and whether one keeps WAL for nobody or has lost it.
+fn slots_check(status: &PostgresStatus, slots: &[SlotStatus]) -> Check {
     let most = status.max_replication_slots.unwrap_or_default();
-    let text = format!("{} of {most} in use", readiness.slots);
-    if readiness.slots < most {
-        return Check::ok("slots", text);
+    let used = u32::try_from(slots.len()).unwrap_or(u32::MAX);
+    let mut texts = Vec::from([format!("{used} of {most} in use")]);
+    let mut hints = Vec::new();
+    if used >= most {
+        hints.push(format!(
+            "ALTER SYSTEM SET max_replication_slots = {};",
+            used.saturating_add(5).max(DEFAULT)
+        ));
+        hints.push(RESTART.into());
     }
-    let more = format!("ALTER SYSTEM SET max_replication_slots = {};", (readiness.slots + 5).max(DEFAULT));
-    Check::warning("slots", text, [more.as_str(), RESTART])
+    let troubles: Vec<_> = slots.iter().filter_map(trouble).collect();
+    if !troubles.is_empty() {
+        hints.push("start what uses such a slot; drop it only if nobody does; check -S NAME says more of a physical one".into());
+    }
+    texts.extend(troubles);
+    let detail = json!({ "used": used, "max": most });
+    let check = match hints.is_empty() {
+        true => Check::ok("slots", texts.join("; ")),
+        false => Check::warning("slots", texts.join("; "), hints),
+    };
+    check.with(detail)
+}
+
+/// What is wrong with a slot. Every invalidated one counts as lost.
+fn trouble(slot: &SlotStatus) -> Option<String> {
+    let kept = slot.retained_bytes.and_then(|bytes| u64::try_from(bytes).ok()).map(readable::bytes);
+    let kept = kept.unwrap_or_else(|| "WAL".into());
+    let kind = if slot.slot_type == LOGICAL { "logical slot" } else { "slot" };
+    let what = match (slot.wal_status.as_deref(), slot.active, slot.restart_lsn) {
+        (Some("lost"), ..) => "is lost".into(),
+        (Some("unreserved"), ..) => format!("is unreserved: the next checkpoint may remove its WAL ({kept})"),
+        (_, false, Some(_)) => format!("keeps {kept} for nobody"),
+        (Some("extended"), ..) => format!("is extended: it keeps {kept}, more than max_wal_size"),
+        _ => return None,
+    };
+    Some(format!("{kind} {} {what}", slot.slot_name))
 }
