@@ -237,7 +237,9 @@ impl Facts {
         let mut framing = BackendFraming { limits: self.config.limits, ready: false };
         let mut max_total_bytes = MAX_TOTAL_BYTES;
         if matches!(state, State::ExpectReadyForQuery) {
-            framing.limits.startup_error = framing.limits.startup_error.max(MAX_NOTICE_AFTER_LOGIN);
+            if input.first() == Some(&b'N') {
+                framing.limits.startup_error = framing.limits.startup_error.max(MAX_NOTICE_AFTER_LOGIN);
+            }
             max_total_bytes = MAX_TOTAL_BYTES_AFTER_LOGIN;
         }
         let is_first =
