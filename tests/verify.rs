@@ -360,7 +360,8 @@ fn a_parent_timeline_reaches_its_switchpoint() {
 
 #[test]
 fn a_busy_receiver_and_programs_that_move_segments_away_are_no_mistakes() {
-    let cluster = Cluster::builder(&servers::packaged()).start();
+    // The server outruns a receiver on a busy machine.
+    let cluster = Cluster::builder(&servers::packaged()).setting("wal_keep_size", "4GB").start();
     for options in [&["-Z", "gzip:1"][..], &[]] {
         let (archive, away) = (Archive::new(), Archive::new());
         let mut receiver = archive.receive(&cluster.conninfo("repl"), options);
