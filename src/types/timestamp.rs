@@ -80,6 +80,9 @@ impl FromStr for PgTimestamp {
     }
 }
 
+/// The years of moments that have a text. PostgreSQL's own range ends with the last one.
+const YEARS: core::ops::RangeInclusive<i64> = 0..=294_276;
+
 fn parse(text: &str) -> Option<i64> {
     let (date, time) = text.split_once(['T', ' '])?;
     let (date, day) = date.rsplit_once('-')?;
@@ -92,8 +95,7 @@ fn parse(text: &str) -> Option<i64> {
         let is_number = digits.len() == width && digits.bytes().all(|b| b.is_ascii_digit());
         digits.parse::<i64>().ok().filter(|&n| is_number && n <= max)
     };
-    // PostgreSQL's own range ends in the year 294276.
-    let year = number(year, year.len().clamp(4, 6), 294_276)?;
+    let year = number(year, year.len().clamp(4, 6), *YEARS.end())?;
     let (month, day) = (number(month, 2, 12)?, number(day, 2, 31)?);
     let days = days_since_2000(year, month, day);
     if civil(days) != (year, month, day) {
@@ -117,7 +119,10 @@ fn parse(text: &str) -> Option<i64> {
         }
         _ => return None,
     };
-    days.checked_mul(DAY_US)?.checked_add((seconds - offset) * 1_000_000 + micros)
+    let parsed = days.checked_mul(DAY_US)?.checked_add((seconds - offset) * 1_000_000 + micros)?;
+    // The offset may lead out of the years that have a text.
+    let (year, ..) = civil(parsed.div_euclid(DAY_US));
+    YEARS.contains(&year).then_some(parsed)
 }
 
 /// Days in 400 years, after which the calendar repeats.
@@ -231,6 +236,9 @@ mod tests {
             "2026-11-22 08:50:11+00 BC",
             "22/11/2026 08:50:11.123456 UTC",
             "Sun Nov 22 08:50:11.123456 2026 UTC",
+            // The offset leads out of the years that have a text.
+            "294276-12-31T23:59:59-15",
+            "0000-01-01T00:00:00+15",
             "2026-02-30T08:50:11.123456Z",
             "2026-13-01T08:50:11.123456Z",
             "2026-00-01T08:50:11.123456Z",
