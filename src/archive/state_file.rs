@@ -1,6 +1,6 @@
 use core::fmt;
 use core::str::FromStr;
-use std::io::Read;
+use std::io::{self, Read};
 use std::prelude::v1::*;
 
 use super::{Archive, ArchiveError};
@@ -64,7 +64,7 @@ impl ArchiveState {
         self.gaps.iter().any(|gap| gap.from <= segment.start() && segment.end() <= gap.to)
     }
 
-    /// The cluster and one position are 200 bytes, and a gap is 60.
+    /// The longest file that is read or written, in bytes. The cluster and one position are 200 bytes, and a gap is 60.
     const MAX_LEN: u64 = 1 << 20;
 }
 
@@ -72,7 +72,7 @@ impl Archive {
     /// What the archive says of itself; `None` if it has no state file, as one that `pg_receivewal` made.
     ///
     /// # Errors
-    /// If the file cannot be read or understood.
+    /// If the file cannot be read or understood, or is longer than 1 MiB.
     pub fn read_state(&self) -> Result<Option<ArchiveState>, ArchiveError> {
         ArchiveState::read(self.directory())
     }
@@ -80,9 +80,15 @@ impl Archive {
     /// Replaces the state file; the new one is durable when this returns.
     ///
     /// # Errors
-    /// If it cannot be written. The old one stays.
+    /// If it cannot be written, or has so many gaps that it could not be read again. The old one stays.
     pub fn write_state(&self, state: &ArchiveState) -> Result<(), ArchiveError> {
         let text = state.to_string();
+        if text.len() as u64 > ArchiveState::MAX_LEN {
+            let path = self.directory().path_of(ArchiveState::FILE_NAME);
+            let too_long =
+                io::Error::new(io::ErrorKind::FileTooLarge, "it would have too many gaps to be read");
+            return Err(io_error("write", path, too_long));
+        }
         Ok(self.directory().replace(ArchiveState::FILE_NAME, text.as_bytes(), self.file_mode())?)
     }
 }
@@ -111,9 +117,13 @@ impl ArchiveState {
         }
         let path = || directory.path_of(Self::FILE_NAME);
         let mut bytes = Vec::new();
-        let read = directory.open_file(Self::FILE_NAME)?.take(Self::MAX_LEN).read_to_end(&mut bytes);
+        // One byte more shows that the file is too long.
+        let read = directory.open_file(Self::FILE_NAME)?.take(Self::MAX_LEN + 1).read_to_end(&mut bytes);
         read.map_err(|source| io_error("read", path(), source))?;
-        let state = Self::parse(&String::from_utf8_lossy(&bytes));
+        let text = String::from_utf8_lossy(&bytes);
+        // A part of it must not be taken for all of it: what is cut off may be an accepted gap.
+        let state =
+            if bytes.len() as u64 > Self::MAX_LEN { Err(text.lines().count()) } else { Self::parse(&text) };
         state.map(Some).map_err(|line| ArchiveError::State { path: path(), line })
     }
 
@@ -224,6 +234,30 @@ mod tests {
                 Err(ArchiveError::State { line, .. }) if line == at => {}
                 other => panic!("{damaged:?}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_too_long_is_an_error_and_is_never_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::open(dir.path(), WalSegmentSize::DEFAULT).unwrap();
+        let mut state = state();
+        state.gaps = (0..17_000).map(|at| gap(at, at + 1)).collect();
+        archive.write_state(&state).unwrap();
+        assert_eq!(archive.read_state().unwrap().as_ref(), Some(&state));
+
+        // Cut off at the limit, it would be a state with fewer gaps.
+        let mut long = state.clone();
+        long.gaps.extend(state.gaps.iter().take(8_000));
+        let error = archive.write_state(&long).unwrap_err();
+        assert!(error.to_string().contains(ArchiveState::FILE_NAME), "{error}");
+        assert_eq!(archive.read_state().unwrap().as_ref(), Some(&state));
+        let text = long.to_string();
+        let line = 1 + text[..=ArchiveState::MAX_LEN as usize].matches('\n').count();
+        fs::write(dir.path().join(ArchiveState::FILE_NAME), text).unwrap();
+        match archive.read_state() {
+            Err(ArchiveError::State { line: told, .. }) => assert_eq!(told, line),
+            other => panic!("{other:?}"),
         }
     }
 
