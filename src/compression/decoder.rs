@@ -47,7 +47,14 @@ impl<R: Read> State<R> {
         let (mut source, method, is_first) = match self {
             Self::Begin(source, method) => (source, method, true),
             Self::Gzip(decoder) => (decoder.into_inner(), Compression::Gzip, false),
-            Self::Lz4(decoder) => (decoder.into_inner(), Compression::Lz4, false),
+            Self::Lz4(decoder) => {
+                let source = decoder.into_inner();
+                // For the decoder the end of the file ends the frame between two blocks. Only legacy frames end so.
+                if source.has_ended && !source.may_end {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                (source, Compression::Lz4, false)
+            }
             Self::Zstd(decoder) => (decoder.finish(), Compression::Zstd, false),
             same @ (Self::Plain(_) | Self::End(_)) => return Ok(same),
         };
@@ -58,6 +65,9 @@ impl<R: Read> State<R> {
         if !is_first && !begins(source.peek()?, method) {
             return Ok(Self::End(method));
         }
+        // An empty file has no frame; that is told by its size.
+        let begin = source.peek()?;
+        source.may_end = begin.is_empty() || begin == LZ4_LEGACY;
         Ok(match method {
             Compression::None => Self::End(method),
             Compression::Gzip => Self::Gzip(Box::new(GzDecoder::new(source))),
@@ -118,14 +128,28 @@ struct Source<R> {
     ahead: [u8; MAGIC_LEN],
     at: usize,
     len: usize,
+    /// Whether a decoder wanted more bytes than there are.
+    has_ended: bool,
+    /// Whether what is read may end without a mark of its end.
+    may_end: bool,
 }
 
 /// Bytes that tell LZ4 and Zstandard frames and skippable ones apart; gzip needs three.
 const MAGIC_LEN: usize = 4;
 
+/// Begins a frame of the format before the present one, which `lz4 -l` still writes.
+const LZ4_LEGACY: [u8; MAGIC_LEN] = [0x02, 0x21, 0x4c, 0x18];
+
 impl<R: Read> Source<R> {
     fn new(from: R) -> Self {
-        Self { from: BufReader::new(from), ahead: [0; MAGIC_LEN], at: 0, len: 0 }
+        Self {
+            from: BufReader::new(from),
+            ahead: [0; MAGIC_LEN],
+            at: 0,
+            len: 0,
+            has_ended: false,
+            may_end: false,
+        }
     }
 
     /// The next bytes: fewer than [`MAGIC_LEN`] only at the end.
@@ -163,7 +187,9 @@ impl<R: Read> Source<R> {
 impl<R: Read> Read for Source<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.at == self.len {
-            return self.from.read(buffer);
+            let read = self.from.read(buffer)?;
+            self.has_ended |= read == 0 && !buffer.is_empty();
+            return Ok(read);
         }
         let read = (&self.ahead[self.at..self.len]).read(buffer)?;
         self.at += read;
@@ -256,6 +282,25 @@ mod tests {
             assert_eq!(read(&whole, method).unwrap(), b"contentcontent", "{method}");
             assert!(read(&whole[..whole.len() - 9], method).is_err(), "{method}");
         }
+    }
+
+    #[test]
+    fn every_truncation_is_an_error() {
+        // Two blocks of LZ4; the end of a block is where its decoder takes the end of the file for that of the frame.
+        let content: Vec<u8> = (0..20_000_u32).flat_map(|i| (i / 9).to_le_bytes()).collect();
+        for method in Compression::COMPRESSING {
+            let whole = stored(&content, method);
+            for len in 1..whole.len() {
+                assert!(read(&whole[..len], method).is_err(), "{method}: {len} of {}", whole.len());
+            }
+        }
+    }
+
+    #[test]
+    fn legacy_lz4_frames_end_with_the_file() {
+        // `printf aaaaaaaaaaaaaaaaaaaaaaaa | lz4 -l`
+        let frame = b"\x02\x21\x4c\x18\x0a\x00\x00\x00\x1e\x61\x01\x00\x50\x61\x61\x61\x61\x61";
+        assert_eq!(read(frame, Compression::Lz4).unwrap(), b"a".repeat(24));
     }
 
     #[test]
