@@ -15,6 +15,8 @@ use properties::handshake::handshake;
 use properties::history::timeline_history;
 use properties::names::wal_names;
 use properties::scram::scram;
+use properties::segment_reader::segment_reader;
+use properties::state_file::state_file;
 
 /// Changed copies of each seed.
 const CHANGES: usize = 40;
@@ -75,6 +77,18 @@ fn timeline_histories() {
 #[test]
 fn names_of_wal_files() {
     check("wal_names", wal_names);
+}
+
+#[test]
+fn state_files_of_archives() {
+    // Each input is a directory and a few files.
+    check_with("state_file", 500, state_file);
+}
+
+#[test]
+fn compressed_segments() {
+    // Each input is a directory and several files.
+    check_with("segment_reader", 500, segment_reader);
 }
 
 fn check(target: &str, property: fn(&[u8])) {
