@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use support::client::{block_on, config};
 use tapster::auth::{Mechanism, Nonce, ScramServer, ScramVerifier};
-use tapster::client::Connection;
+use tapster::client::{Connection, SessionLimits};
 use tapster::codec::{
     Authentication, AuthenticationResponse, BackendKeyData, BackendMessage, ErrorFields, Field, FieldsBuf,
     NamesBuf, ParameterStatus, TransactionStatus,
@@ -260,7 +260,7 @@ fn an_absurd_length_is_refused_at_every_point_before_its_bytes_arrive() {
     let is_refused = |failure: &ConnectFailure| matches!(failure, ConnectFailure::Handshake(HandshakeError::Decode(error)) if error.field == "length");
     for point in LOGIN {
         // After the login a trigger may say more.
-        let notice = if matches!(point, Point::Ok) { (1 << 20) + 1 } else { 30_001 };
+        let notice = if matches!(point, Point::Ok | Point::Settings) { (1 << 20) + 1 } else { 30_001 };
         for (tag, length) in
             [(b'R', 2_001), (b'v', 2_001), (b'S', 30_001), (b'K', 30_001), (b'N', notice), (b'Z', 30_001)]
         {
@@ -385,5 +385,43 @@ fn an_absurd_length_ends_the_session() {
             assert!(resident_bytes().saturating_sub(before) < 256 << 20);
             assert!(!connection.is_open());
         });
+    }
+}
+
+/// Runs a query in a session for control against a server that answers with `head`, and then with `bytes` for ever.
+fn control(head: &[u8], bytes: &[u8]) -> Error {
+    let serve = async |stream: &mut TcpStream| {
+        honest(stream, Point::Ready).await?;
+        read_response(stream).await?;
+        stream.write_all(head).await?;
+        flood(stream, bytes).await
+    };
+    beside("", serve, async |connection| {
+        let mut connection = connection.unwrap();
+        connection.set_limits(SessionLimits::CONTROL);
+        connection.set_read_timeout(Some(Duration::from_secs(1)));
+        let (before, start) = (resident_bytes(), Instant::now());
+        let error = connection.simple_query("SELECT").await.unwrap_err();
+        assert!(resident_bytes().saturating_sub(before) < 64 << 20, "{error}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{error}");
+        assert!(!connection.is_open());
+        error
+    })
+}
+
+#[test]
+fn a_session_for_control_takes_a_bounded_answer_in_bounded_time() {
+    // A row of one column with 1,000 bytes.
+    let value = [&[0, 1, 0, 0, 3, 0xe8][..], &[b'x'; 1000]].concat();
+    let row = [&b"D"[..], &u32::try_from(value.len() + 4).unwrap().to_be_bytes(), &value].concat();
+    let columns = b"T\0\0\0\x1a\0\x01a\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    let error = control(&columns[..], &row);
+    assert!(matches!(error, Error::Unexpected { expected: "a short answer", .. }), "{error:?}");
+    // A notice is no silence, and a message too long is refused by its length.
+    let error = control(b"", &notice("wait"));
+    assert!(error.is_timeout() && error.to_string().contains("1s"), "{error}");
+    for tag in *b"ENTDV" {
+        let error = control(&[tag, 0, 0x10, 0, 1], b"x");
+        assert!(matches!(error, Error::Decode(error) if error.field == "length"), "{error:?}");
     }
 }

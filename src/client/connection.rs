@@ -3,13 +3,16 @@ use core::time::Duration;
 use std::boxed::Box;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::error::Error;
+use super::limits::SessionLimits;
 use super::notification::Notifications;
 use super::route::Route;
 use super::server_name::ServerName;
 use super::statement::DroppedStatements;
 use super::transaction::Undo;
-use super::turn::Turn;
+use super::turn::{Answer, Turn};
 use super::wire::Wire;
 use crate::codec::{ServerError, TransactionStatus};
 use crate::net::{ReadBuffer, Stream};
@@ -36,6 +39,9 @@ pub struct Connection {
     /// What the next command has to roll back first.
     pub(super) undo: Option<Undo>,
     pub(super) read_timeout: Option<Duration>,
+    pub(super) limits: SessionLimits,
+    /// When the last command was sent, if the limits bound the time of its answer.
+    pub(super) answer_began: Option<Instant>,
 }
 
 impl Connection {
@@ -51,6 +57,8 @@ impl Connection {
             dropped_statements: DroppedStatements::default(),
             undo: None,
             read_timeout: None,
+            limits: SessionLimits::DATA,
+            answer_began: None,
         };
         for notice in core::mem::take(&mut connection.session.notices) {
             (connection.on_notice)(&notice);
@@ -127,10 +135,30 @@ impl Connection {
         self.read_timeout = limit;
     }
 
-    /// Limits a row, and a message of COPY data, to this many bytes from now on, instead of nearly 1 GiB.
-    #[cfg(feature = "replication")]
-    pub(crate) fn limit_data(&mut self, bytes: u32) {
-        self.wire.limit_data(bytes);
+    /// Sets what the server may make this session take from now on. The default is [`SessionLimits::DATA`]; the
+    /// connections of the classes in `postgres` have [`SessionLimits::CONTROL`]. A server that goes beyond a limit has
+    /// broken the protocol, and the connection is closed.
+    pub fn set_limits(&mut self, limits: SessionLimits) {
+        self.limits = limits;
+        self.wire.set_limits(limits.messages);
+    }
+
+    /// What the server may make this session take.
+    #[must_use]
+    pub const fn limits(&self) -> SessionLimits {
+        self.limits
+    }
+
+    /// Records that a command was sent, and the answer that is due.
+    pub(super) fn expect(&mut self, answer: Answer) {
+        self.turn.expect(answer);
+        self.answer_began = self.limits.whole_answers_in_time.then(Instant::now);
+    }
+
+    /// How long the next bytes of an answer may take.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let limit = self.read_timeout?;
+        Some(self.answer_began.map_or(limit, |began| limit.saturating_sub(began.elapsed())))
     }
 }
 

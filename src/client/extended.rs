@@ -3,7 +3,7 @@ use std::vec::Vec;
 
 use super::connection::Connection;
 use super::error::Error;
-use super::query::Query;
+use super::query::{ITEM_BYTES, Query};
 use super::row::ResultSet;
 use super::turn::Answer;
 use crate::codec::{BackendMessage, Bind, EncodeError, Execute, FrontendMessage, Oids, Parse, Target};
@@ -26,7 +26,7 @@ impl Connection {
     pub async fn query_params(&mut self, sql: &str, params: &[Option<&str>]) -> Result<ResultSet, Error> {
         self.ready().await?;
         self.push(|out| encode_statement(sql, params, out))?;
-        self.turn.expect(Answer::extended(1));
+        self.expect(Answer::extended(1));
         self.read_result().await?
     }
 
@@ -45,7 +45,7 @@ impl Connection {
     ) -> Result<Query<'_>, Error> {
         self.ready().await?;
         self.push(|out| encode_statement(sql, params, out))?;
-        self.turn.expect(Answer::extended(1));
+        self.expect(Answer::extended(1));
         self.flush("sending a command").await?;
         Ok(Query::new(self))
     }
@@ -82,11 +82,16 @@ impl Connection {
     pub(super) async fn read_answer(&mut self) -> Result<(ResultSet, Option<Result<(), Error>>), Error> {
         let mut set = ResultSet::default();
         let mut outcome = None;
+        let mut taken = 0_usize;
         loop {
             let tag = self.advance_raw(DURING).await?;
             match self.current()? {
                 BackendMessage::RowDescription(columns) => set = ResultSet::new(&columns),
-                BackendMessage::DataRow(row) => set.push(&row),
+                BackendMessage::DataRow(row) => {
+                    set.push(&row);
+                    taken += ITEM_BYTES + row.values.as_bytes().len();
+                    self.check_answer(taken, self.limits.answer_bytes)?;
+                }
                 BackendMessage::CommandComplete { tag } => {
                     set.complete(tag);
                     outcome = Some(Ok(()));
@@ -165,7 +170,7 @@ impl Pipeline<'_> {
             out.extend_from_slice(&messages);
             Ok(())
         })?;
-        connection.turn.expect(Answer::extended(statements));
+        connection.expect(Answer::extended(statements));
         let mut results = Vec::new();
         for _ in 0..statements {
             results.push(connection.read_result().await?);

@@ -86,7 +86,7 @@ impl Connection {
             encode(out)
         });
         match pushed {
-            Ok(()) => self.turn.expect(Answer::extended(1)),
+            Ok(()) => self.expect(Answer::extended(1)),
             Err(_) => self.dropped_statements.add(dropped),
         }
         pushed

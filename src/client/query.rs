@@ -8,7 +8,7 @@ use super::row::{ResultSet, Row};
 use crate::codec::{BackendMessage, BackendTag, Columns, ColumnsBuf};
 
 /// The memory that a row or a result takes beside its values, at most.
-const ITEM_BYTES: usize = 128;
+pub(super) const ITEM_BYTES: usize = 128;
 
 const DURING: &str = "reading the answer to a query";
 
@@ -21,11 +21,10 @@ impl Connection {
     /// # Cancel safety
     /// If the future is dropped the statements go on in the server; the next call waits for their end.
     pub async fn simple_query(&mut self, sql: &str) -> Result<Vec<ResultSet>, Error> {
-        self.simple_query_within(sql, usize::MAX).await
+        self.simple_query_within(sql, self.limits.answer_bytes).await
     }
 
-    /// Runs SQL like [`simple_query`](Self::simple_query), where a short answer is due: closes the connection
-    /// if the answer takes more than about `limit` bytes of memory.
+    /// Runs SQL like [`simple_query`](Self::simple_query), where an answer of at most so many bytes is due.
     pub(crate) async fn simple_query_within(
         &mut self,
         sql: &str,
@@ -57,11 +56,17 @@ impl Connection {
                 }
                 _ => self.skip_or_refuse(tag)?,
             }
-            if taken > limit {
-                return Err(self.unexpected("a short answer", format!("more than {limit} bytes")));
-            }
+            self.check_answer(taken, limit)?;
         }
         Ok(sets)
+    }
+
+    /// Checks the memory that the rows of an answer take.
+    pub(super) fn check_answer(&mut self, taken: usize, limit: usize) -> Result<(), Error> {
+        match taken > limit {
+            true => Err(self.unexpected("a short answer", format!("more than {limit} bytes"))),
+            false => Ok(()),
+        }
     }
 
     /// Handles the messages of an answer that carry no result. They include those of a COPY in the SQL: the

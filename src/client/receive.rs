@@ -35,7 +35,7 @@ impl Connection {
     /// Reads the next message like [`advance`](Self::advance), but gives `ErrorResponse` and `ReadyForQuery`
     /// like every other message.
     pub(crate) async fn advance_raw(&mut self, during: &'static str) -> Result<BackendTag, Error> {
-        self.advance_to(WHOLE, self.read_timeout, during).await
+        self.advance_to(WHOLE, self.time_left(), during).await
     }
 
     /// Reads the next message like [`advance_raw`](Self::advance_raw), but lets the server be silent for
@@ -70,6 +70,9 @@ impl Connection {
             && self.turn.end_answer()
         {
             self.session.transaction_status = status;
+        }
+        if !self.turn.is_busy() {
+            self.answer_began = None;
         }
         Ok(())
     }
@@ -134,6 +137,10 @@ impl Connection {
     ) -> Result<usize, Error> {
         self.turn.check_open()?;
         loop {
+            // A server that keeps the buffer full never lets the timer below run.
+            if self.answer_began.is_some() && self.time_left() == Some(Duration::ZERO) {
+                return Err(self.late(during, self.read_timeout.unwrap_or_default()));
+            }
             let missing = match self.wire.next_frame(enough) {
                 Ok(Need::Frame(len)) => return Ok(len),
                 Ok(Need::More(missing)) => missing,
@@ -144,7 +151,11 @@ impl Connection {
             match within(limit, exchange).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return Err(self.lost(during, error)),
-                Err(after) => return Err(self.late(during, after)),
+                // What was left of the time for the whole answer is of no interest.
+                Err(after) => {
+                    let whole = self.read_timeout.filter(|_| self.answer_began.is_some());
+                    return Err(self.late(during, whole.unwrap_or(after)));
+                }
             }
         }
     }

@@ -29,7 +29,7 @@ impl Connection {
     /// Pushes a simple query. The next read sends it.
     pub(super) fn push_query(&mut self, query: &str) -> Result<(), Error> {
         self.push(|out| FrontendMessage::Query { query: query.as_bytes() }.encode(out))?;
-        self.turn.expect(Answer::SIMPLE);
+        self.expect(Answer::SIMPLE);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use super::server_name::ServerName;
 #[cfg(feature = "replication")]
 use crate::codec::CopyData;
 use crate::codec::{
-    BackendFraming, BackendMessage, BackendTag, DecodeError, EncodeError, FrontendMessage, Need,
+    BackendFraming, BackendMessage, BackendTag, DecodeError, EncodeError, FrontendMessage, Limits, Need,
 };
 use crate::net::{ReadBuffer, Stream};
 
@@ -116,11 +116,9 @@ impl Wire {
 
 /// Reading.
 impl Wire {
-    /// Limits a row, and a message of COPY data, to this many bytes from now on.
-    #[cfg(feature = "replication")]
-    pub(super) fn limit_data(&mut self, bytes: u32) {
-        let limits = &mut self.framing.limits;
-        (limits.copy_data, limits.data_row) = (bytes, bytes);
+    /// Limits the messages from now on.
+    pub(super) const fn set_limits(&mut self, limits: Limits) {
+        self.framing.limits = limits;
     }
 
     /// Looks for the next frame, after the message that was lent last. Gives its length once the buffer holds

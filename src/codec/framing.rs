@@ -354,10 +354,10 @@ mod tests {
             (ready, b't', 30_000),
             (ready, b'd', largest),
             (ready, b'D', largest),
-            (ready, b'T', largest),
-            (ready, b'E', largest),
-            (ready, b'N', largest),
-            (ready, b'A', largest),
+            (ready, b'T', 1 << 20),
+            (ready, b'E', 16 << 20),
+            (ready, b'N', 16 << 20),
+            (ready, b'A', 64 << 10),
             (ready, b'V', largest),
         ] {
             assert_eq!(framing.need(&header(&[tag], limit)), Ok(More(usize::try_from(limit).unwrap() - 12)));

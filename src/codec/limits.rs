@@ -43,6 +43,12 @@ pub struct Limits {
     pub statement: u32,
 }
 
+/// No server has reason to exceed these after the login. An error may repeat a statement as its context; a row has at
+/// most 1,664 columns, whose names have at most 63 bytes; the text of a notification is shorter than a page.
+const LONGEST_ERROR: u32 = 16 << 20;
+const LONGEST_ROW_DESCRIPTION: u32 = 1 << 20;
+const LONGEST_NOTIFICATION: u32 = 64 << 10;
+
 /// The largest message of a PostgreSQL server: 1 GiB less two bytes.
 const LARGEST: u32 = 0x3fff_fffe;
 
@@ -57,9 +63,9 @@ impl Limits {
         command: 10_000,
         copy_data: LARGEST,
         data_row: LARGEST,
-        row_description: LARGEST,
-        error: LARGEST,
-        notification: LARGEST,
+        row_description: LONGEST_ROW_DESCRIPTION,
+        error: LONGEST_ERROR,
+        notification: LONGEST_NOTIFICATION,
         function_result: LARGEST,
         statement: LARGEST,
     };

@@ -14,7 +14,7 @@ use super::error::PostgresError;
 use super::registry::{self, Live};
 use super::session_settings;
 use crate::client::Error;
-use crate::client::{Connection, ResultSet};
+use crate::client::{Connection, ResultSet, SessionLimits};
 use crate::codec::TransactionStatus;
 use crate::conninfo::{Config, ConnInfo};
 use crate::replication::ReplicationConnection;
@@ -33,6 +33,7 @@ pub trait Reconnectable: Sized + Send + 'static {
 impl Reconnectable for Connection {
     async fn open(config: &Config) -> Result<Self, Error> {
         let mut connection = Self::connect(config).await?;
+        connection.set_limits(SessionLimits::CONTROL);
         connection.set_read_timeout(config.connect_timeout);
         session_settings::apply(&mut connection, config).await?;
         Ok(connection)

@@ -2,7 +2,8 @@ use std::format;
 use std::string::String;
 
 use crate::client::Error;
-use crate::client::{Connection, Connector, ResultSet, Row};
+use crate::client::{Connection, Connector, ResultSet, Row, SessionLimits};
+use crate::codec::Limits;
 use crate::conninfo::{Config, ConnInfo, Environment, Replication};
 
 /// A connection that takes replication commands.
@@ -50,10 +51,16 @@ impl ReplicationConnection {
     }
 
     fn new(mut connection: Connection, config: &Config) -> Self {
-        // A session with a database also runs SQL and decodes changes, whose rows may be long.
-        if config.replication == Replication::Physical {
-            connection.limit_data(MAX_ANSWER_BYTES as u32);
-        }
+        let control = SessionLimits::CONTROL;
+        let Limits { copy_data, data_row, .. } = match config.replication {
+            Replication::Physical => {
+                Limits { copy_data: MAX_ANSWER_BYTES, data_row: MAX_ANSWER_BYTES, ..control.messages }
+            }
+            // A session with a database also runs SQL and decodes changes, whose rows may be long.
+            _ => Limits::DEFAULT,
+        };
+        let messages = Limits { copy_data, data_row, ..control.messages };
+        connection.set_limits(SessionLimits { messages, ..SessionLimits::DATA });
         Self { connection }
     }
 
@@ -83,7 +90,7 @@ impl ReplicationConnection {
 
     /// Runs a command that gives rows.
     pub(super) async fn rows(&mut self, command: &str) -> Result<ResultSet, Error> {
-        let sets = self.connection.simple_query_within(command, MAX_ANSWER_BYTES).await?;
+        let sets = self.connection.simple_query_within(command, MAX_ANSWER_BYTES as usize).await?;
         // Servers before 13 add a second, empty result to DROP_REPLICATION_SLOT and other commands.
         Ok(sets.into_iter().max_by_key(ResultSet::len).unwrap_or_default())
     }
@@ -128,7 +135,7 @@ pub(super) fn quoted(name: &str) -> Result<String, Error> {
 
 /// The longest answer is a timeline history, with about 50 bytes for each timeline. WAL comes in runs of 128
 /// KiB.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+const MAX_ANSWER_BYTES: u32 = 16 << 20;
 
 /// `NAMEDATALEN` less one.
 const MAX_NAME_BYTES: usize = 63;

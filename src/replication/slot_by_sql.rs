@@ -1,7 +1,7 @@
 use std::format;
 use std::string::{String, ToString as _};
 
-use crate::client::{Connection, Error, quote_literal};
+use crate::client::{Connection, Error, SessionLimits, quote_literal};
 use crate::conninfo::{Config, Replication};
 use crate::types::{Lsn, ServerVersion};
 
@@ -46,6 +46,7 @@ impl SlotBySql {
         config.replication = Replication::None;
         config.dbname = DATABASE.into();
         let mut connection = Connection::connect(&config).await?;
+        connection.set_limits(SessionLimits::CONTROL);
         let sets = connection.simple_query(&query(slot, version)).await?;
         connection.close().await?;
         let Some(row) = sets.first().and_then(|set| set.row(0)) else { return Ok(None) };
@@ -69,6 +70,7 @@ pub async fn max_wal_senders(config: &Config) -> Result<u32, Error> {
     config.replication = Replication::None;
     config.dbname = DATABASE.into();
     let mut connection = Connection::connect(&config).await?;
+    connection.set_limits(SessionLimits::CONTROL);
     let sets = connection.simple_query("SHOW max_wal_senders").await?;
     connection.close().await?;
     let row = sets.first().and_then(|set| set.row(0));
