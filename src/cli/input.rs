@@ -8,7 +8,8 @@ use rustix::fs::{Access, access};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::failure::Failure;
+use super::failure::{Failure, with_causes};
+use tapster::storage::Directory;
 
 /// Checks, before connecting, that files can be written to the directory.
 pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
@@ -28,6 +29,18 @@ pub(super) fn check_directory(directory: &Path) -> Result<(), Failure> {
     }
     access(directory, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK)
         .map_err(|error| Failure::storage(format!("could not write to directory \"{shown}\": {error}")))
+}
+
+/// Checks, before there is anything to lose, that a file can be written under this name: what is there and is no
+/// regular file is never replaced.
+pub(super) fn check_output(path: &Path) -> Result<(), Failure> {
+    let checked = match Directory::of_file(path) {
+        Ok((directory, name)) => directory.check_replaceable(name),
+        // The directory may come later; who writes the file says what is wrong with it.
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    };
+    checked.map_err(|error| Failure::storage(with_causes(&error)))
 }
 
 /// A number of bytes: `1048576`, `512kB`, `10 GB`. As in PostgreSQL's settings, a kB has 1024

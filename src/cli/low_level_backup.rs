@@ -79,6 +79,9 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     input::check_directory(&args.directory)?;
+    for name in [LABEL, TABLESPACE_MAP] {
+        input::check_output(&args.directory.join(name))?;
+    }
     let mut signals = EndSignals::listen()?;
     let mut target = args.server.target()?;
     let given = target.given();

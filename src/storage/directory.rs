@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::prelude::v1::*;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{FileStatus, NewFile, StorageError};
@@ -135,6 +135,22 @@ impl Directory {
         self.check_is_file(name, self.open_with(name, flags, Mode::from_raw_mode(mode)))
     }
 
+    /// Checks that a new file may take the name `name`: it has none, or that of a regular file. A rename would put the
+    /// new file in the place of a device, pipe, socket or link as well: as root, of `/dev/full` or `/dev/stdout`.
+    ///
+    /// # Errors
+    /// [`StorageError::NotAFile`], also for a symbolic link, wherever it leads.
+    pub fn check_replaceable(&self, name: impl AsRef<OsStr>) -> Result<(), StorageError> {
+        let name = name.as_ref();
+        // The new file cannot be made either where nothing can be looked up.
+        match rustix::fs::statat(&self.file, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(existing) if FileType::from_raw_mode(existing.st_mode) != FileType::RegularFile => {
+                Err(StorageError::NotAFile { path: self.path_of(name) })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Opens an existing regular file for reading and writing.
     pub(super) fn open_existing(&self, name: &str) -> Result<File, StorageError> {
         self.check_is_file(name, self.open_with(name, OFlags::RDWR | OFlags::NOFOLLOW, Mode::empty()))
@@ -204,7 +220,11 @@ impl Directory {
     }
 
     /// Renames a file of this directory; the names are durable when this returns.
+    ///
+    /// # Errors
+    /// Those of the system, and of [`Directory::check_replaceable`].
     pub fn rename(&self, from: &str, to: &str) -> Result<(), StorageError> {
+        self.check_replaceable(to)?;
         rustix::fs::renameat(&self.file, from, &self.file, to)
             .map_err(|source| StorageError::io("rename", self.path_of(from), source))?;
         self.sync()
@@ -304,7 +324,7 @@ mod tests {
         }
         let devices = Directory::open(Path::new("/dev")).unwrap();
         let error = devices.open_or_create("null", 0o600).unwrap_err();
-        assert_eq!(error.to_string(), "\"/dev/null\" is not a regular file and is left alone; move it away");
+        assert_eq!(error.to_string(), "\"/dev/null\" is not a regular file and is left alone");
         assert!(!path("missing").exists());
         assert_eq!(fs::read(path("file")).unwrap(), b"untouched");
         directory.open_or_create("file", 0o600).unwrap();

@@ -81,7 +81,7 @@ impl fmt::Display for StorageError {
                 write!(f, "could not fsync \"{}\"; what was written to it is in doubt", path.display())
             }
             Self::NotAFile { path } => {
-                write!(f, "\"{}\" is not a regular file and is left alone; move it away", path.display())
+                write!(f, "\"{}\" is not a regular file and is left alone", path.display())
             }
             Self::Locked { path, holder } => {
                 write!(f, "\"{}\" is in use by ", path.display())?;

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::prelude::v1::*;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, flock};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use super::{Directory, FileStatus, StorageError};
@@ -35,16 +35,7 @@ pub struct NewFile<'a> {
 
 impl<'a> NewFile<'a> {
     pub(super) fn create(directory: &'a Directory, name: &OsStr, mode: u32) -> Result<Self, StorageError> {
-        // The rename would put the file in the place of a device or pipe, or of a link to one, as well: as root, of
-        // /dev/full or /dev/stdout.
-        if let Ok(existing) = rustix::fs::statat(directory.file(), name, AtFlags::empty())
-            && matches!(
-                FileType::from_raw_mode(existing.st_mode),
-                FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket
-            )
-        {
-            return Err(StorageError::NotAFile { path: directory.path_of(name) });
-        }
+        directory.check_replaceable(name)?;
         let err = |source: Errno| StorageError::io("make", directory.path_of(name), source);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         loop {
@@ -72,6 +63,20 @@ impl<'a> NewFile<'a> {
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// The open file without any name: it is gone when it is closed, even by a crash.
+    ///
+    /// # Errors
+    /// If the temporary name cannot be removed.
+    pub fn into_unnamed(mut self) -> Result<File, StorageError> {
+        let file = self.file.try_clone();
+        let file = file.map_err(|source| StorageError::io("duplicate", self.path(), source))?;
+        if let Some(temporary) = self.temporary.take() {
+            rustix::fs::unlinkat(self.directory.file(), &temporary, AtFlags::empty())
+                .map_err(|source| StorageError::io("remove", self.directory.path_of(&temporary), source))?;
+        }
+        Ok(file)
     }
 
     /// The path that the file will have, for messages.
@@ -106,6 +111,8 @@ impl<'a> NewFile<'a> {
     /// If it cannot be renamed. What had the name keeps it.
     pub fn publish(mut self) -> Result<(), StorageError> {
         let Some(temporary) = &self.temporary else { return Ok(()) };
+        // It may have come there since.
+        self.directory.check_replaceable(&self.name)?;
         let directory = self.directory.file();
         rustix::fs::renameat(directory, temporary, directory, &self.name)
             .map_err(|source| StorageError::io("rename a new file to", self.path(), source))?;
@@ -232,25 +239,33 @@ mod tests {
         let (dir, directory) = directory();
         drop(directory.new_file("a", 0o600).unwrap());
         assert!(names(&dir).is_empty());
+        let new = directory.new_file("a", 0o600).unwrap();
         fs::create_dir(dir.path().join("a")).unwrap();
-        let error = directory.new_file("a", 0o600).unwrap().commit().unwrap_err();
-        let path = dir.path().join("a");
-        assert_eq!(error.to_string(), format!("could not rename a new file to \"{}\"", path.display()));
+        let error = new.commit().unwrap_err();
+        assert!(matches!(error, StorageError::NotAFile { .. }), "{error}");
         assert_eq!(names(&dir), ["a"]);
     }
 
     #[test]
-    fn a_pipe_or_socket_or_a_link_to_one_is_not_replaced() {
+    fn what_is_no_regular_file_is_not_replaced() {
         let (dir, directory) = directory();
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(directory.file(), "pipe", fifo, Mode::from_raw_mode(0o600), 0).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
         symlink("pipe", dir.path().join("link")).unwrap();
-        for name in ["link", "pipe", "socket"] {
+        symlink("file", dir.path().join("link to a file")).unwrap();
+        symlink("missing", dir.path().join("link to nothing")).unwrap();
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        fs::write(dir.path().join("file"), "untouched").unwrap();
+        let before = names(&dir);
+        for name in before.iter().filter(|name| *name != "file") {
             let error = directory.new_file(name, 0o600).unwrap_err();
-            assert!(matches!(error, StorageError::NotAFile { .. }), "{error}");
+            assert!(matches!(error, StorageError::NotAFile { .. }), "{name}: {error}");
+            let error = directory.rename("file", name).unwrap_err();
+            assert!(matches!(error, StorageError::NotAFile { .. }), "{name}: {error}");
         }
-        assert_eq!(names(&dir), ["link", "pipe", "socket"]);
+        assert_eq!((names(&dir), before.len()), (before, 7));
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"untouched");
     }
 
     #[test]
@@ -267,16 +282,12 @@ mod tests {
     }
 
     #[test]
-    fn a_link_in_the_place_of_the_name_is_replaced_and_not_followed() {
+    fn a_file_that_never_gets_a_name_leaves_none() {
         let (dir, directory) = directory();
-        let elsewhere = tempfile::tempdir().unwrap();
-        let precious = elsewhere.path().join("precious");
-        fs::write(&precious, "untouched").unwrap();
-        symlink(&precious, dir.path().join("a")).unwrap();
-        directory.replace("a", b"new", 0o600).unwrap();
-        assert!(fs::symlink_metadata(dir.path().join("a")).unwrap().is_file());
-        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"new");
-        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+        let mut file = directory.new_file("a", 0o600).unwrap().into_unnamed().unwrap();
+        assert!(names(&dir).is_empty());
+        file.write_all(b"new").unwrap();
+        assert!(!FileStatus::of(&file).unwrap().has_name);
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub enum FetchError {
         /// What is wrong with it.
         damage: FileDamage,
     },
+    /// The content could not be written to the output of [`Fetcher::fetch_into`](super::Fetcher::fetch_into).
+    Output(io::Error),
     /// The file could not be written to where it is wanted.
     Destination {
         /// The file that was written.
@@ -66,6 +68,7 @@ impl fmt::Display for FetchError {
             Self::Name(name) => write!(f, "{name:?} is not the name of a WAL file"),
             Self::Archive(error) => error.fmt(f),
             Self::Damaged { path, damage } => write!(f, "\"{}\" {damage}", path.display()),
+            Self::Output(_) => f.write_str("could not write the file's content to the output"),
             Self::Destination { path, .. } => write!(f, "could not write \"{}\"", path.display()),
         }
     }
@@ -75,7 +78,7 @@ impl core::error::Error for FetchError {
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
             Self::Archive(error) => error.source(),
-            Self::Destination { source, .. } => Some(source),
+            Self::Output(source) | Self::Destination { source, .. } => Some(source),
             Self::Name(_) | Self::Damaged { .. } => None,
         }
     }

@@ -5,6 +5,7 @@ mod staged;
 
 use std::ffi::OsStr;
 use std::format;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -64,12 +65,36 @@ impl Fetcher {
     /// # Errors
     /// If no archive gave it and one could not be read, has a damaged file of that name, or something else whose
     /// name begins with it: a link to a file that is not there, a file in an unknown form. And if the file cannot be
-    /// written.
+    /// written, or something is at `destination` that is no regular file: a device, a pipe, a symbolic link.
     pub fn fetch(&self, name: &str, destination: &Path) -> Result<Option<Fetched>, FetchError> {
+        let destination = Destination::new(destination);
+        let found = self.find(name, &destination)?;
+        found.map(|(staged, problems)| staged.deliver(problems)).transpose()
+    }
+
+    /// Writes the content of the file of this name to `out`. The file is whole and examined before the first byte is
+    /// written: until then it lies in a file without a name in the directory for temporary files. `None` if surely no
+    /// archive has it; then nothing is written.
+    ///
+    /// # Errors
+    /// Those of [`fetch`](Self::fetch), and [`FetchError::Output`] if `out` did not take all of it.
+    pub fn fetch_into(&self, name: &str, out: &mut dyn Write) -> Result<Option<Fetched>, FetchError> {
+        let temporary = std::env::temp_dir().join("tapster");
+        let destination = Destination::unnamed(&temporary);
+        let Some((staged, problems)) = self.find(name, &destination)? else { return Ok(None) };
+        staged.copy_to(out)?;
+        staged.deliver(problems).map(Some)
+    }
+
+    /// The file of this name, with what was wrong in the archives that came first.
+    fn find<'a>(
+        &self,
+        name: &str,
+        destination: &'a Destination<'a>,
+    ) -> Result<Option<(Staged<'a>, Vec<FetchError>)>, FetchError> {
         let wanted = Wanted::parse(name).ok_or_else(|| FetchError::Name(name.into()))?;
         let mut problems = Vec::new();
         let mut archives = Vec::new();
-        let destination = Destination::new(destination);
         for path in &self.archives {
             let archive = match Directory::open(path) {
                 Ok(archive) => archive,
@@ -78,8 +103,8 @@ impl Fetcher {
                     continue;
                 }
             };
-            match complete_or_unclear(&archive, &wanted, &destination, &mut problems)? {
-                Some(found) => return found.deliver(problems).map(Some),
+            match complete_or_unclear(&archive, &wanted, destination, &mut problems)? {
+                Some(found) => return Ok(Some((found, problems))),
                 None => archives.push(archive),
             }
         }
@@ -87,11 +112,11 @@ impl Fetcher {
         if self.partial && problems.is_empty() && wanted.is_segment {
             let mut best: Option<Staged<'_>> = None;
             for archive in &archives {
-                let found = partial(archive, &wanted, &destination)?;
+                let found = partial(archive, &wanted, destination)?;
                 best = fuller(best, found);
             }
             if let Some(best) = best {
-                return best.deliver(problems).map(Some);
+                return Ok(Some((best, problems)));
             }
         }
         match problems.into_iter().next() {
@@ -333,7 +358,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn a_link_at_the_destination_is_replaced_and_what_crashes_left_is_removed() {
+    fn a_link_at_the_destination_is_left_alone_and_what_crashes_left_is_removed() {
         let (archive, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let history = b"1\t0/50000A0\treason\n";
         fs::write(archive.path().join("00000002.history"), history).unwrap();
@@ -345,13 +370,14 @@ mod tests {
         }
         fs::write(to.path().join("RECOVERYHISTORY.0123456789abcdef.tmp"), "half").unwrap();
         let fetcher = Fetcher { archives: std::vec![archive.path().into()], partial: false };
-        assert!(fetcher.fetch("00000002.history", &wanted).unwrap().is_some());
-        assert_eq!(
-            (fs::read(&wanted).unwrap(), fs::read(&precious).unwrap()),
-            (history.into(), b"untouched".into())
-        );
-        assert!(fs::symlink_metadata(&wanted).unwrap().is_file());
+        let error = fetcher.fetch("00000002.history", &wanted).unwrap_err();
+        assert!(matches!(error, FetchError::Destination { .. }), "{error}");
+        assert_eq!(fs::read(&precious).unwrap(), b"untouched");
+        assert_eq!(fs::read_link(&wanted).unwrap(), precious);
         assert_eq!(fs::read_dir(to.path()).unwrap().count(), 3);
+        let mut content = Vec::new();
+        assert!(fetcher.fetch_into("00000002.history", &mut content).unwrap().is_some());
+        assert_eq!(content, history);
     }
 
     #[test]

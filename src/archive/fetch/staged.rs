@@ -19,15 +19,30 @@ use crate::storage::{Directory, Entry, NewFile};
 #[derive(Debug)]
 pub(super) struct Destination<'a> {
     path: &'a Path,
+    /// Whether the file is to get the name. Otherwise it never has one, and its content is copied.
+    is_named: bool,
     opened: OnceCell<(Directory, &'a OsStr)>,
 }
 
 impl<'a> Destination<'a> {
     pub(super) fn new(path: &'a Path) -> Self {
-        Self { path, opened: OnceCell::new() }
+        Self { path, is_named: true, opened: OnceCell::new() }
+    }
+
+    /// For a file without a name, in the directory of `path`.
+    pub(super) fn unnamed(path: &'a Path) -> Self {
+        Self { is_named: false, ..Self::new(path) }
     }
 
     /// Begins to make the file, beside what is there.
+    fn begin(&self) -> Result<Copy<'_>, FetchError> {
+        let new = self.new_file()?;
+        match self.is_named {
+            true => Ok(Copy::Named(new)),
+            false => new.into_unnamed().map(Copy::Unnamed).map_err(|error| self.failed(error)),
+        }
+    }
+
     fn new_file(&self) -> Result<NewFile<'_>, FetchError> {
         let (directory, name) = match self.opened.get() {
             Some(opened) => opened,
@@ -46,11 +61,18 @@ impl<'a> Destination<'a> {
     }
 }
 
+/// A copy in the making.
+#[derive(Debug)]
+enum Copy<'a> {
+    Named(NewFile<'a>),
+    Unnamed(File),
+}
+
 /// A copy beside its destination, not there yet.
 #[derive(Debug)]
 pub(super) struct Staged<'a> {
     source: PathBuf,
-    new: NewFile<'a>,
+    new: Copy<'a>,
     destination: &'a Destination<'a>,
     /// Its size in bytes, uncompressed.
     pub(super) len: u64,
@@ -82,7 +104,7 @@ pub(super) fn stage<'a>(
             opened => opened?,
         },
     };
-    let new = destination.new_file()?;
+    let new = destination.begin()?;
     let mut staged = Staged { source, new, destination, len: 0, content: 0, is_partial: false };
     staged.fill(stored, compression, name.ends_with(".partial"), limit)?;
     Ok(Some(staged))
@@ -90,7 +112,10 @@ pub(super) fn stage<'a>(
 
 impl Staged<'_> {
     pub(super) fn file(&self) -> &File {
-        self.new.file()
+        match &self.new {
+            Copy::Named(new) => new.file(),
+            Copy::Unnamed(file) => file,
+        }
     }
 
     /// Copies what is stored, no further than one byte beyond `limit`.
@@ -132,11 +157,27 @@ impl Staged<'_> {
         self.file().read_exact_at(&mut content, 0).map(|()| content)
     }
 
-    /// Makes it durable and gives it its name.
+    /// Makes it durable and gives it its name, if it is to have one.
     pub(super) fn deliver(self, passed_over: Vec<FetchError>) -> Result<Fetched, FetchError> {
         let partial = self.is_partial.then_some(self.content);
-        self.new.commit().map_err(|error| self.destination.failed(error))?;
+        if let Copy::Named(new) = self.new {
+            new.commit().map_err(|error| self.destination.failed(error))?;
+        }
         Ok(Fetched { source: self.source, partial, passed_over })
+    }
+
+    /// Writes the content to `out`.
+    pub(super) fn copy_to(&self, out: &mut dyn Write) -> Result<(), FetchError> {
+        let mut chunk = vec![0; READ_LEN];
+        let mut at = 0;
+        while at < self.len {
+            let n = usize::try_from(self.len - at).map_or(READ_LEN, |left| left.min(READ_LEN));
+            let bytes = chunk.get_mut(..n).unwrap_or_default();
+            self.file().read_exact_at(bytes, at).map_err(|source| self.failed(source))?;
+            out.write_all(bytes).map_err(FetchError::Output)?;
+            at += n as u64;
+        }
+        out.flush().map_err(FetchError::Output)
     }
 
     pub(super) fn damaged(&self, damage: FileDamage) -> FetchError {

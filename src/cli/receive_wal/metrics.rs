@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_is_replaced_and_no_link_is_followed() {
+    fn the_file_is_replaced_and_a_link_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (path, precious) = (dir.path().join("x.prom"), dir.path().join("precious"));
         std::fs::write(&precious, "untouched").unwrap();
@@ -325,11 +325,13 @@ mod tests {
             std::os::unix::fs::symlink(&precious, link).unwrap();
         }
         std::fs::write(dir.path().join("x.prom.0123456789abcdef.tmp"), "left by a crash").unwrap();
-        replace(&path, "figures").unwrap();
+        replace(&path, "figures").unwrap_err();
+        assert_eq!(std::fs::read_link(&path).unwrap(), precious);
+        std::fs::write(dir.path().join("y.prom"), "old").unwrap();
+        replace(&dir.path().join("y.prom"), "figures").unwrap();
         assert_eq!(std::fs::read(&precious).unwrap(), b"untouched");
-        assert_eq!(std::fs::read(&path).unwrap(), b"figures");
-        assert!(std::fs::symlink_metadata(&path).unwrap().is_file());
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        assert_eq!(std::fs::read(dir.path().join("y.prom")).unwrap(), b"figures");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tokio::task::LocalSet;
 
 use super::about::About;
 use super::failure::Failure;
-use super::stderr;
+use super::{input, stderr};
 use args::LogFormat;
 pub(super) use args::{Args, When, with_variable};
 use observers::Observers;
@@ -66,6 +66,9 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let report = Reporter::new(args.json, args.quiet, args.verbose);
     if args.daemon.log_format == LogFormat::Json {
         stderr::write_json();
+    }
+    if let Some(file) = &args.daemon.metrics_file {
+        input::check_output(file)?;
     }
     match (args.dry_run, &args.config) {
         (true, Some(file)) => dry_run_all(file, &report).await,
