@@ -3,6 +3,7 @@ use std::vec::Vec;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::grammar::Grammar;
 use super::query::{ITEM_BYTES, Query};
 use super::row::ResultSet;
 use super::turn::Answer;
@@ -47,7 +48,7 @@ impl Connection {
         self.push(|out| encode_statement(sql, params, out))?;
         self.expect(Answer::extended(1));
         self.flush("sending a command").await?;
-        Ok(Query::new(self))
+        Ok(Query::new(self, Grammar::EXTENDED))
     }
 
     /// Begins a list of statements that are sent to the server together.
@@ -73,18 +74,25 @@ impl Connection {
     /// Collects the answer to one statement up to its `ReadyForQuery`: the outer error ends the connection,
     /// the inner one is the statement's own.
     pub(super) async fn read_result(&mut self) -> Result<Result<ResultSet, Error>, Error> {
-        let (set, outcome) = self.read_answer().await?;
-        Ok(outcome.unwrap_or(Err(NOT_RUN)).map(|()| set))
+        let (set, outcome) = self.read_answer(Grammar::EXTENDED).await?;
+        match outcome {
+            Some(outcome) => Ok(outcome.map(|()| set)),
+            None => Err(self.unexpected("the end of a statement", "ReadyForQuery")),
+        }
     }
 
     /// Reads up to the next `ReadyForQuery`. Gives the statement's result and outcome; the outcome is `None`
-    /// if no statement was run.
-    pub(super) async fn read_answer(&mut self) -> Result<(ResultSet, Option<Result<(), Error>>), Error> {
+    /// if no statement was run. The messages have to come in the order of `grammar`.
+    pub(super) async fn read_answer(
+        &mut self,
+        mut grammar: Grammar,
+    ) -> Result<(ResultSet, Option<Result<(), Error>>), Error> {
         let mut set = ResultSet::default();
         let mut outcome = None;
         let mut taken = 0_usize;
         loop {
             let tag = self.advance_raw(DURING).await?;
+            self.check_order(&mut grammar)?;
             match self.current()? {
                 BackendMessage::RowDescription(columns) => set = ResultSet::new(&columns),
                 BackendMessage::DataRow(row) => {
@@ -173,7 +181,8 @@ impl Pipeline<'_> {
         connection.expect(Answer::extended(statements));
         let mut results = Vec::new();
         for _ in 0..statements {
-            results.push(connection.read_result().await?);
+            let (set, outcome) = connection.read_answer(Grammar::EXTENDED).await?;
+            results.push(outcome.unwrap_or(Err(NOT_RUN)).map(|()| set));
         }
         Ok(results)
     }

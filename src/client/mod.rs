@@ -39,6 +39,7 @@ mod copy;
 mod ending;
 mod error;
 mod extended;
+mod grammar;
 mod limits;
 mod listen;
 mod notification;

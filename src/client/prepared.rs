@@ -3,6 +3,7 @@ use std::vec::Vec;
 use super::connection::Connection;
 use super::error::Error;
 use super::extended::{Pipeline, encode_execution};
+use super::grammar::Grammar;
 use super::row::ResultSet;
 use super::statement::Statement;
 use super::turn::Answer;
@@ -37,7 +38,7 @@ impl Connection {
             Parse { statement: name, query: sql.as_bytes(), parameter_types: Oids::EMPTY }.encode(out)?;
             FrontendMessage::Sync.encode(out)
         })?;
-        self.read_answer().await?.1.unwrap_or(Ok(())).map(|()| statement)
+        self.read_answer(Grammar::EXTENDED).await?.1.unwrap_or(Ok(())).map(|()| statement)
     }
 
     /// Runs a prepared statement and collects its result; parameters and result are in text, `None` is NULL.
@@ -70,7 +71,7 @@ impl Connection {
         drop(statement);
         self.ready().await?;
         self.push_prepared(|out| FrontendMessage::Sync.encode(out))?;
-        self.read_answer().await?.1.unwrap_or(Ok(()))
+        self.read_answer(Grammar::EXTENDED).await?.1.unwrap_or(Ok(()))
     }
 
     /// Pushes messages that end with `Sync`, and before them a `Close` for each dropped statement.

@@ -4,6 +4,7 @@ use std::vec::Vec;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::grammar::Grammar;
 use super::row::{ResultSet, Row};
 use crate::codec::{BackendMessage, BackendTag, Columns, ColumnsBuf};
 
@@ -32,18 +33,16 @@ impl Connection {
     ) -> Result<Vec<ResultSet>, Error> {
         let mut sets = Vec::new();
         let mut current: Option<ResultSet> = None;
-        let mut taken = 0_usize;
+        let (mut grammar, mut taken) = (Grammar::SIMPLE, 0_usize);
         self.send_query(sql).await?;
         while let Some(tag) = self.advance(DURING).await? {
+            self.check_order(&mut grammar)?;
             match self.current()? {
                 BackendMessage::RowDescription(columns) => current = Some(ResultSet::new(&columns)),
-                BackendMessage::DataRow(row) => match &mut current {
-                    Some(set) => {
-                        set.push(&row);
-                        taken += ITEM_BYTES + row.values.as_bytes().len();
-                    }
-                    None => return Err(self.unexpected("a RowDescription", "a DataRow")),
-                },
+                BackendMessage::DataRow(row) => {
+                    current.get_or_insert_default().push(&row);
+                    taken += ITEM_BYTES + row.values.as_bytes().len();
+                }
                 BackendMessage::CommandComplete { tag } => {
                     let mut set = current.take().unwrap_or_default();
                     set.complete(tag);
@@ -59,6 +58,16 @@ impl Connection {
             self.check_answer(taken, limit)?;
         }
         Ok(sets)
+    }
+
+    /// Checks that the current message may come here.
+    pub(super) fn check_order(&mut self, grammar: &mut Grammar) -> Result<(), Error> {
+        let message = self.current()?;
+        let name = message.name();
+        match grammar.accept(&message) {
+            Ok(()) => Ok(()),
+            Err(expected) => Err(self.unexpected(expected, name)),
+        }
     }
 
     /// Checks the memory that the rows of an answer take.
@@ -98,7 +107,7 @@ impl Connection {
     /// waits for their end.
     pub async fn query(&mut self, sql: &str) -> Result<Query<'_>, Error> {
         self.send_query(sql).await?;
-        Ok(Query::new(self))
+        Ok(Query::new(self, Grammar::SIMPLE))
     }
 }
 
@@ -107,6 +116,7 @@ impl Connection {
 pub struct Query<'c> {
     connection: &'c mut Connection,
     columns: ColumnsBuf,
+    grammar: Grammar,
     done: bool,
 }
 
@@ -123,8 +133,8 @@ pub enum QueryEvent<'a> {
 
 impl<'c> Query<'c> {
     /// The results of the query that was just sent.
-    pub(super) fn new(connection: &'c mut Connection) -> Self {
-        Self { connection, columns: ColumnsBuf::new(), done: false }
+    pub(super) fn new(connection: &'c mut Connection, grammar: Grammar) -> Self {
+        Self { connection, columns: ColumnsBuf::new(), grammar, done: false }
     }
 
     /// The columns of the current statement; none before its first row or end has come, and for a statement that
@@ -148,6 +158,7 @@ impl<'c> Query<'c> {
                 self.done = true;
                 return Ok(None);
             };
+            self.connection.check_order(&mut self.grammar).inspect_err(|_| self.done = true)?;
             if tag == BackendTag::DATA_ROW {
                 break;
             }

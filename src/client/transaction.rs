@@ -6,6 +6,7 @@ use std::string::String;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::grammar::Grammar;
 use crate::codec::TransactionStatus;
 
 /// How a transaction isolates itself from others that run at the same time.
@@ -196,7 +197,7 @@ impl Connection {
 
     /// Reads the answer to a command. Gives the last command tag.
     async fn read_to_end(&mut self) -> Result<String, Error> {
-        let (set, outcome) = self.read_answer().await?;
+        let (set, outcome) = self.read_answer(Grammar::SIMPLE).await?;
         outcome.unwrap_or(Ok(())).map(|()| set.tag().into())
     }
 }

@@ -7,7 +7,7 @@ use super::postgresql::PostgreSQL;
 use super::read::{only_row, readable};
 use super::rows::owned;
 use super::sql;
-use crate::client::Row;
+use crate::client::{Error, ResultSet, Row};
 use crate::types::{Lsn, SqlState};
 
 /// Commands to the server.
@@ -44,7 +44,11 @@ impl PostgreSQLConnection {
         let mut connection = self.reconnecting.connect().await?;
         connection.set_read_timeout(None);
         match connection.simple_query("CHECKPOINT").await {
-            Ok(_) => Ok(()),
+            Ok(sets) if sets.iter().map(ResultSet::tag).eq(["CHECKPOINT"]) => Ok(()),
+            Ok(_) => {
+                let (expected, got) = ("the end of a checkpoint", "another answer".into());
+                Err(PostgresError::failed("CHECKPOINT", Error::Unexpected { expected, got }))
+            }
             Err(error) if error.sqlstate() == Some(SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Err(PostgresError::CheckpointPrivilegesRequired)
             }
