@@ -8,7 +8,7 @@ use super::missing::{MissingWal, Segments, add, missing};
 use super::scan::{cluster_of, is_segment_name};
 use super::{ArchiveError, ArchiveFileName, ArchiveState, SegmentFile, SegmentReader, Unreadable};
 use crate::storage::{Directory, Entry};
-use crate::types::{SystemId, TimelineId, WalSegmentSize, WithCauses};
+use crate::types::{SystemId, TimelineId, WalSegmentSize, WithCauses, text_of};
 use crate::wal::{TimelineHistory, WalSegment};
 
 /// The contents of an archive, by name and size; see [`list`].
@@ -119,7 +119,7 @@ pub fn list(path: &Path) -> Result<Listing, ArchiveError> {
     let mut listing = Listing { cluster, ..Listing::default() };
     let (mut segments, mut histories) = (Segments::new(), BTreeMap::new());
     for raw in names {
-        let name = String::from_utf8_lossy(&raw).into_owned();
+        let name = text_of(&raw);
         let parsed = ArchiveFileName::parse(&name, segment_size);
         let mut len_bytes = 0;
         let kind = match parsed {

@@ -1,6 +1,7 @@
 use core::time::Duration;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -200,7 +201,7 @@ async fn backup_of(
     command: &mut Option<Running>,
 ) -> Result<Done, Failure> {
     let postgres = server.postgres();
-    let data_directory = postgres.get_setting("data_directory").await.ok();
+    let data_directory = postgres.get_setting_bytes("data_directory").await.ok();
     let segment_size = postgres.xlog_segment_size().await?;
     let started = postgres.start_concurrent_backup(&args.label).await?;
     output::note(&format!("started at {} on timeline {}", started.location, started.timeline));
@@ -259,7 +260,7 @@ impl Running {
 fn spawn(
     command: &[OsString],
     started: &StartedBackup,
-    data_directory: Option<&str>,
+    data_directory: Option<&[u8]>,
 ) -> Result<Running, Failure> {
     let (program, arguments) = command.split_first().ok_or_else(|| Failure::usage("give a command"))?;
     let mut command = Command::new(program);
@@ -267,7 +268,7 @@ fn spawn(
     command.env("TAPSTER_START_LSN", started.location.to_string());
     command.env("TAPSTER_TIMELINE", started.timeline.to_string());
     if let Some(directory) = data_directory {
-        command.env("TAPSTER_DATA_DIRECTORY", directory);
+        command.env("TAPSTER_DATA_DIRECTORY", OsStr::from_bytes(directory));
     }
     // Our stdout carries the result, so the command's output goes to stderr.
     command.stdout(io::stderr());
@@ -300,9 +301,9 @@ fn write_files(path: &Path, stopped: &StoppedBackup) -> Result<(), StorageError>
         // The map of an earlier copy would mislead recovery.
         directory.remove(TABLESPACE_MAP)?;
     } else {
-        directory.replace(TABLESPACE_MAP, stopped.tablespace_map.as_bytes(), FILE_MODE)?;
+        directory.replace(TABLESPACE_MAP, &stopped.tablespace_map, FILE_MODE)?;
     }
-    directory.replace(LABEL, stopped.backup_label.as_bytes(), FILE_MODE)
+    directory.replace(LABEL, &stopped.backup_label, FILE_MODE)
 }
 
 const LABEL: &str = "backup_label";

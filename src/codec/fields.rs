@@ -10,7 +10,7 @@ use super::list::{Item, List, ListBuf, sealed};
 use super::readable::{Text, readable};
 use super::reader::Reader;
 use super::writer::{Writer, framed};
-use crate::types::{PrintableLines, SqlState};
+use crate::types::{PrintableLines, SqlState, text_of};
 
 /// The body of `ErrorResponse` (`E`) and `NoticeResponse` (`N`): fields with a code byte each.
 ///
@@ -110,7 +110,7 @@ impl<'a> ErrorFields<'a> {
     /// A copy that owns its texts.
     #[must_use]
     pub fn to_server_error(&self) -> ServerError {
-        let text = |code| self.get(code).map(|value| String::from_utf8_lossy(value).into_owned());
+        let text = |code| self.get(code).map(text_of);
         ServerError {
             severity: self.severity(),
             sqlstate: self.sqlstate().unwrap_or(SqlState::INTERNAL_ERROR),
@@ -439,7 +439,7 @@ mod tests {
     fn missing_and_broken_fields_do_no_harm() {
         let broken = fields(&[(b'S', b"PANIQUE"), (b'C', b"oops"), (b'M', b"\xff"), (b'P', b"-1")]);
         let error = ErrorFields { fields: broken.as_list() }.to_server_error();
-        assert_eq!(error.to_string(), "MESSAGE: \u{fffd} (SQLSTATE XX000)");
+        assert_eq!(error.to_string(), "MESSAGE: \\xff (SQLSTATE XX000)");
         assert_eq!(error.position, None);
         let nothing = ErrorFields { fields: List::EMPTY }.to_server_error();
         assert_eq!(nothing.message, "(the server sent no message)");

@@ -8,7 +8,7 @@ use super::postgresql::PostgreSQL;
 use super::privileges::Privilege;
 use super::reconnecting::Sql;
 use super::replication_stats::{self, ClientType, ReplicationStats};
-use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace, XlogInfo};
+use super::rows::{ArchiverStats, ConfigurationFiles, ReplicationSlot, Tablespace, XlogInfo, present};
 use super::{sql, standby_names};
 use crate::client::Error;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet, Row};
@@ -118,7 +118,8 @@ impl PostgreSQLConnection {
         self.optional_value("asking for the size", &sql::current_size).await
     }
 
-    /// A setting as `SHOW` prints it: `16MB`, `5min`, `on`.
+    /// A setting as `SHOW` prints it: `16MB`, `5min`, `on`. Bytes that are not UTF-8 are written as
+    /// [`text_of`](crate::types::text_of) says, as in every text of these classes.
     ///
     /// # Errors
     /// 42704 if the setting does not exist, 42501 if the role may not see it.
@@ -127,7 +128,19 @@ impl PostgreSQLConnection {
     /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
     pub async fn get_setting(&self, name: &str) -> Result<String, PostgresError> {
         let sql = |_| sql::GET_SETTING.to_string();
-        self.read_row("SHOW", &sql, &[Some(name)], |row| row.text("value").map(str::to_string)).await
+        self.read_row("SHOW", &sql, &[Some(name)], |row| present(row, "value")).await
+    }
+
+    /// As [`get_setting`](Self::get_setting), in the server's own bytes: for a path.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the statement goes on in the server; the next call waits for its end.
+    pub async fn get_setting_bytes(&self, name: &str) -> Result<Vec<u8>, PostgresError> {
+        let sql = |_| sql::scalar(&sql::bytes("pg_catalog.current_setting($1::pg_catalog.text)"));
+        self.read_row("SHOW", &sql, &[Some(name)], |row| row.bytea("value")).await
     }
 
     /// The system identifier.
@@ -161,9 +174,9 @@ impl PostgreSQLConnection {
         let set = self.reconnecting.read(what, &|_| sql::CONFIGURATION_FILES.into(), &[]).await?;
         let mut files = ConfigurationFiles::default();
         for row in set.rows() {
-            let pair = row.text("key").and_then(|key| Ok((key, row.text("value")?)));
+            let pair = row.text("key").and_then(|key| Ok((key, present(row, "value")?)));
             let (key, value) = readable(what, pair)?;
-            files.insert(key, value);
+            files.insert(key, &value);
         }
         kept.clone_from(&files);
         Ok(files)

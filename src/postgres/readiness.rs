@@ -1,6 +1,6 @@
 use std::prelude::v1::*;
 
-use super::rows::owned;
+use super::rows::{owned, present};
 use crate::client::{ColumnError, Row};
 
 /// The facts that decide whether a role can receive WAL from a server and take backups of it, besides those
@@ -45,15 +45,15 @@ pub struct SlotAvailability {
 impl Readiness {
     pub(super) fn read(row: Row<'_>, slot: Option<SlotAvailability>) -> Result<Self, ColumnError> {
         Ok(Self {
-            role: row.text("role")?.to_string(),
-            login_role: row.text("login_role")?.to_string(),
+            role: present(row, "role")?,
+            login_role: present(row, "login_role")?,
             client_addr: owned(row, "client_addr")?,
-            password_encryption: row.text("password_encryption")?.to_string(),
+            password_encryption: present(row, "password_encryption")?,
             may_replicate: row.optional_text("may_replicate")? == Some("t"),
             wal_senders: row.parse("wal_senders")?,
             slots: row.parse("slots")?,
             wal_sender_timeout_ms: row.optional("wal_sender_timeout_ms")?,
-            archive_mode: row.text("archive_mode")?.to_string(),
+            archive_mode: present(row, "archive_mode")?,
             slot,
         })
     }

@@ -4,8 +4,8 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::prelude::v1::*;
 
-use crate::client::{ColumnError, Row};
-use crate::types::{Lsn, PgTimestamp, TimelineId};
+use crate::client::{ColumnError, ColumnErrorKind, Row};
+use crate::types::{Lsn, PgTimestamp, TimelineId, text_of};
 
 /// A server's current position in its WAL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,10 +121,10 @@ pub struct StoppedBackup {
     pub location: Lsn,
     /// The timeline of `location`.
     pub timeline: TimelineId,
-    /// The text of the file `backup_label`.
-    pub backup_label: String,
-    /// The text of the file `tablespace_map`; empty if there is nothing to be written.
-    pub tablespace_map: String,
+    /// The content of the file `backup_label`: the server's bytes, whatever the encoding of the database.
+    pub backup_label: Vec<u8>,
+    /// The content of the file `tablespace_map` likewise; empty if there is nothing to be written.
+    pub tablespace_map: Vec<u8>,
     /// When the stop was asked for, before any waiting.
     pub timestamp: PgTimestamp,
     /// When the stop was done, after the WAL was archived.
@@ -160,8 +160,8 @@ impl XlogInfo {
 
 impl Tablespace {
     pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
-        let text = |column: &str| row.text(column).map(str::to_string);
-        Ok(Self { name: text("name")?, oid: row.parse("oid")?, location: text("location")? })
+        let (name, location) = (present(row, "name")?, present(row, "location")?);
+        Ok(Self { name, oid: row.parse("oid")?, location })
     }
 }
 
@@ -184,7 +184,7 @@ impl ArchiverStats {
 impl ReplicationSlot {
     pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
         Ok(Self {
-            slot_name: row.text("slot_name")?.to_string(),
+            slot_name: present(row, "slot_name")?,
             active: row.parse("active")?,
             restart_lsn: row.optional("restart_lsn")?,
         })
@@ -207,8 +207,8 @@ impl StoppedBackup {
         Ok(Self {
             location: row.parse("location")?,
             timeline: row.parse("timeline")?,
-            backup_label: row.text("backup_label")?.to_string(),
-            tablespace_map: owned(row, "tablespace_map")?.unwrap_or_default(),
+            backup_label: row.bytea("backup_label")?,
+            tablespace_map: row.optional_bytea("tablespace_map")?.unwrap_or_default(),
             timestamp: row.parse("timestamp")?,
             finished: row.parse("finished")?,
         })
@@ -219,7 +219,7 @@ impl ExclusiveBackup {
     pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
         Ok(Self {
             location: row.parse("location")?,
-            file_name: row.text("file_name")?.to_string(),
+            file_name: present(row, "file_name")?,
             file_offset: row.parse("file_offset")?,
             timestamp: row.parse("timestamp")?,
             finished: row.parse("finished")?,
@@ -227,8 +227,15 @@ impl ExclusiveBackup {
     }
 }
 
+/// The text of a column by [`text_of`]; `None` for NULL.
 pub(super) fn owned(row: Row<'_>, column: &str) -> Result<Option<String>, ColumnError> {
-    Ok(row.optional_text(column)?.map(str::to_string))
+    Ok(row.get(column)?.map(text_of))
+}
+
+/// The text of a column that is not NULL, by [`text_of`].
+pub(super) fn present(row: Row<'_>, column: &str) -> Result<String, ColumnError> {
+    let null = || ColumnError { column: column.into(), kind: ColumnErrorKind::Null };
+    owned(row, column)?.ok_or_else(null)
 }
 
 /// An interval, which the statement returns in microseconds. A negative one, from a clock that was set back,

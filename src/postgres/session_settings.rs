@@ -36,6 +36,9 @@ pub(super) async fn apply(connection: &mut Connection, config: &Config) -> Resul
 /// Empties `search_path`, and switches the timeouts off; `None` if the user's own options say all that. The classes
 /// qualify every name with its schema; an empty `search_path` is for what cannot be qualified, such as some operators.
 ///
+/// A database without an encoding has names of any bytes. With another `client_encoding`, which `PGCLIENTENCODING`, the
+/// role or the database may say, the server would refuse to send one that is not valid there, and the rest with it.
+///
 /// A pooler gives the key of a session of its own, whose process is not the server's. Behind one, the settings end
 /// with the statement: the pooler may give the server's session to another client next, who would not find its
 /// tables.
@@ -45,11 +48,16 @@ fn statement(process_id: Option<i32>, version: ServerVersion, options: &str) -> 
         None => "true".into(),
     };
     let timeouts = TIMEOUTS.iter().filter(|(_, since)| version >= *since).map(|(name, _)| (*name, "0"));
+    let raw = format!(
+        "CASE WHEN pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.=) 'SQL_ASCII' \
+         THEN pg_catalog.set_config('client_encoding', 'SQL_ASCII', {is_pooled}) END"
+    );
+    let raw = (!sets(options, "client_encoding")).then_some(raw);
     let settings = [("search_path", "")].into_iter().chain(timeouts);
-    let calls: Vec<String> = settings
+    let settings = settings
         .filter(|(name, _)| !sets(options, name))
-        .map(|(name, value)| format!("pg_catalog.set_config('{name}', '{value}', {is_pooled})"))
-        .collect();
+        .map(|(name, value)| format!("pg_catalog.set_config('{name}', '{value}', {is_pooled})"));
+    let calls: Vec<String> = settings.chain(raw).collect();
     if calls.is_empty() { None } else { Some(format!("SELECT {}", calls.join(", "))) }
 }
 
@@ -85,7 +93,7 @@ mod tests {
 
     #[test]
     fn without_a_key_nothing_outlasts_the_statement() {
-        assert!(statement(None, NEW, "").unwrap().ends_with("'0', true)"));
-        assert!(statement(Some(-7), NEW, "").unwrap().ends_with("<>) (-7))"));
+        assert!(statement(None, NEW, "").unwrap().ends_with("'SQL_ASCII', true) END"));
+        assert!(statement(Some(-7), NEW, "").unwrap().ends_with("<>) (-7)) END"));
     }
 }

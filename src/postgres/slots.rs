@@ -3,7 +3,7 @@ use std::prelude::v1::*;
 use super::connection::PostgreSQLConnection;
 use super::error::PostgresError;
 use super::read::readable;
-use super::rows::owned;
+use super::rows::{owned, present};
 use super::sql;
 use crate::client::{ColumnError, Row};
 use crate::types::Lsn;
@@ -56,8 +56,8 @@ impl PostgreSQLConnection {
 impl SlotStatus {
     pub(super) fn read(row: Row<'_>) -> Result<Self, ColumnError> {
         Ok(Self {
-            slot_name: row.text("slot_name")?.to_string(),
-            slot_type: row.text("slot_type")?.to_string(),
+            slot_name: present(row, "slot_name")?,
+            slot_type: present(row, "slot_type")?,
             plugin: owned(row, "plugin")?,
             database: owned(row, "database")?,
             active: row.parse("active")?,

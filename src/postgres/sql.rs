@@ -32,6 +32,13 @@ pub(super) fn scalar(expression: &str) -> String {
     format!("SELECT {expression} AS value")
 }
 
+/// The bytes of a text as a `bytea`, as the server has them. Sent as a text they would be converted from the encoding
+/// of the database, and a path would lead elsewhere, or be refused where that is impossible. `convert_to` refuses what
+/// is not valid in the database's own encoding.
+pub(super) fn bytes(text: &str) -> String {
+    format!(r"pg_catalog.decode(pg_catalog.replace({text}, E'\\', E'\\\\'), 'escape')")
+}
+
 pub(super) fn has_monitoring_privileges(version: ServerVersion) -> String {
     has_all(&monitoring_privileges(version))
 }
@@ -334,8 +341,10 @@ pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
         "SELECT stop.lsn AS location, CASE WHEN {IS_IN_RECOVERY} \
          THEN (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()) \
          ELSE (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END AS timeline, \
-         stop.labelfile AS backup_label, stop.spcmapfile AS tablespace_map, \
+         {} AS backup_label, {} AS tablespace_map, \
          {} AS timestamp, {} AS finished{keep} FROM pg_catalog.{function}({exclusive}) AS stop",
+        bytes("stop.labelfile"),
+        bytes("stop.spcmapfile"),
         utc("pg_catalog.now()"),
         utc("pg_catalog.clock_timestamp()"),
     )

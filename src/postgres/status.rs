@@ -3,6 +3,7 @@ use std::prelude::v1::*;
 
 use super::error::PostgresError;
 use super::postgresql::first_line;
+use super::rows::owned;
 use super::rows::{ConfigurationFiles, ReplicationSlot};
 use super::standby_names;
 use crate::client::{ColumnError, ColumnErrorKind, ResultSet};
@@ -94,9 +95,9 @@ impl PostgresStatus {
     /// Sets the values from rows of `sql::StatusPart`s.
     pub(super) fn set_from(&mut self, set: &ResultSet) {
         for row in set.rows() {
-            let pair = row.text("key").and_then(|key| Ok((key, row.optional_text("value")?)));
+            let pair = row.text("key").and_then(|key| Ok((key, owned(row, "value")?)));
             match pair {
-                Ok((key, Some(value))) => self.set_value(key, value),
+                Ok((key, Some(value))) => self.set_value(key, &value),
                 Ok(_) => {}
                 Err(error) => self.errors.push(("status", column_error(&error))),
             }

@@ -4,7 +4,7 @@ use std::vec::Vec;
 
 use super::connection::{ReplicationConnection, parenthesised, quoted};
 use crate::client::Error;
-use crate::types::{Lsn, ServerVersion, SystemId, TimelineId, WalSegmentSize};
+use crate::types::{Lsn, ServerVersion, SystemId, TimelineId, WalSegmentSize, text_of};
 
 /// The answer to `IDENTIFY_SYSTEM`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +108,7 @@ impl ReplicationConnection {
                 system_id: row.parse("systemid")?,
                 timeline: row.parse("timeline")?,
                 xlog_pos: row.parse("xlogpos")?,
-                dbname: row.optional_text("dbname")?.map(str::to_string),
+                dbname: row.get("dbname")?.map(text_of),
             })
         })
         .await

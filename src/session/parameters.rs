@@ -3,7 +3,7 @@ use alloc::string::String;
 use core::fmt;
 
 use crate::codec::ParameterStatus;
-use crate::types::ServerVersion;
+use crate::types::{ServerVersion, text_of};
 
 /// The settings that a server reports, kept up to date by its `ParameterStatus` messages.
 ///
@@ -41,9 +41,9 @@ impl SessionParameters {
     /// # Errors
     /// If the setting would make the table larger than its limits; the table then stays as it was.
     pub fn update(&mut self, status: &ParameterStatus<'_>) -> Result<(), TooManyParameters> {
-        let name = String::from_utf8_lossy(status.name);
-        let value = String::from_utf8_lossy(status.value);
-        let (old, entries) = match self.values.get(name.as_ref()) {
+        let name = text_of(status.name);
+        let value = text_of(status.value);
+        let (old, entries) = match self.values.get(&name) {
             Some(old) => (name.len().saturating_add(old.len()), self.values.len()),
             None => (0, self.values.len().saturating_add(1)),
         };
@@ -53,7 +53,7 @@ impl SessionParameters {
             return Err(TooManyParameters(()));
         }
         self.bytes = bytes;
-        self.values.insert(name.into_owned(), value.into_owned());
+        self.values.insert(name, value);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 
 mod advice;
 mod byte_count;
+mod from_bytes;
 mod lsn;
 mod printable;
 mod server_version;
@@ -18,6 +19,7 @@ mod with_causes;
 
 pub use advice::Advice;
 pub use byte_count::ByteCount;
+pub use from_bytes::text_of;
 pub use lsn::{Lsn, ParseLsnError};
 pub use printable::{Printable, PrintableLines, is_printable};
 pub use server_version::{ParseServerVersionError, ServerVersion};

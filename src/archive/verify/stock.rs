@@ -15,7 +15,7 @@ use super::super::{
 use super::histories::read_histories;
 use crate::compression::Compression;
 use crate::storage::{Directory, Entry, target_of};
-use crate::types::{Lsn, TimelineId, WalSegmentSize, WithCauses};
+use crate::types::{Lsn, TimelineId, WalSegmentSize, WithCauses, text_of};
 use crate::wal::{TimelineHistory, WalSegment};
 
 /// How often an archive is listed again that changes.
@@ -154,7 +154,7 @@ impl Names {
             if forms.any(|form| is_there(&std::format!("{stem}{}", form.suffix()))) {
                 continue;
             }
-            let name = String::from_utf8_lossy(raw).into_owned();
+            let name = text_of(raw);
             // A name that is not UTF-8 cannot be looked up; the others may be gone by now.
             if name.as_bytes() != raw || is_there(&name) {
                 let segment = WalSegment::parse(stem, archive.segment_size());

@@ -1,10 +1,12 @@
 use std::io::{self, IsTerminal as _, stdout};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use serde_json::json;
 use tapster::archive::{FetchError, Fetched, Fetcher};
+use tapster::types::text_of;
 
 use crate::cli::failure::{Failure, with_causes};
 use crate::cli::output;
@@ -93,7 +95,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "schema": "tapster.wal-get/1",
             "ok": true,
             "name": name,
-            "source": source.to_string(),
+            "source": text_of(restored.source.as_os_str().as_bytes()),
             "partial": restored.partial.is_some(),
             "partial_bytes": restored.partial,
             "warnings": restored.passed_over.iter().map(|problem| with_causes(problem)).collect::<Vec<_>>(),

@@ -1,3 +1,4 @@
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -5,7 +6,7 @@ use tapster::archive::{
     ListedOther, ListedSegment, ListedTimeline, MissingWal, OtherKind, SegmentFile, Unreadable, list,
 };
 use tapster::compression::Compression;
-use tapster::types::Printable;
+use tapster::types::{Printable, text_of};
 use tapster::wal::WalSegment;
 
 use crate::cli::failure::Failure;
@@ -43,7 +44,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return output::print_json(&json!({
             "schema": "tapster.wal-ls/1",
             "ok": true,
-            "directory": directory.display().to_string(),
+            "directory": text_of(directory.as_os_str().as_bytes()),
             "system_id": listing.cluster.map(|(system_id, _)| system_id.to_string()),
             "segment_size_bytes": listing.cluster.map(|(_, size)| size.bytes()),
             "timelines": listing.timelines.iter().map(timeline_to_json).collect::<Vec<_>>(),
