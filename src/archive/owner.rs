@@ -471,7 +471,24 @@ mod tests {
             assert_eq!(fs::read(&plain).unwrap(), theirs);
         }
         fs::write(&plain, whole(8, 5)).unwrap();
-        assert!(is_foreign(writer.replace().unwrap_err()));
+        assert!(is_foreign(writer.replace(segment.start()).unwrap_err()));
+        // What was proven before the damage has to be the same, compressed or not.
+        let mut other = whole(7, 5);
+        other[9000] ^= 1;
+        let proven = |at: u64| Lsn::new(segment.start().get() + at);
+        for (file, stored) in
+            [(plain.clone(), other.clone()), (dir.path().join(name(5) + ".zst"), zstd(&other))]
+        {
+            fs::write(&file, &stored).unwrap();
+            assert!(matches!(writer.replace(proven(9001)).unwrap_err(), ArchiveError::Conflict { .. }));
+            assert_eq!(fs::read(&file).unwrap(), stored);
+            fs::remove_file(&file).unwrap();
+        }
+        fs::write(&plain, &other).unwrap();
+        writer.replace(proven(9000)).unwrap();
+        assert_eq!(fs::read(&plain).unwrap(), whole(7, 5));
+        let mut writer = super::super::SegmentWriter::open(&archive, segment).unwrap();
+        writer.write(segment.start(), &whole(7, 5)).unwrap();
         fs::write(&plain, &whole(7, 5)[..9000]).unwrap();
         writer.finish().unwrap();
         assert_eq!(fs::read(&plain).unwrap(), whole(7, 5));

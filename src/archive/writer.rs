@@ -1,5 +1,6 @@
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::prelude::v1::*;
 use std::sync::Arc;
@@ -182,14 +183,17 @@ impl SegmentWriter {
         self.publish()
     }
 
-    /// As [`SegmentWriter::finish`] where the archive has the segment already and it is damaged: with whatever bytes.
+    /// As [`SegmentWriter::finish`] where the archive has the segment already and it is damaged: with whatever bytes from
+    /// `proven` on. What comes before that was found right, so it has to be the same.
     ///
     /// # Errors
-    /// [`ArchiveError::Foreign`] if what is there is not the cluster's; [`ArchiveError::Incomplete`].
-    pub fn replace(&self) -> Result<Lsn, ArchiveError> {
+    /// [`ArchiveError::Conflict`] if it is not; [`ArchiveError::Foreign`] if what is there is not the cluster's;
+    /// [`ArchiveError::Incomplete`].
+    pub fn replace(&self, proven: Lsn) -> Result<Lsn, ArchiveError> {
         self.check_full()?;
         for damaged in SegmentFile::all_complete(self.segment) {
             self.archive.check_not_foreign(damaged)?;
+            self.check_same_before(proven, &damaged.to_string())?;
         }
         let end = self.publish()?;
         for damaged in SegmentFile::all_compressed(self.segment) {
@@ -197,6 +201,22 @@ impl SegmentWriter {
         }
         self.archive.directory().sync()?;
         Ok(end)
+    }
+
+    /// Checks that the archive's file of this segment, if there is one, has the same bytes before this position.
+    fn check_same_before(&self, proven: Lsn, name: &str) -> Result<(), ArchiveError> {
+        let len = proven.saturating_sub(self.segment.start());
+        let directory = self.archive.directory();
+        if len == 0 || !matches!(directory.entry(name)?, Some(Entry::File(_))) {
+            return Ok(());
+        }
+        let mut theirs = self.archive.open_segment(name)?.take(len);
+        match first_difference(&mut ReadAt { file: &self.file.handle, at: 0 }.take(len), &mut theirs) {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(ArchiveError::Conflict { path: directory.path_of(name) }),
+            Err(CompareError::Ours(source)) => Err(io_error("read", self.file.path.clone(), source)),
+            Err(CompareError::Theirs(source)) => Err(theirs.into_inner().error(source)),
+        }
     }
 
     fn check_full(&self) -> Result<(), ArchiveError> {

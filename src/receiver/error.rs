@@ -276,7 +276,7 @@ impl fmt::Display for Refusal {
             Self::NextTimeline { timeline, received, next, switchpoint } => write!(
                 f,
                 "the server ended timeline {timeline} at {received} and named timeline {next} from {switchpoint} as \
-                 the next one, which cannot be"
+                 the next one, which cannot be, or is not what that timeline's history says"
             ),
         }
     }

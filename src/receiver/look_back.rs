@@ -6,7 +6,7 @@ use super::on_disk;
 use super::plan::Plan;
 use super::{ReceiveError, Receiver, ReceiverEvent, Refusal, ResumeReason};
 use crate::archive::{Archive, ArchiveError, SegmentFile, check_file};
-use crate::types::{ServerVersion, SystemId};
+use crate::types::{Lsn, ServerVersion, SystemId};
 use crate::wal::{WalChecker, WalDamage, WalSegment};
 
 /// How many damaged segments are received again. With more, the receiver refuses, and a person has to decide.
@@ -29,10 +29,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                 Ok(check_segment(&archive, before, check_from(&archive, system_id, before)?))
             })
             .await?;
-            let damage = match (passed, self.damage) {
-                (Some(Err(damage)), _) => damage,
+            let (damage, proven) = match (passed, self.damage) {
+                (Some(Err(damaged)), _) => damaged,
                 // The damage showed only when the record's end came, in the next segment.
-                (Some(Ok(_)), Some((damage, _))) if damage.lsn < before.end() => damage,
+                (Some(Ok(checker)), Some((damage, _))) if damage.lsn < before.end() => {
+                    (damage, checker.last_record_end())
+                }
                 (Some(Ok(checker)), _) => {
                     plan.checker = Some(checker);
                     break;
@@ -50,6 +52,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
             (self.on_event)(ReceiverEvent::ArchiveDamage { segment: before, damage });
             (plan.first, plan.reason) = (before, ResumeReason::Broken(before));
             plan.replace_before = next.start();
+            plan.proven.push((before, proven.min(before.end())));
         }
         Ok(())
     }
@@ -100,17 +103,18 @@ fn check_from(
     Ok(switchpoint.into_iter().fold(checker, WalChecker::with_switchpoint))
 }
 
-/// Checks a segment of the archive. Returns the checker at the segment's end, or the damage. `None` if the segment is
-/// not complete, or cannot be read now: receiving goes on without this check.
+/// Checks a segment of the archive. Returns the checker at the segment's end, or the damage and the end of the last record
+/// before it that is right. `None` if the segment is not complete, or cannot be read now: receiving goes on without this
+/// check.
 fn check_segment(
     archive: &Archive,
     segment: WalSegment,
     mut checker: WalChecker,
-) -> Option<Result<WalChecker, WalDamage>> {
+) -> Option<Result<WalChecker, (WalDamage, Lsn)>> {
     let mut reader =
         SegmentFile::all_complete(segment).find_map(|file| archive.open_segment(&file.to_string()).ok())?;
     if let Err(damage) = check_file(&mut reader, &mut checker).ok()? {
-        return Some(Err(damage));
+        return Some(Err((damage, checker.last_record_end())));
     }
     (checker.position() == segment.end()).then_some(Ok(checker))
 }

@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) gap: Option<Lsn>,
     /// Complete segments that end before this are damaged, and are replaced.
     pub(super) replace_before: Lsn,
+    /// Of those, up to where each was found right: the server has to send the same again.
+    pub(super) proven: Vec<(WalSegment, Lsn)>,
     /// The checker at the start of `first`, if the archive has the segment before `first`.
     pub(super) checker: Option<WalChecker>,
 }

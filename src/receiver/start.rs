@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use std::boxed::Box;
 use std::string::ToString as _;
+use std::vec::Vec;
 
 use super::on_disk;
 use super::plan::{Plan, Server, Start, StartFacts, choose_start};
@@ -59,7 +60,9 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         if !matches!(reason, ResumeReason::Slot | ResumeReason::Current) {
             Box::pin(self.check_slot(connection, version)).await?;
         }
-        let mut plan = Plan { archive, server, first, reason, state, gap, replace_before, checker: None };
+        let proven = Vec::new();
+        let mut plan =
+            Plan { archive, server, first, reason, state, gap, replace_before, proven, checker: None };
         self.start_at_damaged(&mut plan).await?;
         Ok(plan)
     }

@@ -47,9 +47,12 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
     ) -> Result<Stopped, ReceiveError> {
         let patience = self.options.receive_timeout;
         let mut segment = plan.first;
+        // The timeline that the last stream was on, and where the server says that the next one left it.
+        let mut left: Option<(TimelineId, Lsn)> = None;
         loop {
             let (timeline, start) = (segment.timeline(), segment.start());
-            let begin = within(patience, "starting replication", self.begin(connection, &mut plan, segment));
+            let begin =
+                within(patience, "starting replication", self.begin(connection, &mut plan, segment, left));
             let (started, queue) = tokio::select! {
                 begun = begin => begun?,
                 () = stopped(stop) => return self.stopped_where_the_archive_ends().await,
@@ -69,12 +72,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     }
                 }
                 StartedStream::EndOfTimeline(back, next) => {
-                    check_next(timeline, start, next)?;
+                    check_next(segment, start, next)?;
                     connection = back;
                     next
                 }
             };
             let NextTimeline { timeline, switchpoint } = next;
+            left = Some((segment.timeline(), switchpoint));
             self.report_branched_behind(segment.timeline(), next);
             (self.on_event)(ReceiverEvent::TimelineSwitched { timeline, switchpoint });
             // Start at the beginning of the segment, so that the new timeline's first file is whole.
@@ -109,10 +113,20 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         mut connection: ReplicationConnection,
         plan: &mut Plan,
         segment: WalSegment,
+        left: Option<(TimelineId, Lsn)>,
     ) -> Result<(StartedStream, WriteQueue), ReceiveError> {
         let (timeline, start) = (segment.timeline(), segment.start());
         self.progress.begins(segment);
         self.store_history(&mut connection, &plan.archive, timeline).await?;
+        if let Some((before, switchpoint)) = left {
+            let archive = plan.archive.clone();
+            let history = on_disk(move || archive.read_history(timeline)).await?;
+            // The history is what a recovery goes by.
+            if history.is_none_or(|history| history.switchpoint_of(before) != Some(switchpoint)) {
+                let (timeline, received, next) = (before, switchpoint, timeline);
+                return Err(Refusal::NextTimeline { timeline, received, next, switchpoint }.into());
+            }
+        }
         let checker = self.checker(plan, segment).await?;
         let tail = {
             let (archive, checker) = (plan.archive.clone(), checker.clone());
@@ -133,7 +147,7 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         let (min_free, state) = (self.options.min_free, plan.state.clone());
         let proven = checker.as_ref().map_or(start, WalChecker::checked_up_to);
         let disk = Disk::new(archive, segment, proven, compressor, min_free, state);
-        let disk = disk.replacing_before(plan.replace_before).with_tail(tail);
+        let disk = disk.replacing_before(plan.replace_before, plan.proven.clone()).with_tail(tail);
         let lock = self.archive.as_ref().and_then(|open| open.lock.clone());
         let mut disk = DiskThread::start((self.make_files)(disk), plan.archive.path(), lock)?;
         if self.options.synchronous {
@@ -183,7 +197,8 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
                     Error::Timeout { during: "waiting for the end of the stream", after: FINISH_TIMEOUT };
                 match finish.await.map_err(|_| late)?? {
                     StreamEnd::EndOfTimeline(connection, next) => {
-                        check_next(timeline, received, next)?;
+                        let size = plan.archive.segment_size();
+                        check_next(WalSegment::containing(received, timeline, size), received, next)?;
                         Ok(Next::Timeline(connection, next))
                     }
                     StreamEnd::Stopped(_) | StreamEnd::ServerShutdown => Err(ReceiveError::ServerShutdown),
@@ -347,12 +362,20 @@ async fn compress_failure(compressor: &mut Option<Compressor>) -> CompressFailur
     }
 }
 
-/// Refuses a next timeline that is not newer, or that begins after the end of the received WAL.
-fn check_next(timeline: TimelineId, received: Lsn, next: NextTimeline) -> Result<(), Refusal> {
-    if next.timeline > timeline && next.switchpoint <= received {
-        return Ok(());
+/// Refuses a next timeline that is not newer, that begins after the end of the received WAL, or that left this one before
+/// the segment in progress: WAL of whole segments would be off its history.
+fn check_next(in_progress: WalSegment, received: Lsn, next: NextTimeline) -> Result<(), Refusal> {
+    let NextTimeline { timeline: server_timeline, switchpoint } = next;
+    let timeline = in_progress.timeline();
+    if server_timeline <= timeline || switchpoint > received {
+        return Err(Refusal::NextTimeline { timeline, received, next: server_timeline, switchpoint });
     }
-    Err(Refusal::NextTimeline { timeline, received, next: next.timeline, switchpoint: next.switchpoint })
+    // At the end of a segment, that segment is complete, and the next one is in progress.
+    if switchpoint < in_progress.start() {
+        let switchpoint = Some(switchpoint);
+        return Err(Refusal::OffHistory { next: received, timeline, server_timeline, switchpoint });
+    }
+    Ok(())
 }
 
 /// The time since the server's last message.

@@ -50,6 +50,8 @@ pub(crate) struct Disk {
     unproven: Vec<WalSegment>,
     /// Complete segments that end before this are damaged, and may be replaced.
     replace_before: Lsn,
+    /// Up to where each of them was found right.
+    kept: Vec<(WalSegment, Lsn)>,
     /// What an earlier stream has left of the first segment.
     tail: Option<AcknowledgedTail>,
     /// Where segments are compressed once they are proven.
@@ -119,6 +121,7 @@ impl Disk {
             proven,
             unproven: Vec::new(),
             replace_before: Lsn::INVALID,
+            kept: Vec::new(),
             tail: None,
             compress_limit,
             // What comes before the first segment is the archive's durable past.
@@ -130,9 +133,10 @@ impl Disk {
         }
     }
 
-    /// Complete segments that end before `position` are damaged: what comes now takes their place.
-    pub(crate) fn replacing_before(self, position: Lsn) -> Self {
-        Self { replace_before: position, ..self }
+    /// Complete segments that end before `position` are damaged: what comes now takes their place, if it is the same up
+    /// to where each of them was found right.
+    pub(crate) fn replacing_before(self, position: Lsn, kept: Vec<(WalSegment, Lsn)>) -> Self {
+        Self { replace_before: position, kept, ..self }
     }
 
     /// What is there of the first segment has to come again.
@@ -198,7 +202,9 @@ impl Disk {
         }
         let segment = writer.segment();
         let replaces = segment.end() <= self.replace_before;
-        self.flushed = match if replaces { writer.replace() } else { writer.finish() } {
+        let kept =
+            || self.kept.iter().find(|(of, _)| *of == segment).map_or_else(|| segment.start(), |kept| kept.1);
+        self.flushed = match if replaces { writer.replace(kept()) } else { writer.finish() } {
             Ok(end) => end,
             // A name may need space as well. Until there is some, the end of the segment is not written.
             Err(error) => {
