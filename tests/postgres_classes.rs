@@ -575,6 +575,10 @@ async fn backup(cluster: &Cluster) {
     if major >= 14 {
         assert_eq!(idle_timeout().await, before);
     }
+    postgres.start_concurrent_backup("two").await.unwrap();
+    let stopped = postgres.stop_concurrent_backup_at_once().await.unwrap();
+    let label = String::from_utf8_lossy(&stopped.backup_label);
+    assert!(label.contains("LABEL: two"), "{label}");
 
     // If the session is lost, the backup is lost too.
     postgres.start_concurrent_backup("lost").await.unwrap();

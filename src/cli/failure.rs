@@ -98,6 +98,11 @@ impl Failure {
         Self::new(Kind::Damage, message)
     }
 
+    /// The program refuses to go on because WAL would be lost or mixed.
+    pub(super) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
     pub(super) fn missing(message: impl Into<String>) -> Self {
         Self::new(Kind::Missing, message)
     }

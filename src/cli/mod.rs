@@ -47,6 +47,7 @@ macro_rules! after_help {
 
 mod about;
 mod advice;
+mod awaited;
 mod check;
 mod completions;
 mod connection;

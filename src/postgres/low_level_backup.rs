@@ -59,6 +59,22 @@ impl PostgreSQLConnection {
         Ok(stopped)
     }
 
+    /// As [`stop_concurrent_backup`](Self::stop_concurrent_backup), but does not wait until WAL is archived (servers
+    /// from 10 on; 9.6 always waits). The copy is no backup before all WAL that it needs is in a safe place.
+    ///
+    /// # Errors
+    /// As [`stop_concurrent_backup`](Self::stop_concurrent_backup).
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, the server may stop the backup all the same, and the contents of `backup_label` are lost: the
+    /// copy is no backup.
+    pub async fn stop_concurrent_backup_at_once(&self) -> Result<StoppedBackup, PostgresError> {
+        let sql = sql::stop_concurrent_backup_at_once;
+        let stopped = self.backup_call("pg_backup_stop", sql, &[], StoppedBackup::read).await?;
+        self.reconnecting.set_in_backup(false);
+        Ok(stopped)
+    }
+
     /// Starts an exclusive backup (servers before 15, primaries only). The backup outlives the session, and
     /// after a crash of the server an administrator has to remove `backup_label`: concurrent backups are
     /// better.

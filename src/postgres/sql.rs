@@ -328,8 +328,16 @@ pub(super) fn start_concurrent_backup(version: ServerVersion) -> String {
 /// Stops the concurrent backup: `location`, `timeline`, `backup_label`, `tablespace_map`, `timestamp`,
 /// `finished`.
 pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
+    stop_backup(version, if version < V15 { "false" } else { "" })
+}
+
+/// As [`stop_concurrent_backup`], without a wait for archiving; before 10 the server always waits.
+pub(super) fn stop_concurrent_backup_at_once(version: ServerVersion) -> String {
+    stop_backup(version, if version < V10 || version >= V15 { "false" } else { "false, false" })
+}
+
+fn stop_backup(version: ServerVersion, arguments: &str) -> String {
     let function = NameMap::new(version).name("pg_backup_stop");
-    let exclusive = if version < V15 { "false" } else { "" };
     // The same as RESET, but as an expression.
     let keep = if version >= V14 {
         ", (SELECT pg_catalog.set_config('idle_session_timeout', reset_val, false) \
@@ -342,7 +350,7 @@ pub(super) fn stop_concurrent_backup(version: ServerVersion) -> String {
          THEN (SELECT min_recovery_end_timeline FROM pg_catalog.pg_control_recovery()) \
          ELSE (SELECT timeline_id FROM pg_catalog.pg_control_checkpoint()) END AS timeline, \
          {} AS backup_label, {} AS tablespace_map, \
-         {} AS timestamp, {} AS finished{keep} FROM pg_catalog.{function}({exclusive}) AS stop",
+         {} AS timestamp, {} AS finished{keep} FROM pg_catalog.{function}({arguments}) AS stop",
         bytes("stop.labelfile"),
         bytes("stop.spcmapfile"),
         utc("pg_catalog.now()"),

@@ -73,6 +73,8 @@ main() {
     [[ -e /usr/include/postgresql/libpq-fe.h ]] || apt_install libpq-dev
     # The fault tests break system calls with it.
     command -v strace >/dev/null || apt_install strace
+    # The backups of the documents.
+    command -v rsync >/dev/null || apt_install rsync
     # The tests behind a pooler.
     [[ -x /usr/sbin/pgbouncer ]] || apt_install pgbouncer
     for major in "${wanted[@]}"; do

@@ -1,8 +1,9 @@
 //! What backups need.
 
+use super::super::low_level_backup::{archiver_progress, archives_nothing};
 use super::super::postgres::grant_statements;
 use super::render::Check;
-use tapster::postgres::{PostgresStatus, Privilege, Readiness};
+use tapster::postgres::{PostgreSQLConnection, PostgresError, PostgresStatus, Privilege, Readiness};
 use tapster::types::ServerVersion;
 
 pub(super) fn checks(
@@ -24,10 +25,39 @@ pub(super) fn checks(
         let text = format!("missing: {}", names.join("; "));
         checks.push(Check::failed("backup privileges", text, hints));
     }
-    match readiness.archive_mode.as_str() {
-        "off" => checks.push(Check::ok("archive_mode", "off: the backup's WAL has to be received")),
-        mode => checks.push(Check::ok("archive_mode", format!("{mode}: the end of a backup waits for it"))),
+    checks.push(match (readiness.archive_mode.as_str(), status.is_in_recovery) {
+        ("off", _) => Check::ok("archive_mode", "off: the backup's WAL has to be received"),
+        ("on", Some(true)) => Check::ok(
+            "archive_mode",
+            "on: a standby archives nothing then; the backup's WAL has to be received",
+        ),
+        (mode, _) => Check::ok("archive_mode", format!("{mode}: the end of a backup waits for it")),
+    });
+}
+
+/// Whether the server archives what the end of a backup waits for; `None` if it waits for nothing.
+pub(super) async fn archiving(
+    postgres: &PostgreSQLConnection,
+    status: &PostgresStatus,
+    readiness: &Readiness,
+) -> Result<Option<Check>, PostgresError> {
+    match (readiness.archive_mode.as_str(), status.is_in_recovery) {
+        ("off", _) | ("on", Some(true)) => return Ok(None),
+        _ => {}
     }
+    let instead =
+        "until then low-level-backup waits for ever, unless --wal-archive names a receiver's archive";
+    if archives_nothing(postgres).await {
+        let text = "archive_command is empty: nothing is archived";
+        let hint = "set archive_command and reload the server: WAL piles up in its pg_wal";
+        return Ok(Some(Check::failed("archiving", text, [hint, instead])));
+    }
+    let stats = postgres.get_archiver_stats().await?;
+    if stats.is_archiving {
+        return Ok(Some(Check::ok("archiving", archiver_progress(&stats))));
+    }
+    let hint = "look at archive_command and at the server's log: WAL piles up in its pg_wal";
+    Ok(Some(Check::failed("archiving", archiver_progress(&stats), [hint, instead])))
 }
 
 pub(super) fn checkpoint(missing: &[Privilege], readiness: &Readiness) -> Option<Check> {

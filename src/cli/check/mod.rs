@@ -164,10 +164,7 @@ async fn checks_of(args: &Args, target: &Postgres, checks: &mut Vec<Check>) -> R
         if let Some(check) = backup::checkpoint(&missing, &readiness) {
             checks.push(check);
         }
-        if readiness.archive_mode != "off" && !postgres.get_archiver_stats().await?.is_archiving {
-            let hint = "look at archive_command and at the server's log: WAL piles up in its pg_wal";
-            checks.push(Check::failed("archiving", "the last attempt failed", [hint]));
-        }
+        checks.extend(backup::archiving(postgres, &status, &readiness).await?);
     }
     Ok(Server {
         about: About { system_id: status.postgres_systemid, ..target.about.clone() },
