@@ -299,6 +299,26 @@ fn the_end_is_waited_for_in_the_archive_of_a_receiver() {
 }
 
 #[test]
+fn the_primary_completes_the_last_segment_of_a_standby() {
+    let primary = Cluster::builder(&servers::packaged()).start();
+    let standby = primary.standby();
+    primary.sql("CHECKPOINT").unwrap();
+    standby.wait_for_replay_of(&primary);
+    let (archive, copy) = (Archive::new(), tempfile::tempdir().unwrap());
+    let directory = archive.path().display().to_string();
+    let mut receiver = archive.receive(&standby.conninfo("repl"), &[]);
+    receiver.wait_for("streaming");
+    let primary = primary.conninfo("postgres");
+    let options = ["--fast", "--json", "--primary", &primary, "--wal-archive", &directory, "--", "true"];
+    let output = backup(&standby, copy.path(), &options).run();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(archive.file(document["last_segment"].as_str().unwrap()).exists(), "{:?}", archive.names());
+    let label = fs::read_to_string(copy.path().join("backup_label")).unwrap();
+    assert!(label.contains("BACKUP FROM: standby"), "{label}");
+}
+
+#[test]
 fn no_setting_of_the_role_ends_a_backup() {
     servers::for_each(|server| {
         let cluster = Cluster::builder(server).start();

@@ -1,10 +1,9 @@
 //! `low-level-backup`: the server's backup mode around a command of the user that copies the files.
 
 mod command;
+mod server;
 mod waiting;
 
-use core::future::pending;
-use core::pin::pin;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io;
@@ -16,21 +15,20 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use self::command::{Running, check_program, check_status};
+use self::server::{Server, connect};
 use self::waiting::{Archiver, Checkpoint, told, waiting};
 pub(super) use self::waiting::{archiver_progress, archives_nothing};
 use super::about::About;
 use super::awaited::{AwaitedArchive, Found};
-use super::connection::{ServerArgs, Target, seconds};
+use super::connection::{ServerArgs, seconds};
 use super::failure::Failure;
 use super::given::Given;
 use super::members::time;
 use super::postgres::with_grants;
 use super::signals::EndSignals;
 use super::{input, output};
-use tapster::conninfo::ConnInfo;
 use tapster::postgres::{
-    PostgreSQL as _, PostgreSQLConnection, PostgresError, PostgresKeepAlive, StandbyOptions,
-    StandbyPostgreSQLConnection, StartedBackup, StoppedBackup, backup_privileges,
+    PostgreSQL as _, PostgreSQLConnection, PostgresKeepAlive, StartedBackup, StoppedBackup, backup_privileges,
 };
 use tapster::storage::{Directory, StorageError};
 use tapster::types::{Lsn, SystemId, WalSegmentSize};
@@ -164,86 +162,6 @@ impl Course {
             None => failure,
         }
     }
-}
-
-enum Server {
-    Plain(PostgreSQLConnection),
-    Standby(Box<StandbyPostgreSQLConnection>),
-}
-
-impl Server {
-    fn postgres(&self) -> &PostgreSQLConnection {
-        match self {
-            Self::Plain(postgres) => postgres,
-            Self::Standby(standby) => standby,
-        }
-    }
-
-    async fn stop(&self) -> Result<StoppedBackup, PostgresError> {
-        match self {
-            Self::Plain(postgres) => postgres.stop_concurrent_backup().await,
-            Self::Standby(standby) => standby.stop_concurrent_backup().await,
-        }
-    }
-
-    /// Stops without a wait for the server's archiving.
-    async fn stop_at_once(&self) -> Result<StoppedBackup, PostgresError> {
-        self.postgres().stop_concurrent_backup_at_once().await
-    }
-
-    /// Waits for the segment in the archive. The primary of a standby switches WAL meanwhile.
-    async fn wait_for(&self, archive: &AwaitedArchive, segment: WalSegment) -> Result<(), Failure> {
-        let Self::Standby(standby) = self else { return archive.wait_for(segment).await };
-        let StandbyOptions { times, wait, .. } = StandbyOptions::default();
-        let mut waited = pin!(archive.wait_for(segment));
-        let switched = tokio::select! {
-            biased;
-            waited = &mut waited => return waited,
-            switched = standby.switch_wal_in_background(pending(), times, wait) => switched,
-        };
-        // If the primary cannot be made to switch, the segment may still come.
-        if let Err(error) = switched {
-            output::note(&format!("could not switch WAL on the primary: {}", Failure::from(error).text()));
-        }
-        waited.await
-    }
-
-    /// Cancels a start or a stop that is still running: the server would go on waiting without its client.
-    async fn cancel(&self) {
-        let postgres = self.postgres();
-        // Without a connection there is nothing to cancel.
-        if postgres.has_connection().await
-            && let Ok(connection) = postgres.connect().await
-            && let Some(token) = connection.cancel_token()
-        {
-            // A server that can no longer be reached will end the session by itself.
-            let _ = token.cancel().await;
-        }
-    }
-
-    async fn close(&self) {
-        match self {
-            Self::Plain(postgres) => postgres.close().await,
-            Self::Standby(standby) => standby.close().await,
-        }
-    }
-}
-
-async fn connect(args: &Args, target: &mut Target) -> Result<Server, Failure> {
-    let Some(primary) = &args.primary else {
-        return Ok(Server::Plain(target.connect_postgres(None).await?.postgres));
-    };
-    let primary = ConnInfo::from_dbname_argument(primary)?;
-    // This connection only finds out whether a password has to be asked for; the session is made below.
-    target.connect_postgres(None).await?.postgres.close().await;
-    let mut options = StandbyOptions::default();
-    options.standby.application_name = target.application_name()?;
-    options.standby.environment = target.environment().clone();
-    options.primary_checkpoint_timeout = seconds(args.primary_checkpoint_timeout).unwrap_or_default();
-    let conninfo = target.conninfo().clone();
-    let standby = StandbyPostgreSQLConnection::with_options(conninfo, primary, options)?;
-    standby.set_timeout(target.timeout());
-    Ok(Server::Standby(Box::new(standby)))
 }
 
 struct Done {
