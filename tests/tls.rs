@@ -692,7 +692,7 @@ fn direct_tls_begins_without_a_request() {
         let cluster = with_tls(server, &identity).auth(Auth::Scram).start();
         let home = Home::new();
         home.put("root.crt", &identity.certificate);
-        let expected = if server.major < 17 { "NothingInCommon" } else { "tls" };
+        let expected = if server.major < 17 { "Protocol" } else { "tls" };
         for mode in ["require", "verify-full"] {
             let options = format!("sslnegotiation=direct sslmode={mode}");
             assert_eq!(home.outcome(&cluster, &options), expected);

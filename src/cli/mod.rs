@@ -246,7 +246,12 @@ fn log_to_stderr(voice: Voice) {
     env_logger::Builder::new()
         .parse_filters(&filter)
         .format(move |_, record| {
-            let (level, message) = (record.level().as_str().to_lowercase(), record.args().to_string());
+            let level = match record.level() {
+                // The word of all other warnings.
+                log::Level::Warn => "warning".into(),
+                level => level.as_str().to_lowercase(),
+            };
+            let message = record.args().to_string();
             stderr::log(record.level().into(), &format!("{prefix}{level}: {message}"), &message, &json!({}));
             Ok(())
         })
