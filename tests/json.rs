@@ -225,6 +225,11 @@ fn every_document_is_as_the_page_says() {
     found.extend(received(&cluster, &archive));
     let segment = archive.names()[0].clone();
     found.extend(run(&["switch-wal", &conninfo, "--wait"]));
+    let mut receiver = archive.receive(&conninfo, &["-S", "tap"]);
+    receiver.wait_for("streaming");
+    cluster.write_wal(1000);
+    found.extend(run(&["switch-wal", &conninfo, "--wait-for", wal]));
+    receiver.stop("TERM");
     found.extend(run(&["slot", "ls", &conninfo]));
     found.extend(run(&["show", &cluster.conninfo("repl"), "--all"]));
     for server in [&conninfo[..], &standby.conninfo("postgres"), unreachable] {

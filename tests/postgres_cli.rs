@@ -16,7 +16,7 @@ use serde_json::Value;
 use support::process::{PATIENCE, is_alive, wait_for_death};
 use support::program::RunningProgram;
 use support::proxy::Proxy;
-use support::{Auth, Cluster, Program, Server, servers, wait_until};
+use support::{Archive, Auth, Cluster, Program, Server, servers, wait_until};
 
 fn primary(server: &Server) -> Cluster {
     let cluster = Cluster::builder(server).archive().start();
@@ -184,6 +184,58 @@ fn control_commands_do_what_they_say() {
         assert_eq!(stdout(&tapster(&cluster, "postgres", &["checkpoint"])), "checkpoint done");
         assert_eq!(tapster(&cluster, "nobody", &["checkpoint"]).status.code(), Some(4));
     });
+}
+
+#[test]
+fn switch_wal_waits_for_the_archive_of_a_receiver() {
+    let cluster = Cluster::builder(&servers::packaged()).start();
+    let (other, archive) = (Cluster::builder(&servers::packaged()).own_initdb(&[]).start(), Archive::new());
+    let directory = archive.path().to_str().unwrap();
+    let switch = |cluster: &Cluster, options: &[&str]| {
+        cluster.write_wal(1000);
+        let output = tapster(cluster, "postgres", &[&["switch-wal"][..], options].concat());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned(), output)
+    };
+    // Without archiving there is something else to wait for; and nothing is switched.
+    let current = || cluster.sql("SELECT pg_walfile_name(pg_current_wal_lsn())").unwrap();
+    let before = current();
+    let (code, stderr, _) = switch(&cluster, &["--wait"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("archive_mode is off") && stderr.contains("--wait-for DIR"), "{stderr}");
+    assert_eq!(current(), before);
+
+    let (code, stderr, _) = switch(&cluster, &["--wait-for", directory, "--timeout", "1"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("waiting until ") && stderr.contains("is a receiver running?"), "{stderr}");
+
+    for compression in ["none", "gzip"] {
+        let mut receiver = archive.receive(
+            &cluster.conninfo("repl"),
+            &["-S", "tap", "--create-slot", "--if-not-exists", "-Z", compression],
+        );
+        receiver.wait_for("streaming");
+        let (code, stderr, output) = switch(&cluster, &["--wait-for", directory]);
+        assert_eq!(code, Some(0), "{stderr}");
+        let segment = stdout(&output);
+        assert!(archive.names().iter().any(|name| name.starts_with(&segment) && !name.ends_with(".partial")));
+        receiver.stop("TERM");
+    }
+    // Another cluster's archive, and none at all.
+    let (code, stderr, _) = switch(&other, &["--wait-for", directory]);
+    assert!(code == Some(5) && stderr.contains("system identifier"), "{stderr}");
+    let (code, stderr, _) = switch(&cluster, &["--wait-for", "/no/such/archive"]);
+    assert!(code == Some(6) && stderr.contains("/no/such/archive"), "{stderr}");
+    // An archiver that is not told what to do.
+    let idle = Cluster::builder(&servers::packaged()).setting("archive_mode", "on").start();
+    let (code, stderr, _) = switch(&idle, &["--wait"]);
+    assert!(code == Some(2) && stderr.contains("archive_command is empty"), "{stderr}");
+    idle.sql("ALTER SYSTEM SET archive_command = 'false'").unwrap();
+    idle.reload();
+    let (code, stderr, _) = switch(&idle, &["--wait", "--timeout", "2"]);
+    assert!(
+        code == Some(1) && stderr.contains("within 2 s") && stderr.contains("waiting until "),
+        "{stderr}"
+    );
 }
 
 /// A low-level backup into `directory`, with `command` as its command.

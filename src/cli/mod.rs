@@ -117,7 +117,7 @@ enum Command {
     #[command(after_long_help = show::after_help())]
     Show(show::Args),
     /// End the current WAL segment, and print its name
-    #[command(after_long_help = after_help!("  tapster switch-wal service=db1\n  tapster switch-wal service=db1 --wait"))]
+    #[command(after_long_help = control::SWITCH_WAL_AFTER_HELP)]
     SwitchWal(control::SwitchWalArgs),
     /// Make the server write a checkpoint
     #[command(after_long_help = after_help!("  tapster checkpoint service=db1\n  tapster checkpoint -H db1 -U barman"))]
