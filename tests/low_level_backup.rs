@@ -226,6 +226,30 @@ fn a_server_that_archives_nothing_is_told_from_the_first_second() {
 }
 
 #[test]
+fn a_signal_ends_the_wait_for_a_server_that_answers_nothing() {
+    let cluster = Cluster::builder(&servers::packaged()).setting("archive_mode", "on").start();
+    let copy = tempfile::tempdir().unwrap();
+    let running = backup(&cluster, copy.path(), &["--fast", "--", "true"]).spawn();
+    says(&running, "waiting for WAL segment");
+    let backend = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_backup_stop%' AND state = 'active' \
+                   AND application_name = 'tapster'";
+    let frozen = [cluster.sql(backend).unwrap(), cluster.postmaster_pid().to_string()];
+    let kill = |signal: &str| {
+        let kill = Program::new(Path::new("kill")).args(&[signal]).args(&frozen).run();
+        assert!(kill.status.success(), "{kill:?}");
+    };
+    kill("-STOP");
+    let began = Instant::now();
+    running.signal("INT");
+    let output = running.wait(PATIENCE);
+    let took = began.elapsed();
+    kill("-CONT");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    wait_until(PATIENCE, "the session is gone", || sessions(&cluster) == "0");
+}
+
+#[test]
 fn the_wait_for_the_checkpoint_is_told_with_its_length() {
     let cluster = Cluster::builder(&servers::packaged()).setting("checkpoint_timeout", "100s");
     let cluster = cluster.setting("checkpoint_completion_target", "0.5").start();

@@ -138,3 +138,60 @@ async fn blocking<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| Err(Failure::other(WithCauses(&error).to_string())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write as _;
+    use tapster::compression::Encoder;
+
+    const SIZE: u32 = 1 << 20;
+
+    /// A segment with nothing but the header of its first page.
+    fn segment(system_id: u64, number: u64) -> Vec<u8> {
+        let mut bytes = vec![0; SIZE as usize];
+        // Magic number and flags, timeline, address, then what only a segment's first page has.
+        bytes[..4].copy_from_slice(&[0x10, 0xd1, 2, 0]);
+        bytes[4..8].copy_from_slice(&1_u32.to_le_bytes());
+        bytes[8..16].copy_from_slice(&(number * u64::from(SIZE)).to_le_bytes());
+        bytes[24..32].copy_from_slice(&system_id.to_le_bytes());
+        bytes[32..36].copy_from_slice(&SIZE.to_le_bytes());
+        bytes[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn only_a_whole_file_of_the_cluster_is_a_complete_segment() {
+        const NAME: &str = "000000010000000000000005";
+        let size = WalSegmentSize::new(SIZE).unwrap();
+        let wanted = WalSegment::parse(NAME, size).unwrap();
+        let find = |files: &[(&str, &[u8])], to_the_end| {
+            let dir = tempfile::tempdir().unwrap();
+            for (suffix, bytes) in files {
+                fs::write(dir.path().join(format!("{NAME}{suffix}")), bytes).unwrap();
+            }
+            let archive = Archive::open(dir.path(), size).unwrap();
+            AwaitedArchive { archive, cluster: SystemId::new(7) }.find(wanted, to_the_end)
+        };
+        let whole = segment(7, 5);
+        for (suffix, method) in [(".gz", "gzip"), (".lz4", "lz4"), (".zst", "zstd")] {
+            let mut encoder = Encoder::new(Vec::new(), method.parse().unwrap(), SIZE.into()).unwrap();
+            encoder.write_all(&whole).unwrap();
+            let compressed = encoder.finish().unwrap();
+            assert_eq!(find(&[(suffix, &compressed)], true).unwrap(), Found::Complete, "{method}");
+            // A program that compresses in place is not done.
+            let part = &compressed[..compressed.len() - 5];
+            assert!(matches!(find(&[(suffix, part)], true).unwrap(), Found::NotYet(Some(_))), "{method}");
+        }
+        assert_eq!(find(&[("", &whole)], true).unwrap(), Found::Complete);
+        assert_eq!(find(&[], true).unwrap(), Found::NotYet(None));
+        assert_eq!(find(&[(".partial", &whole)], true).unwrap(), Found::NotYet(None));
+        for part in [0, 20, 9000] {
+            let found = find(&[("", &whole[..part])], true).unwrap();
+            assert!(matches!(found, Found::NotYet(Some(_))), "{part}: {found:?}");
+        }
+        for foreign in [segment(8, 5), segment(7, 4)] {
+            assert_eq!(find(&[("", &foreign)], true).unwrap_err().code(), 5);
+        }
+    }
+}
