@@ -1,6 +1,6 @@
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -119,7 +119,9 @@ impl Directory {
         self.open_with(name, OFlags::RDONLY, Mode::empty())
     }
 
-    /// Opens a file for reading and writing, and makes it with `mode` if it does not exist.
+    /// Opens a file for reading and writing, and makes it with `mode` if it does not exist. A file with other names, by
+    /// hard links, is replaced by a copy first: what has the other names, such as a snapshot made by `cp -al`, stays as
+    /// it is.
     ///
     /// # Errors
     /// [`StorageError::NotAFile`] for a symbolic link, which is not followed, and for everything else that is no
@@ -132,7 +134,26 @@ impl Directory {
             return Err(StorageError::NotAFile { path: self.path_of(name) });
         }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW;
-        self.check_is_file(name, self.open_with(name, flags, Mode::from_raw_mode(mode)))
+        let file = self.check_is_file(name, self.open_with(name, flags, Mode::from_raw_mode(mode)))?;
+        if !self.has_other_names(name, &file)? {
+            return Ok(file);
+        }
+        let copy = self.new_file(name, mode)?;
+        io::copy(&mut &file, &mut copy.file())
+            .map_err(|source| StorageError::io("copy", self.path_of(name), source))?;
+        copy.commit()?;
+        let file = self.check_is_file(name, self.open_with(name, flags, Mode::from_raw_mode(mode)))?;
+        match self.has_other_names(name, &file)? {
+            false => Ok(file),
+            // Another process makes links meanwhile.
+            true => Err(StorageError::NotAFile { path: self.path_of(name) }),
+        }
+    }
+
+    fn has_other_names(&self, name: &str, file: &File) -> Result<bool, StorageError> {
+        let status = FileStatus::of(file);
+        let status = status.map_err(|source| StorageError::io("look up", self.path_of(name), source))?;
+        Ok(status.has_other_names)
     }
 
     /// Checks that a new file may take the name `name`: it has none, or that of a regular file. A rename would put the
@@ -329,6 +350,19 @@ mod tests {
         assert_eq!(fs::read(path("file")).unwrap(), b"untouched");
         directory.open_or_create("file", 0o600).unwrap();
         directory.open_or_create("new", 0o600).unwrap();
+    }
+
+    #[test]
+    fn a_file_with_other_names_is_not_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = Directory::open(dir.path()).unwrap();
+        fs::write(dir.path().join("snapshot"), "untouched").unwrap();
+        fs::hard_link(dir.path().join("snapshot"), dir.path().join("a")).unwrap();
+        let file = directory.open_or_create("a", 0o600).unwrap();
+        (&file).write_all(b"new").unwrap();
+        assert_eq!(fs::read(dir.path().join("snapshot")).unwrap(), b"untouched");
+        assert_eq!(fs::read(dir.path().join("a")).unwrap(), b"newouched");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

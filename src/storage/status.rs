@@ -16,6 +16,8 @@ pub struct FileStatus {
     pub len: u64,
     /// Whether some directory has it.
     pub has_name: bool,
+    /// Whether it has several names, by hard links.
+    pub has_other_names: bool,
     device: u64,
     inode: u64,
 }
@@ -82,6 +84,7 @@ mod system {
             is_file: FileType::from_raw_mode(statx.stx_mode.into()) == FileType::RegularFile,
             len: statx.stx_size,
             has_name: statx.stx_nlink > 0,
+            has_other_names: statx.stx_nlink > 1,
             device: makedev(statx.stx_dev_major, statx.stx_dev_minor),
             inode: statx.stx_ino,
         }
@@ -110,6 +113,7 @@ mod portable {
             is_file: FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile,
             len: stat.st_size.try_into().unwrap_or(0),
             has_name: stat.st_nlink > 0,
+            has_other_names: stat.st_nlink > 1,
             device: stat.st_dev.into(),
             inode: stat.st_ino.into(),
         }
@@ -137,6 +141,7 @@ mod tests {
             let (own, named) =
                 (of(&file).unwrap(), |name| of_name(&directory, name, AtFlags::empty()).unwrap());
             assert_eq!((own.is_file, own.len), (true, 3));
+            assert!(own.has_other_names && !named("c").has_other_names);
             assert!(["a", "b"].iter().all(|name| own.is_same_file(&named(name))));
             assert!(["c", "d", "."].iter().all(|name| !own.is_same_file(&named(name))));
             assert!(named("c").is_same_file(&named("d")) && !named(".").is_file);
