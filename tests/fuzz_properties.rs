@@ -17,6 +17,7 @@ use properties::names::wal_names;
 use properties::scram::scram;
 use properties::segment_reader::segment_reader;
 use properties::state_file::state_file;
+use properties::wal_check::wal_check;
 
 /// Changed copies of each seed.
 const CHANGES: usize = 40;
@@ -89,6 +90,12 @@ fn state_files_of_archives() {
 fn compressed_segments() {
     // Each input is a directory and several files.
     check_with("segment_reader", 500, segment_reader);
+}
+
+#[test]
+fn write_ahead_logs() {
+    // Each input is checked several times, in pieces.
+    check_with("wal_check", 2_000, wal_check);
 }
 
 fn check(target: &str, property: fn(&[u8])) {

@@ -14,3 +14,5 @@ pub mod scram;
 mod scratch;
 pub mod segment_reader;
 pub mod state_file;
+pub mod wal_check;
+mod wal_log;
