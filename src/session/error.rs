@@ -21,7 +21,7 @@ pub enum HandshakeError {
         /// What it looks like, with its article.
         what: &'static str,
         /// The beginning of its answer.
-        answer: String,
+        answer: AnswerStart,
     },
     /// A startup parameter or password cannot be put into a message.
     Encode(EncodeError),
@@ -85,6 +85,25 @@ impl HandshakeError {
     }
 }
 
+/// The beginning of an answer, as much of it as had arrived: the bytes may come in any pieces, so two of them are equal
+/// whatever they hold.
+#[derive(Clone, Debug, Eq)]
+pub struct AnswerStart(pub(super) String);
+
+impl AnswerStart {
+    /// The text. Bytes that are not UTF-8 are replaced; the others are the peer's choice.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for AnswerStart {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -93,7 +112,7 @@ impl fmt::Display for HandshakeError {
             Self::OldStyleServer(text) => PrintableLines(text.trim_end()).fmt(f),
             Self::Decode(_) => f.write_str("the server broke the protocol during the handshake"),
             Self::OtherService { what, answer } => {
-                let answer = Printable(answer);
+                let answer = Printable(answer.as_str());
                 write!(f, "what answers is no PostgreSQL server, it looks like {what}: \"{answer}\"")
             }
             Self::Encode(_) => f.write_str("a connection parameter cannot be sent"),

@@ -40,6 +40,9 @@ pub struct Progress {
     pub action: Action,
 }
 
+/// A message has a type and a length.
+const SHORTEST_MESSAGE: usize = 5;
+
 /// More bytes than any server sends before it is ready, including its notices.
 const MAX_TOTAL_BYTES: usize = 1 << 20;
 const MAX_NOTICES: usize = 16;
@@ -248,7 +251,11 @@ impl Facts {
             let other = if is_first { not_postgres(input) } else { None };
             other.unwrap_or(HandshakeError::Decode(error))
         };
-        let need = framing.need(input).map_err(explain)?;
+        let need = match framing.need(input) {
+            // What else it may be shows only in a few bytes more, in whatever pieces they come.
+            Err(_) if is_first && input.len() < SHORTEST_MESSAGE => return Ok((state, Step::READ)),
+            need => need.map_err(explain)?,
+        };
         let Need::Frame(len) = need else {
             return Ok((state, Step::READ));
         };

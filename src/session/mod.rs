@@ -50,7 +50,7 @@ mod ready;
 mod standby;
 
 pub use config::{Encryption, HandshakeConfig};
-pub use error::{HandshakeError, NegotiationFault};
+pub use error::{AnswerStart, HandshakeError, NegotiationFault};
 pub use handshake::{Action, Handshake, Progress};
 pub use parameters::{SessionParameters, TooManyParameters};
 pub use ready::{CancelKey, Session};

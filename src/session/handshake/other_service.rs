@@ -2,7 +2,7 @@
 
 use alloc::string::String;
 
-use crate::session::HandshakeError;
+use crate::session::{AnswerStart, HandshakeError};
 
 /// The error for an answer that another kind of service gives; `None` if it is not known whose it is.
 pub(super) fn not_postgres(answer: &[u8]) -> Option<HandshakeError> {
@@ -23,7 +23,10 @@ pub(super) fn not_postgres(answer: &[u8]) -> Option<HandshakeError> {
     };
     let start = answer.get(..SHOWN).unwrap_or(answer);
     let start = start.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    Some(HandshakeError::OtherService { what, answer: String::from_utf8_lossy(start).into_owned() })
+    Some(HandshakeError::OtherService {
+        what,
+        answer: AnswerStart(String::from_utf8_lossy(start).into_owned()),
+    })
 }
 
 /// How many bytes of the answer the error shows.
