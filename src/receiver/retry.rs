@@ -1,10 +1,11 @@
 //! Which failures of a connection are followed by another attempt, and how soon.
 
 use core::time::Duration;
+use std::io::ErrorKind;
 
 use super::ReceiveError;
 use crate::archive::ArchiveError;
-use crate::client::Error;
+use crate::client::{ConnectFailure, Error};
 use crate::types::SqlState;
 
 /// What follows a failure.
@@ -47,8 +48,13 @@ fn after_connection(error: &Error) -> Retry {
         return match error {
             Error::ConnInfo(_) | Error::Usage(_) | Error::Encode(_) => Retry::Never,
             Error::Io { .. } | Error::Timeout { .. } | Error::Closed => Retry::Soon,
-            // Nothing listens, or the peer does not speak TLS or the protocol now.
-            Error::Connect(_) if !error.is_authentication() => Retry::Soon,
+            // One host that comes back by itself is enough: the next attempt tries all of them.
+            Error::Connect(attempts)
+                if !error.is_authentication()
+                    && attempts.iter().any(|it| comes_back_by_itself(&it.failure)) =>
+            {
+                Retry::Soon
+            }
             _ => Retry::Later,
         };
     };
@@ -57,6 +63,19 @@ fn after_connection(error: &Error) -> Retry {
         // No slot can have that name.
         SqlState::INVALID_NAME => Retry::Never,
         _ => Retry::Later,
+    }
+}
+
+/// Whether a server that starts or stops explains the failure. A name without an address and a host without a route are
+/// mended by a person, and a name server is not asked every second for nothing. A connection that breaks during the TLS
+/// handshake stays here: a server that crashes does that.
+fn comes_back_by_itself(failure: &ConnectFailure) -> bool {
+    match failure {
+        ConnectFailure::Io(error) => {
+            !matches!(error.kind(), ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
+        }
+        ConnectFailure::Host(_) | ConnectFailure::NameLookup(_) => false,
+        _ => true,
     }
 }
 
@@ -93,14 +112,14 @@ impl Waits {
 mod tests {
     use super::super::Refusal;
     use super::*;
-    use crate::client::{ConnectAttempt, ConnectFailure};
+    use crate::client::ConnectAttempt;
     use crate::codec::BackendMessage;
     use crate::session::HandshakeError;
     use crate::storage::StorageError;
     use crate::types::SystemId;
     use std::boxed::Box;
     use std::format;
-    use std::io::{self, ErrorKind};
+    use std::io;
     use std::vec::Vec;
 
     /// An error with this SQLSTATE, while connecting and on a connection.
@@ -155,6 +174,9 @@ mod tests {
             (ReceiveError::ServerShutdown, Retry::Soon),
             (ReceiveError::Connection(lost), Retry::Soon),
             (connect(ConnectFailure::Io(io(ErrorKind::ConnectionRefused))), Retry::Soon),
+            (connect(ConnectFailure::NameLookup(io(ErrorKind::Other))), Retry::Later),
+            (connect(ConnectFailure::Io(io(ErrorKind::HostUnreachable))), Retry::Later),
+            (connect(ConnectFailure::Io(io(ErrorKind::NetworkUnreachable))), Retry::Later),
             (connect(ConnectFailure::Handshake(HandshakeError::NoPassword)), Retry::Later),
             (connect(ConnectFailure::Handshake(HandshakeError::TlsRefused)), Retry::Later),
             (ReceiveError::Connection(Error::Usage("wrong")), Retry::Never),
