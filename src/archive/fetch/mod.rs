@@ -301,7 +301,7 @@ fn partial<'a>(
         staged.is_partial = true;
         match wanted.segment_size(&staged)? {
             Some(size) if staged.len <= size.bytes().into() => {
-                staged.file().set_len(size.bytes().into()).map_err(|source| staged.failed(source))?;
+                staged.fill_up(size.bytes().into())?;
                 best = fuller(best, Some(staged));
             }
             Some(size) => {
@@ -419,6 +419,28 @@ mod tests {
             assert_eq!(form(segment, rest), "unknown", "{rest:?}");
         }
         assert_eq!(form(history, b".partial"), "unknown");
+    }
+
+    #[test]
+    fn a_short_partial_segment_has_its_whole_size_in_either_output() {
+        let (archive, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let name = "000000010000000000000005";
+        // The header of a segment of 1 MiB, and something.
+        let mut header = std::vec![7_u8; 300];
+        header[..40].fill(0);
+        header[..4].copy_from_slice(&[0x10, 0xd1, 2, 0]);
+        header[4] = 1;
+        header[8..12].copy_from_slice(&0x50_0000_u32.to_le_bytes());
+        header[32..36].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+        fs::write(archive.path().join(format!("{name}.partial")), &header).unwrap();
+        let fetcher = Fetcher { archives: std::vec![archive.path().into()], partial: true };
+        let wanted = to.path().join("RECOVERYXLOG");
+        assert!(fetcher.fetch(name, &wanted).unwrap().is_some_and(|fetched| fetched.partial == Some(300)));
+        let mut copied = Vec::new();
+        assert!(fetcher.fetch_into(name, &mut copied).unwrap().is_some());
+        header.resize(1 << 20, 0);
+        assert!(fs::read(wanted).unwrap() == header);
+        assert!(copied == header, "{} bytes", copied.len());
     }
 
     #[test]

@@ -151,6 +151,13 @@ impl Staged<'_> {
         }
     }
 
+    /// Appends zeros up to this length.
+    pub(super) fn fill_up(&mut self, len: u64) -> Result<(), FetchError> {
+        self.file().set_len(len).map_err(|source| self.failed(source))?;
+        self.len = len;
+        Ok(())
+    }
+
     /// What was copied.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
         let mut content = vec![0; usize::try_from(self.len).unwrap_or(usize::MAX)];
