@@ -11,7 +11,6 @@ use crate::codec::Limits;
 /// # assert!(limits.whole_answers_in_time);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct SessionLimits {
     /// The longest message of each type, in bytes.
     pub messages: Limits,
