@@ -51,21 +51,13 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         } else if self.archive.as_ref().is_some_and(|open| open.is_slot_known) {
             return Ok(());
         }
-        let limit = self.options.receive_timeout;
-        let config = self.connector.config();
-        let asked = within(limit, "asking for the slot", async {
-            Ok(SlotBySql::read(config, &slot, version).await?)
-        });
         // Receiving does not depend on the session of SQL.
-        let Ok(found) = asked.await else { return Ok(()) };
-        if let Some(open) = &mut self.archive {
+        if self.ask_by_sql(&slot, version).await?.is_ok()
+            && let Some(open) = &mut self.archive
+        {
             open.is_slot_known = true;
         }
-        match found {
-            Some(found) if found.is_logical => Err(Refusal::SlotIsLogical { slot }.into()),
-            Some(found) if found.is_lost() => Err(Refusal::SlotLost { slot, message: None }.into()),
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Creates the slot on a server that does not have it. A failure is not reported: the next connection finds the
@@ -91,21 +83,30 @@ impl<F: FnMut(ReceiverEvent<'_>)> Receiver<F> {
         slot: &str,
         version: ServerVersion,
     ) -> Result<Option<Lsn>, ReceiveError> {
-        let limit = self.options.receive_timeout;
-        let config = self.connector.config();
-        let asked =
-            within(limit, "asking for the slot", async { Ok(SlotBySql::read(config, slot, version).await?) });
-        // START_REPLICATION refuses a slot that does not exist, in the server's words.
-        match asked.await.map(Option::unwrap_or_default) {
-            Ok(found) if found.is_logical => Err(Refusal::SlotIsLogical { slot: slot.into() }.into()),
-            Ok(found) if found.is_lost() => {
-                Err(Refusal::SlotLost { slot: slot.into(), message: None }.into())
-            }
-            Ok(SlotBySql { restart_lsn, .. }) => Ok(restart_lsn),
+        match self.ask_by_sql(slot, version).await? {
+            // START_REPLICATION refuses a slot that does not exist, in the server's words.
+            Ok(found) => Ok(found.and_then(|found| found.restart_lsn)),
             Err(error) => {
                 (self.on_event)(ReceiverEvent::SlotUnknown { slot, error: &error });
                 Ok(None)
             }
+        }
+    }
+
+    /// Reads the slot in an SQL session. The outer error refuses a slot that is logical or lost, the inner one is that of
+    /// the session.
+    async fn ask_by_sql(
+        &self,
+        slot: &str,
+        version: ServerVersion,
+    ) -> Result<Result<Option<SlotBySql>, ReceiveError>, Refusal> {
+        let config = self.connector.config();
+        let asked = async { Ok(SlotBySql::read(config, slot, version).await?) };
+        let asked = within(self.options.receive_timeout, "asking for the slot", asked).await;
+        match asked {
+            Ok(Some(found)) if found.is_logical => Err(Refusal::SlotIsLogical { slot: slot.into() }),
+            Ok(Some(found)) if found.is_lost() => Err(Refusal::SlotLost { slot: slot.into(), message: None }),
+            asked => Ok(asked),
         }
     }
 }
